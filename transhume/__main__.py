@@ -1,0 +1,5 @@
+"""`python -m transhume`."""
+
+from transhume.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Analyze: pure functions from windows and reports to matrices, groups, cuts and symptoms."""

@@ -1,0 +1,1 @@
+"""Deployment: what an operator writes about the federation, and its reading."""

@@ -1,0 +1,93 @@
+"""How to reach the federation: what an operator writes in `transhume.yaml`, as frozen records.
+
+Owns addresses and paths (libvirt URIs, bridges, feeds), which the model of the knowledge knows nothing of.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypervisor:
+    """How to talk to a host's libvirt daemon, and how its peers do."""
+
+    host: HostName
+    uri: str
+    """From here: `qemu+unix:///system?socket=…`, `qemu+tls://…`, `qemu+ssh://…`."""
+    peer_uri: str
+    """From the other hypervisors, for peer-to-peer migration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturePoint:
+    """Where to listen on a host: interfaces by shell pattern, in a network namespace where there is one."""
+
+    host: HostName
+    interfaces: tuple[str, ...] = ("vnet*",)
+    netns: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlaySite:
+    """A bridge that is part of the overlay: a cloud's, or a gateway's."""
+
+    name: str
+    """The cloud's name, or the gateway's own."""
+    bridge: str
+    underlay: str
+    """The device that carries the tunnels."""
+    vtep: str
+    """The address of the tunnels' end on `underlay`."""
+    netns: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayNetwork:
+    """One virtual network over all sites."""
+
+    vni: int
+    sites: tuple[OverlaySite, ...]
+    port: int = 4789
+
+    @property
+    def device(self) -> str:
+        """The name of the VXLAN device at each site."""
+        return f"thvx{self.vni}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceFeed:
+    """Where prices come from: a schedule on disk or a JSON feed over HTTP; exactly one of the two."""
+
+    file: Path | None = None
+    url: str | None = None
+    every_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A federation, as `transhume.yaml` describes it."""
+
+    source: str
+    clouds: tuple[Cloud, ...]
+    hosts: tuple[Host, ...]
+    hypervisors: tuple[Hypervisor, ...]
+    links: tuple[Link, ...] = ()
+    capture: tuple[CapturePoint, ...] = ()
+    window_seconds: float = 5.0
+    traffic_horizon_seconds: float = 300.0
+    overlay: OverlayNetwork | None = None
+    clusters: dict[ClusterName, tuple[str, ...]] = field(default_factory=dict)
+    """Patterns of VM names by virtual cluster, for VMs whose metadata doesn't say."""
+    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Patterns of VM names by tag."""
+    prices: PriceFeed | None = None
+    knowledge_url: str | None = None
+    state_directory: Path = Path("/var/lib/transhume")
+
+    def site_of(self, cloud: CloudName) -> OverlaySite | None:
+        """Return the cloud's part of the overlay."""
+        sites = self.overlay.sites if self.overlay else ()
+        return next((site for site in sites if site.name == cloud), None)

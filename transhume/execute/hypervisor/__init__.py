@@ -1,0 +1,1 @@
+"""Where VMs run and how they are told to move."""

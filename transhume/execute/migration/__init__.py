@@ -1,0 +1,1 @@
+"""How a migration's bytes get from host to host."""

@@ -1,0 +1,1 @@
+"""The virtual network that spans the clouds, and its re-pointing."""

@@ -1,0 +1,162 @@
+"""What was decided and what came of it: costs, plans, steps, outcomes.
+
+A `Plan` names the version of the knowledge it was made from. Its steps are in the order in which they are to
+be carried out; steps with the same `stage` may run at the same time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from transhume.knowledge.model.names import CloudName, GroupId, HostName, PlanId, StepId, VmName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRate:
+    """What a placement costs, in dollars per hour, by cause."""
+
+    compute: float = 0.0
+    egress: float = 0.0
+    migration: float = 0.0
+    """The one-time cost of the moves, spread over the horizon."""
+    risk: float = 0.0
+    lateness: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The sum over the causes."""
+        return self.compute + self.egress + self.migration + self.risk + self.lateness
+
+    @property
+    def running(self) -> float:
+        """What goes on costing once the moves are done."""
+        return self.total - self.migration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a move is expected to take."""
+
+    bytes: int
+    seconds: float
+    downtime_seconds: float
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What a move took. Downtime is the guest's pause as seen from outside, where it was observed."""
+
+    bytes: int
+    seconds: float
+    downtime_seconds: float | None = None
+
+
+class MoveKind(StrEnum):
+    """Whether a move must be made (a rule or a notice demands it) or should (it pays)."""
+
+    MANDATORY = "mandatory"
+    ELECTIVE = "elective"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One live migration of one VM from one host to another."""
+
+    id: StepId
+    vm: VmName
+    source: HostName
+    destination: HostName
+    source_cloud: CloudName
+    destination_cloud: CloudName
+    kind: MoveKind
+    reason: str
+    """Why this VM goes there, for a person."""
+    prediction: Prediction
+    saving_dollars_per_hour: float
+    """What the plan's bill falls by through this move, given the plan's other moves."""
+    payback_seconds: float | None
+    """Time after which the move has earned its cost; None where it saves nothing (a mandatory move)."""
+    stage: int = 0
+    group: GroupId | None = None
+    deadline: datetime | None = None
+    """The move must be done by then, or it is of no use."""
+
+
+class PlanStatus(StrEnum):
+    """Where a plan is in its life."""
+
+    RECOMMENDED = "recommended"
+    AWAITING_APPROVAL = "awaiting-approval"
+    APPROVED = "approved"
+    EXECUTING = "executing"
+    DONE = "done"
+    UNDONE = "undone"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Moves that are worth making together, with what they cost and bring."""
+
+    id: PlanId
+    made_at: datetime
+    made_from_version: int
+    policies: tuple[str, ...]
+    trigger: str
+    """The symptom that made the planner think, for a person."""
+    steps: tuple[Step, ...]
+    before: CostRate
+    after: CostRate
+    horizon_seconds: float
+    optimal: bool
+    """True only where the solver proved that no better plan exists."""
+    unplaced: Mapping[VmName, str] = field(default_factory=dict)
+    """VMs that a rule or notice wants moved and that fit nowhere, each with why."""
+
+    @property
+    def saving_dollars_per_hour(self) -> float:
+        """What the bill falls by, the amortised cost of the moves included."""
+        return self.before.total - self.after.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoPlan:
+    """Nothing is worth doing, and why."""
+
+    made_at: datetime
+    made_from_version: int
+    policies: tuple[str, ...]
+    trigger: str
+    reason: str
+    before: CostRate
+    best_alternative: CostRate | None = None
+    unplaced: Mapping[VmName, str] = field(default_factory=dict)
+
+
+class StepResult(StrEnum):
+    """How a step ended. Skipped (no longer needed or no longer possible) is not failed."""
+
+    DONE = "done"
+    UNDONE = "undone"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a step, beside what was predicted."""
+
+    plan: PlanId
+    step: StepId
+    vm: VmName
+    source: HostName
+    destination: HostName
+    result: StepResult
+    why: str
+    started_at: datetime
+    ended_at: datetime
+    predicted: Prediction
+    measured: Measurement | None

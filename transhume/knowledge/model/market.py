@@ -1,0 +1,92 @@
+"""What changes by itself: prices, capacity, revocation notices, progress of jobs, and symptoms read from them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from transhume.knowledge.model.names import CloudName, HostName, JobName
+from transhume.knowledge.model.topology import Resources
+
+BYTES_PER_GB = 1e9
+BYTES_PER_GIB = float(1 << 30)
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTick:
+    """What a cloud asks from an instant on."""
+
+    cloud: CloudName
+    at: datetime
+    dollars_per_vcpu_hour: float
+    dollars_per_gib_hour: float = 0.0
+    egress_dollars_per_gb: float = 0.0
+    """For each 10^9 bytes that leave this cloud."""
+
+    def compute_dollars_per_hour(self, needs: Resources) -> float:
+        """Return what running a VM with these needs costs an hour."""
+        return (
+            needs.vcpus * self.dollars_per_vcpu_hour
+            + needs.memory_bytes / BYTES_PER_GIB * self.dollars_per_gib_hour
+        )
+
+    def egress_dollars_per_hour(self, bytes_per_second: float) -> float:
+        """Return what a steady stream out of the cloud costs an hour."""
+        return bytes_per_second * SECONDS_PER_HOUR / BYTES_PER_GB * self.egress_dollars_per_gb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityReport:
+    """What a host has, all in all, and how much of it no VM uses at an instant."""
+
+    host: HostName
+    at: datetime
+    total: Resources
+    free: Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationNotice:
+    """A cloud (or one of its hosts) says that it will be gone at `deadline`."""
+
+    cloud: CloudName
+    at: datetime
+    deadline: datetime
+    host: HostName | None = None
+    withdrawn: bool = False
+    """True when the cloud took its notice back: it is there again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job is, in its own unit of work."""
+
+    job: JobName
+    at: datetime
+    done: float
+    total: float
+
+
+class SymptomKind(StrEnum):
+    """The reasons to think again."""
+
+    PRICE_CHANGED = "price-changed"
+    NOTICE = "notice"
+    CAPACITY_BACK = "capacity-back"
+    GROUP_SPLIT = "group-split"
+    DEADLINE_AT_RISK = "deadline-at-risk"
+    POLICY_CHANGED = "policy-changed"
+    RULE_BROKEN = "rule-broken"
+    VM_LOST = "vm-lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symptom:
+    """An analysed reason to think again."""
+
+    kind: SymptomKind
+    subject: str
+    """What it is about: the name of a cloud, group, job or VM."""
+    at: datetime
+    detail: str
+    """One line for a person, with the numbers."""

@@ -1,0 +1,14 @@
+"""The names that identify things: one type a kind, so that a host is never passed for a cloud."""
+
+from typing import NewType
+
+CloudName = NewType("CloudName", str)
+HostName = NewType("HostName", str)
+VmName = NewType("VmName", str)
+ClusterName = NewType("ClusterName", str)
+GroupId = NewType("GroupId", str)
+PlanId = NewType("PlanId", str)
+StepId = NewType("StepId", str)
+JobName = NewType("JobName", str)
+MacAddress = NewType("MacAddress", str)
+IpAddress = NewType("IpAddress", str)

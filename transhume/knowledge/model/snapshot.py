@@ -1,0 +1,54 @@
+"""One consistent, versioned read of all that is known: what the planner plans from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from transhume.knowledge.model.decision import Outcome
+from transhume.knowledge.model.market import CapacityReport, PriceTick, Progress, RevocationNotice
+from transhume.knowledge.model.names import CloudName, ClusterName, HostName, JobName, VmName
+from transhume.knowledge.model.topology import Cloud, Host, Link, Placement, VirtualCluster, Vm
+from transhume.knowledge.model.traffic import CommunicationMatrix, Group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that is known at one version of the knowledge.
+
+    `placement` counts a VM on its way as being where it is going. `notices` holds only those in force.
+    `matrix` is the recent past (the daemon's traffic horizon) as one matrix; None before the first window.
+    """
+
+    version: int
+    at: datetime
+    clouds: Mapping[CloudName, Cloud] = field(default_factory=dict)
+    hosts: Mapping[HostName, Host] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    vms: Mapping[VmName, Vm] = field(default_factory=dict)
+    clusters: Mapping[ClusterName, VirtualCluster] = field(default_factory=dict)
+    placement: Placement = field(default_factory=Placement)
+    moving: frozenset[VmName] = frozenset()
+    """VMs with an open step in the journal: not to be moved again before it ends."""
+    capacity: Mapping[HostName, CapacityReport] = field(default_factory=dict)
+    prices: Mapping[CloudName, PriceTick] = field(default_factory=dict)
+    notices: tuple[RevocationNotice, ...] = ()
+    progress: Mapping[JobName, Progress] = field(default_factory=dict)
+    matrix: CommunicationMatrix | None = None
+    groups: tuple[Group, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    """The latest first."""
+
+    def cloud_of(self, vm: VmName) -> CloudName:
+        """Return the cloud that a VM is in, or is going to."""
+        return self.hosts[self.placement.host_of[vm]].cloud
+
+    def hosts_of(self, cloud: CloudName) -> tuple[Host, ...]:
+        """Return the hosts of a cloud, by name."""
+        return tuple(
+            sorted((h for h in self.hosts.values() if h.cloud == cloud), key=lambda h: h.name)
+        )
+
+    def bytes_per_second_between(self, one: CloudName, other: CloudName) -> float | None:
+        """Return what the path between two clouds carries, or None where nobody said."""
+        ends = frozenset((one, other))
+        return next((link.bytes_per_second for link in self.links if link.clouds == ends), None)

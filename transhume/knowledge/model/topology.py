@@ -1,0 +1,112 @@
+"""What there is to place and where it can be: clouds, hosts, VMs, clusters, links, placements.
+
+Owns the nouns of the federation, without any opinion about them: prices are in `market`, traffic in
+`traffic`. Talks to nobody.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from transhume.knowledge.model.names import (
+    CloudName,
+    ClusterName,
+    HostName,
+    IpAddress,
+    MacAddress,
+    VmName,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """An amount of virtual CPUs and memory: a VM's need, or a host's capacity."""
+
+    vcpus: int
+    memory_bytes: int
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(
+            vcpus=self.vcpus + other.vcpus, memory_bytes=self.memory_bytes + other.memory_bytes
+        )
+
+    def __sub__(self, other: "Resources") -> "Resources":
+        return Resources(
+            vcpus=self.vcpus - other.vcpus, memory_bytes=self.memory_bytes - other.memory_bytes
+        )
+
+    def covers(self, need: "Resources") -> bool:
+        """Say whether `need` fits into this amount."""
+        return self.vcpus >= need.vcpus and self.memory_bytes >= need.memory_bytes
+
+
+NOTHING = Resources(vcpus=0, memory_bytes=0)
+
+
+def total(amounts: Iterable[Resources]) -> Resources:
+    """Add up amounts of resources; nothing adds up to nothing."""
+    return sum(amounts, start=NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud:
+    """A site under one administration, with a price and a boundary that traffic is billed for crossing."""
+
+    name: CloudName
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A hypervisor of a cloud."""
+
+    name: HostName
+    cloud: CloudName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """What the path between two clouds carries, in either direction."""
+
+    clouds: frozenset[CloudName]
+    bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface of a VM, with the addresses known to belong to it."""
+
+    mac: MacAddress
+    ips: tuple[IpAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vm:
+    """A libvirt domain, wherever it runs."""
+
+    name: VmName
+    uuid: str
+    needs: Resources
+    interfaces: tuple[Interface, ...] = ()
+    cluster: ClusterName | None = None
+    tags: frozenset[str] = frozenset()
+    dirty_bytes_per_second: float | None = None
+    """How fast the guest rewrites its memory, where that was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualCluster:
+    """The VMs of one application."""
+
+    name: ClusterName
+    vms: tuple[VmName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which host runs each VM."""
+
+    host_of: Mapping[VmName, HostName] = field(default_factory=dict)
+
+    def moved(self, vm: VmName, to: HostName) -> "Placement":
+        """Return the placement after one VM has gone to `to`."""
+        return Placement(host_of={**self.host_of, vm: to})

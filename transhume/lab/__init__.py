@@ -1,0 +1,1 @@
+"""Lab: real clouds on one Linux machine, for demonstrations and system tests."""

@@ -1,0 +1,1 @@
+"""Frames, from files and from live interfaces, as windows of traffic."""

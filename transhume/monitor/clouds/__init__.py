@@ -1,0 +1,1 @@
+"""What clouds tell about themselves: inventories, capacity, prices."""

@@ -1,0 +1,1 @@
+"""Policies: the language in which users say what they want."""

@@ -1,0 +1,181 @@
+"""What a user asked for, as frozen records: the loader makes them from YAML, the planner weighs them.
+
+Owns the vocabulary of DESIGN-level policies and nothing of their syntax (`schema`) or their reading (`loader`).
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from transhume.knowledge.model import CloudName, ClusterName, JobName, Vm
+
+
+class Mode(StrEnum):
+    """What the daemon does with a plan. Ordered from timid to bold; the strictest policy wins."""
+
+    RECOMMEND = "recommend"
+    APPROVE = "approve"
+    AUTO = "auto"
+
+
+class Hold(StrEnum):
+    """When a rule has to be true: when a plan has ended, or at every instant of it."""
+
+    AT_END = "at-end"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """Which VMs something applies to: all that match any of the parts; no part at all means every VM.
+
+    Names of VMs may be shell patterns (`web-*`).
+    """
+
+    vms: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    clusters: tuple[ClusterName, ...] = ()
+
+    def matches(self, vm: Vm) -> bool:
+        """Say whether the VM is one of those meant."""
+        if not (self.vms or self.tags or self.clusters):
+            return True
+        return (
+            any(fnmatchcase(vm.name, pattern) for pattern in self.vms)
+            or any(tag in vm.tags for tag in self.tags)
+            or (vm.cluster is not None and vm.cluster in self.clusters)
+        )
+
+
+EVERYTHING = Selector()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """The selected VMs are in at least `minimum` clouds."""
+
+    who: Selector
+    minimum: int
+    hold: Hold = Hold.AT_END
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """The selected VMs are in one cloud."""
+
+    who: Selector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """The selected VMs are in this cloud and nowhere else."""
+
+    who: Selector
+    cloud: CloudName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forbid:
+    """The selected VMs are in none of these clouds."""
+
+    who: Selector
+    clouds: tuple[CloudName, ...]
+    hold: Hold = Hold.ALWAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """At most `vms` of the policy's VMs are in the cloud."""
+
+    cloud: CloudName
+    vms: int
+
+
+Rule = Spread | Together | Pin | Forbid | Quota
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepTogether:
+    """Groups found in the traffic are not split when the cut would exceed this rate."""
+
+    cut_above_bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceGoal:
+    """What the applications may cost, and how soon a move must have paid for itself."""
+
+    budget_dollars_per_hour: float | None = None
+    payback_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvailabilityGoal:
+    """Where the VMs are best off, and whether a revocation notice moves them."""
+
+    prefer: tuple[CloudName, ...] = ()
+    evacuate_on_notice: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineGoal:
+    """A job has to be done by an instant."""
+
+    at: datetime
+    work_seconds: float
+    """Machine time that the whole job needs when nothing disturbs it."""
+    progress_job: JobName | None = None
+    """The job whose `Progress` says how much is done."""
+    changeover_seconds: float | None = None
+    """How long a move slows the job; None: as measured from past moves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveBudget:
+    """At most `moves` elective moves within any `per_seconds`."""
+
+    moves: int
+    per_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectiveLimits:
+    """What keeps moves that aren't needed from being made too eagerly."""
+
+    min_gain: float = 0.05
+    """The share of the running cost that a plan must save."""
+    hold_seconds: float = 0.0
+    """How long the reason for a plan must have lasted."""
+    cooldown_seconds: float = 3600.0
+    """A VM that moved is not moved again, unless it must be, for this long."""
+    budgets: tuple[MoveBudget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What must have come true some time after a plan, else it is undone."""
+
+    expect: tuple[str, ...]
+    within_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One policy file."""
+
+    name: str
+    source: str
+    applies_to: Selector = EVERYTHING
+    mode: Mode = Mode.RECOMMEND
+    rules: tuple[Rule, ...] = ()
+    keep_together: KeepTogether | None = None
+    price: PriceGoal | None = None
+    availability: AvailabilityGoal = field(default_factory=AvailabilityGoal)
+    deadline: DeadlineGoal | None = None
+    elective: ElectiveLimits = field(default_factory=ElectiveLimits)
+    after: Expectation | None = None
+
+    def governs(self, vm: Vm) -> bool:
+        """Say whether the policy is about this VM."""
+        return self.applies_to.matches(vm)

@@ -1,0 +1,1 @@
+"""Reach: how this process gets at the machine and its neighbours: namespaces and libvirt connections."""
