@@ -6,7 +6,7 @@ Owns addresses and paths (libvirt URIs, bridges, feeds), which the model of the 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link
+from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link, Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class Hypervisor:
     """From here: `qemu+unix:///system?socket=…`, `qemu+tls://…`, `qemu+ssh://…`."""
     peer_uri: str
     """From the other hypervisors, for peer-to-peer migration."""
+    capacity: Resources | None = None
+    """What we may use of it; None: all that libvirt says it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

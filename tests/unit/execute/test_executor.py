@@ -1,0 +1,117 @@
+"""The executor on simulated clouds: effects, outcomes, undoing, and taking up after a crash."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+from tests.unit.execute.plans import NOW, clouds, plan, step
+
+from transhume.errors import LeaseLost
+from transhume.execute.executor import Executor, World
+from transhume.knowledge.model import (
+    HostName,
+    JournalRecord,
+    MoveProgress,
+    Outcome,
+    Phase,
+    PlanStatus,
+    StepResult,
+    VmName,
+)
+from transhume.lab.simulated import SimulatedClouds, SimulatedOverlay
+
+
+@dataclass
+class Notebook:
+    """A ledger in memory; dies with `LeaseLost` before a given line, as a daemon that was replaced."""
+
+    lines: list[JournalRecord] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    progress: list[MoveProgress] = field(default_factory=list)
+    dies_before: int = 10_000
+
+    async def append_journal(self, record: JournalRecord) -> None:
+        if len(self.lines) == self.dies_before:
+            raise LeaseLost(1)
+        self.lines.append(record)
+
+    async def put_move_progress(self, progress: MoveProgress) -> None:
+        self.progress.append(progress)
+
+    async def add_outcome(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def latest(self) -> list[JournalRecord]:
+        return list({line.step: line for line in self.lines}.values())
+
+
+def world(
+    hosts: SimulatedClouds, notebook: Notebook, overlay: SimulatedOverlay | None = None
+) -> World:
+    return World(
+        hypervisors=hosts,
+        overlay=overlay or SimulatedOverlay(),
+        ledger=notebook,
+        macs_of=lambda vm: [i.mac for i in hosts.vms[vm].interfaces],
+        clock=lambda: NOW,
+    )
+
+
+async def test_a_plan_moves_its_vms_and_tells_predicted_beside_measured() -> None:
+    hosts, notebook, overlay = clouds(), Notebook(), SimulatedOverlay()
+    status = await Executor(plan(step(1), step(2)), world(hosts, notebook, overlay)).carry_out()
+    assert status is PlanStatus.DONE
+    assert hosts.running_at == {"vm1": "b1", "vm2": "b1", "vm3": "a1"}
+    assert set(overlay.site_of.values()) == {"b"}
+    for outcome in notebook.outcomes:
+        assert outcome.result is StepResult.DONE
+        assert outcome.measured is not None
+        assert outcome.measured.bytes == outcome.predicted.bytes
+    assert notebook.progress
+
+
+async def test_a_failed_move_brings_its_group_back_and_says_why() -> None:
+    hosts, notebook = clouds(), Notebook()
+    hosts.faults[VmName("vm2")] = "out of memory there"
+    status = await Executor(plan(step(1), step(2, stage=1)), world(hosts, notebook)).carry_out()
+    assert status is PlanStatus.UNDONE
+    assert set(hosts.running_at.values()) == {"a1"}
+    assert "out of memory there" in [outcome.why for outcome in notebook.outcomes]
+
+
+async def test_a_full_destination_skips_the_step() -> None:
+    hosts, notebook = clouds(room=1), Notebook()
+    hosts.running_at[VmName("vm3")] = HostName("b1")
+    status = await Executor(plan(step(1)), world(hosts, notebook)).carry_out()
+    assert status is PlanStatus.DONE
+    assert notebook.outcomes[0].result is StepResult.SKIPPED
+    assert "no room" in notebook.outcomes[0].why
+
+
+@pytest.mark.parametrize("line", range(10))
+async def test_whoever_takes_over_at_any_line_of_the_journal_finishes_the_plan(line: int) -> None:
+    hosts, notebook, overlay = clouds(), Notebook(dies_before=line), SimulatedOverlay()
+    the_plan = plan(step(1), step(2, stage=1))
+    with pytest.raises(ExceptionGroup) as died:
+        await Executor(the_plan, world(hosts, notebook, overlay)).carry_out()
+    assert died.group_contains(LeaseLost)
+    notebook.dies_before = 10_000
+    status = await Executor(
+        the_plan, world(hosts, notebook, overlay), notebook.latest()
+    ).carry_out()
+    assert status in (PlanStatus.DONE, PlanStatus.UNDONE)
+    there = "b1" if status is PlanStatus.DONE else "a1"
+    assert hosts.running_at == {"vm1": there, "vm2": there, "vm3": "a1"}
+    assert all(record.phase.final for record in notebook.latest())
+
+
+async def test_stopping_finishes_the_move_under_way_and_leaves_the_rest() -> None:
+    hosts, notebook = clouds(), Notebook()
+    executor = Executor(plan(step(1), step(2, stage=1)), world(hosts, notebook))
+    running = asyncio.create_task(executor.carry_out())
+    while not notebook.lines:
+        await asyncio.sleep(0)
+    executor.stop("the daemon was stopped")
+    await running
+    assert hosts.running_at == {"vm1": "b1", "vm2": "a1", "vm3": "a1"}
+    assert notebook.outcomes[-1].why == "the daemon was stopped"

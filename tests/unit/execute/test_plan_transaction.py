@@ -1,0 +1,87 @@
+"""A plan as one transaction: what starts when, and what is taken back."""
+
+import pytest
+from tests.unit.execute.plans import plan, step
+
+from transhume.execute.plan_transaction import PlanTransaction, reversed_step, step_of
+from transhume.knowledge.model import PlanStatus, StepId, StepResult
+
+
+def run(transaction: PlanTransaction, results: dict[str, StepResult]) -> list[str]:
+    """Carry a plan out, each step ending as told (done unless told); return the order of starts."""
+    order = []
+    while ready := transaction.ready():
+        for each in ready:
+            transaction.begin(each)
+            order.append(str(each.id))
+        for each in ready:
+            transaction.finished(each, results.get(each.id, StepResult.DONE))
+    return order
+
+
+def test_stages_run_one_after_the_other_and_their_steps_together() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2), step(3, stage=1)))
+    first = transaction.ready()
+    assert [s.id for s in first] == ["s1", "s2"]
+    transaction.begin(first[0])
+    transaction.begin(first[1])
+    transaction.finished(first[0], StepResult.DONE)
+    assert transaction.ready() == []
+    transaction.finished(first[1], StepResult.DONE)
+    assert [s.id for s in transaction.ready()] == ["s3"]
+
+
+def test_a_failed_elective_move_takes_its_group_back() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1), step(3, stage=2)))
+    order = run(transaction, {"s2": StepResult.UNDONE})
+    assert order == ["s1", "s2", "s1~undo"]
+    assert [s.id for s, _ in transaction.left_out()] == ["s3"]
+    assert transaction.status() is PlanStatus.UNDONE
+
+
+def test_another_group_goes_on_after_a_failure() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1, group="g2")))
+    assert run(transaction, {"s1": StepResult.UNDONE}) == ["s1", "s2"]
+    assert transaction.status() is PlanStatus.DONE
+
+
+def test_an_evacuation_saves_whom_it_can() -> None:
+    transaction = PlanTransaction(plan(step(1, mandatory=True), step(2, stage=1, mandatory=True)))
+    assert run(transaction, {"s1": StepResult.UNDONE}) == ["s1", "s2"]
+    assert transaction.status() is PlanStatus.DONE
+
+
+def test_skipped_is_not_failed() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
+    run(transaction, {"s1": StepResult.SKIPPED})
+    assert transaction.status() is PlanStatus.DONE
+
+
+def test_a_failed_undoing_needs_a_person() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
+    run(transaction, {"s2": StepResult.UNDONE, "s1~undo": StepResult.FAILED})
+    assert transaction.status() is PlanStatus.FAILED
+
+
+def test_stopping_lets_the_running_step_end_and_starts_no_other() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
+    (running,) = transaction.ready()
+    transaction.begin(running)
+    transaction.stop("a notice came in")
+    assert transaction.status() is PlanStatus.EXECUTING
+    transaction.finished(running, StepResult.DONE)
+    assert transaction.ready() == []
+    assert transaction.left_out() == [(step(2, stage=1), "a notice came in")]
+
+
+@pytest.mark.parametrize("step_id", ["s1", "s1~undo"])
+def test_a_step_and_its_undoing_are_found_again_by_their_ids(step_id: str) -> None:
+    found = step_of(plan(step(1)), StepId(step_id))
+    assert found == (step(1) if step_id == "s1" else reversed_step(step(1)))
+
+
+def test_a_plan_is_taken_up_where_the_journal_left_it() -> None:
+    transaction = PlanTransaction(
+        plan(step(1), step(2, stage=1)), {StepId("s1"): StepResult.DONE}
+    )
+    assert [s.id for s in transaction.ready()] == ["s2"]

@@ -1,0 +1,240 @@
+"""The one place where the instructions of a plan's transactions become effects.
+
+Talks to hypervisors, the overlay and the ledger, through their protocols. Owns concurrency (the steps of a
+stage run at the same time) and nothing of the order of effects, which the transactions decide.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from transhume.errors import MoveFailed, OverlayError
+from transhume.execute.hypervisor.protocol import Hypervisors, JobSample
+from transhume.execute.instructions import (
+    Begun,
+    Check,
+    Checked,
+    DiscardAt,
+    Event,
+    Finish,
+    Found,
+    Instruction,
+    Look,
+    Migrate,
+    Migrated,
+    MigrationFailed,
+    Record,
+    Recorded,
+    Repoint,
+    Repointed,
+    ResumeAt,
+    Resumed,
+    Settle,
+)
+from transhume.execute.ledger import Ledger
+from transhume.execute.overlay.protocol import Overlay
+from transhume.execute.plan_transaction import PlanTransaction, step_of
+from transhume.execute.step_transaction import RESULTS, StepTransaction
+from transhume.knowledge.model import (
+    CloudName,
+    JournalRecord,
+    MacAddress,
+    MoveProgress,
+    Outcome,
+    Phase,
+    Plan,
+    PlanStatus,
+    Step,
+    StepId,
+    StepResult,
+    VmName,
+)
+
+MacsOf = Callable[[VmName], Sequence[MacAddress]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What the executor acts upon."""
+
+    hypervisors: Hypervisors
+    overlay: Overlay
+    ledger: Ledger
+    macs_of: MacsOf
+    clock: Callable[[], datetime]
+
+
+class Executor:
+    """Carries out one plan.
+
+    Args:
+        plan: what to carry out.
+        world: what to act upon.
+        journal: the latest record of each step of this plan, where it was begun before a crash.
+    """
+
+    def __init__(self, plan: Plan, world: World, journal: Sequence[JournalRecord] = ()) -> None:
+        self.plan = plan
+        self.world = world
+        self._open = {record.step: record.phase for record in journal if not record.phase.final}
+        self._transaction = PlanTransaction(
+            plan,
+            {record.step: RESULTS[record.phase] for record in journal if record.phase.final},
+        )
+
+    def stop(self, why: str) -> None:
+        """Begin no further step. Steps under way are finished: stopping is safe at any time."""
+        self._transaction.stop(why)
+
+    async def carry_out(self) -> PlanStatus:
+        """Finish what a crash left open, then the rest of the plan; return how it ended.
+
+        Raises `LeaseLost` when another daemon has taken over, and `HypervisorUnreachable` when a host
+        needed for a step under way doesn't answer: the journal then keeps the step open.
+        """
+        await self._resume_open_steps()
+        transaction = self._transaction
+        async with asyncio.TaskGroup() as tasks:
+            running: set[asyncio.Task[None]] = set()
+            while True:
+                for step in transaction.ready():
+                    transaction.begin(step)
+                    running.add(tasks.create_task(self._run(step, Begun()), name=f"move {step.vm}"))
+                if not running:
+                    break
+                _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for step, why in transaction.left_out():
+            await self._leave_out(step, why)
+        return transaction.status()
+
+    async def _resume_open_steps(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for step_id, phase in self._open.items():
+                step = step_of(self.plan, StepId(step_id))
+                if step is not None:
+                    self._transaction.begin(step)
+                    tasks.create_task(self._run(step, Resumed(phase=phase)))
+
+    async def _leave_out(self, step: Step, why: str) -> None:
+        now = self.world.clock()
+        await self._record(step, Phase.SKIPPED, why)
+        await self._add_outcome(StepTransaction(step), StepResult.SKIPPED, why, now)
+
+    async def _run(self, step: Step, first: Event) -> None:
+        transaction = StepTransaction(step)
+        started = self.world.clock()
+        instructions = transaction.handle(first)
+        while instructions:
+            instruction, *rest = instructions
+            if isinstance(instruction, Finish):
+                await self._add_outcome(transaction, instruction.result, instruction.why, started)
+                self._transaction.finished(step, instruction.result)
+                return
+            event = await self._do(step, instruction)
+            instructions = [*rest, *transaction.handle(event)]
+
+    async def _do(self, step: Step, instruction: Instruction) -> Event:
+        hypervisors = self.world.hypervisors
+        match instruction:
+            case Check():
+                obstacle = await hypervisors.obstacle(step.vm, step.source, step.destination)
+                return Checked(obstacle=obstacle)
+            case Record(phase=phase, note=note):
+                await self._record(step, phase, note)
+                return Recorded(phase=phase)
+            case Migrate():
+                return await self._migrate(step, instruction)
+            case Settle():
+                for host in (step.source, step.destination):
+                    await hypervisors.settle(step.vm, host)
+                return await self._look(step)
+            case Look():
+                return await self._look(step)
+            case ResumeAt(host=host):
+                await hypervisors.resume(step.vm, host)
+                return await self._look(step)
+            case DiscardAt(host=host):
+                await hypervisors.discard(step.vm, host)
+                return await self._look(step)
+            case Repoint(cloud=cloud):
+                return await self._repoint(step, cloud)
+            case Finish():
+                raise AssertionError("Finish is no effect")
+            case _:
+                assert_never(instruction)
+
+    async def _look(self, step: Step) -> Found:
+        seen = await self.world.hypervisors.whereabouts(step.vm, step.source, step.destination)
+        return Found(whereabouts=seen)
+
+    async def _migrate(self, step: Step, order: Migrate) -> Event:
+        samples: asyncio.Queue[JobSample] = asyncio.Queue()
+        reporter = asyncio.create_task(self._report(step, samples), name=f"progress of {step.vm}")
+        try:
+            measurement = await self.world.hypervisors.migrate(
+                step.vm, order.source, order.destination, samples.put_nowait
+            )
+        except MoveFailed as error:
+            return MigrationFailed(why=error.seen)
+        finally:
+            reporter.cancel()
+            await asyncio.gather(reporter, return_exceptions=True)
+        return Migrated(measurement=measurement)
+
+    async def _report(self, step: Step, samples: "asyncio.Queue[JobSample]") -> None:
+        while True:
+            sample = await samples.get()
+            await self.world.ledger.put_move_progress(
+                MoveProgress(
+                    plan=self.plan.id,
+                    step=step.id,
+                    vm=step.vm,
+                    at=self.world.clock(),
+                    bytes_sent=sample.bytes_sent,
+                    bytes_remaining=sample.bytes_remaining,
+                    bytes_per_second=sample.bytes_per_second,
+                    dirty_bytes_per_second=sample.dirty_bytes_per_second,
+                )
+            )
+
+    async def _repoint(self, step: Step, cloud: CloudName) -> Repointed:
+        macs = self.world.macs_of(step.vm)
+        try:
+            await self.world.overlay.bind(macs, cloud)
+            return Repointed(faults=await self.world.overlay.check(macs, cloud))
+        except OverlayError as error:
+            return Repointed(faults=(str(error),))
+
+    async def _record(self, step: Step, phase: Phase, note: str) -> None:
+        await self.world.ledger.append_journal(
+            JournalRecord(
+                plan=self.plan.id,
+                step=step.id,
+                vm=step.vm,
+                phase=phase,
+                at=self.world.clock(),
+                note=note,
+            )
+        )
+
+    async def _add_outcome(
+        self, transaction: StepTransaction, result: StepResult, why: str, started: datetime
+    ) -> None:
+        step = transaction.step
+        await self.world.ledger.add_outcome(
+            Outcome(
+                plan=self.plan.id,
+                step=step.id,
+                vm=step.vm,
+                source=step.source,
+                destination=step.destination,
+                result=result,
+                why=why,
+                started_at=started,
+                ended_at=self.world.clock(),
+                predicted=step.prediction,
+                measured=transaction.measurement,
+            )
+        )

@@ -1,0 +1,80 @@
+"""What the executor asks of hypervisors, whoever they are.
+
+A `Hypervisors` knows all hosts of the federation. Its methods may be called from several tasks at once,
+never twice at once for the same VM.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from transhume.knowledge.model import HostName, Measurement, VmName
+
+
+class Seen(StrEnum):
+    """What a host says of a VM."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """A VM as seen at both ends of a move."""
+
+    source: Seen
+    destination: Seen
+    migrating: bool = False
+    """True while the source's hypervisor still works on a migration of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSample:
+    """A running migration, as its hypervisor tells."""
+
+    bytes_sent: int
+    bytes_remaining: int
+    bytes_per_second: float
+    dirty_bytes_per_second: float
+
+
+OnSample = Callable[[JobSample], None]
+
+
+class Hypervisors(Protocol):
+    """The hosts of the federation.
+
+    Every method raises `HypervisorUnreachable` when a host that it needs doesn't answer.
+    """
+
+    async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
+        """Say where a VM is, asking both hosts."""
+        ...
+
+    async def obstacle(self, vm: VmName, source: HostName, destination: HostName) -> str | None:
+        """Say why the VM can't move now, or None where nothing stands in the way."""
+        ...
+
+    async def migrate(
+        self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
+    ) -> Measurement:
+        """Live-migrate a VM and return what it took.
+
+        Raises `MoveFailed` when the hypervisor says that it did not happen. Cancellation asks the
+        hypervisor to abort, and waits for its answer.
+        """
+        ...
+
+    async def settle(self, vm: VmName, source: HostName) -> None:
+        """Wait until no migration of the VM, whoever began it, is under way at `source`."""
+        ...
+
+    async def resume(self, vm: VmName, host: HostName) -> None:
+        """Let a paused VM run on."""
+        ...
+
+    async def discard(self, vm: VmName, host: HostName) -> None:
+        """End a paused copy of a VM that runs elsewhere. Never ends a running one."""
+        ...

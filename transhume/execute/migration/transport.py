@@ -1,0 +1,43 @@
+"""The seam between a move and what carries its bytes from host to host.
+
+A transport opens a `Route` for one migration and closes it afterwards. `Direct` lets the two hypervisors
+talk to each other; one that stands between them gives its own socket as `migrate_uri`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from transhume.knowledge.model import HostName, VmName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How the source hypervisor reaches the destination for one migration."""
+
+    migrate_uri: str | None = None
+    """What the source connects to; None: what the destination proposes."""
+    bytes_per_second: float | None = None
+    """The rate that the migration may use; None: all that the path gives."""
+
+
+class Transport(Protocol):
+    """Something that carries migrations."""
+
+    def route(
+        self, vm: VmName, source: HostName, destination: HostName
+    ) -> AbstractAsyncContextManager[Route]:
+        """Open a route for one migration; leaving the context takes it away."""
+        ...
+
+
+class Direct:
+    """Let the hypervisors connect to each other."""
+
+    @asynccontextmanager
+    async def route(
+        self, vm: VmName, source: HostName, destination: HostName
+    ) -> AsyncIterator[Route]:
+        """Give the route that needs nothing."""
+        yield Route()

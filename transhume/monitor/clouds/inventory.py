@@ -1,0 +1,206 @@
+"""What the hypervisors run and could run: domains, addresses, needs, free capacity, read from libvirt.
+
+A VM's virtual cluster and tags stand in its domain metadata, so that they travel with it:
+
+    <transhume:vm xmlns:transhume="https://transhume.dev/xmlns/vm/1" cluster="blast" tags="gdpr,db"/>
+
+or, by patterns of names, in the deployment file, which wins. A host that doesn't answer is told, and what
+was known of it stays as it was: silence is no proof of absence.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from transhume.deployment.model import Deployment
+from transhume.errors import HypervisorUnreachable
+from transhume.knowledge.model import (
+    CapacityReport,
+    ClusterName,
+    HostName,
+    Interface,
+    IpAddress,
+    MacAddress,
+    Placement,
+    Resources,
+    VirtualCluster,
+    Vm,
+    VmName,
+    total,
+)
+from transhume.reach.libvirt import Connections
+
+if TYPE_CHECKING:
+    import libvirt
+
+NAMESPACE = "{https://transhume.dev/xmlns/vm/1}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenVm:
+    """A VM at a host; `running` is False for one that is paused there, as an incoming one is."""
+
+    vm: Vm
+    host: HostName
+    running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """What one host told."""
+
+    seen: tuple[SeenVm, ...]
+    total: Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What all hosts that answered told, as one."""
+
+    vms: tuple[Vm, ...]
+    clusters: tuple[VirtualCluster, ...]
+    placement: Placement
+    capacity: tuple[CapacityReport, ...]
+    silent: tuple[HypervisorUnreachable, ...]
+
+
+class LibvirtInventory:
+    """The inventory of a deployment's hosts. Remembers the last word of each host."""
+
+    def __init__(self, connections: Connections, deployment: Deployment) -> None:
+        self._connections = connections
+        self._deployment = deployment
+        self._last: dict[HostName, HostReport] = {}
+
+    async def read(self, now: datetime) -> Inventory:
+        """Ask every host."""
+        hosts = self._connections.hosts
+        answers = await asyncio.gather(*map(self._ask, hosts), return_exceptions=True)
+        silent = []
+        for host, answer in zip(hosts, answers, strict=True):
+            if isinstance(answer, HostReport):
+                self._last[host] = answer
+            elif isinstance(answer, HypervisorUnreachable):
+                silent.append(answer)
+            else:
+                raise answer
+        return merge(self._last, self._deployment, now, silent)
+
+    async def _ask(self, host: HostName) -> HostReport:
+        seen, has = await self._connections.call(host, lambda c: (_domains(c, host), _total(c)))
+        return HostReport(seen=seen, total=self._connections.hypervisor(host).capacity or has)
+
+
+def merge(
+    reports: dict[HostName, HostReport],
+    deployment: Deployment,
+    now: datetime,
+    silent: Iterable[HypervisorUnreachable] = (),
+) -> Inventory:
+    """Join the hosts' reports: a VM seen at two of them is where it runs, not where it is awaited."""
+    found: dict[VmName, SeenVm] = {}
+    for report in reports.values():
+        for seen in report.seen:
+            known = found.get(seen.vm.name)
+            if known is None or (seen.running and not known.running):
+                found[seen.vm.name] = seen
+    vms = tuple(_labelled(found[name].vm, deployment) for name in sorted(found))
+    return Inventory(
+        vms=vms,
+        clusters=_clusters(vms),
+        placement=Placement(host_of={name: seen.host for name, seen in found.items()}),
+        capacity=tuple(
+            CapacityReport(
+                host=host,
+                at=now,
+                total=report.total,
+                free=report.total - total(seen.vm.needs for seen in report.seen),
+            )
+            for host, report in reports.items()
+        ),
+        silent=tuple(silent),
+    )
+
+
+def _labelled(vm: Vm, deployment: Deployment) -> Vm:
+    cluster = next(
+        (name for name, patterns in deployment.clusters.items() if _matches(vm.name, patterns)),
+        vm.cluster,
+    )
+    tags = {tag for tag, patterns in deployment.tags.items() if _matches(vm.name, patterns)}
+    return replace(vm, cluster=cluster, tags=vm.tags | tags)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _clusters(vms: Iterable[Vm]) -> tuple[VirtualCluster, ...]:
+    members: dict[ClusterName, list[VmName]] = {}
+    for vm in vms:
+        if vm.cluster is not None:
+            members.setdefault(vm.cluster, []).append(vm.name)
+    return tuple(VirtualCluster(name=name, vms=tuple(vms)) for name, vms in members.items())
+
+
+def _total(connection: "libvirt.virConnect") -> Resources:
+    _model, memory_mib, cpus, *_ = connection.getInfo()
+    return Resources(vcpus=int(cpus), memory_bytes=int(memory_mib) << 20)
+
+
+def _domains(connection: "libvirt.virConnect", host: HostName) -> tuple[SeenVm, ...]:
+    import libvirt
+
+    seen = []
+    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        try:
+            state, _reason = domain.state()
+            vm = parse_domain(domain.XMLDesc())
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                continue  # it went between the listing and the question
+            raise
+        running = state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
+        seen.append(SeenVm(vm=vm, host=host, running=running))
+    return tuple(seen)
+
+
+def parse_domain(xml: str) -> Vm:
+    """Read a VM from its libvirt domain XML."""
+    domain = ElementTree.fromstring(xml)
+    label = domain.find(f"metadata/{NAMESPACE}vm")
+    told: dict[str, str] = label.attrib if label is not None else {}
+    ips = tuple(IpAddress(ip) for ip in _words(told.get("ips", "")))
+    macs = [
+        MacAddress(mac.attrib["address"].lower())
+        for mac in domain.iterfind("devices/interface/mac")
+    ]
+    return Vm(
+        name=VmName(domain.findtext("name", "")),
+        uuid=domain.findtext("uuid", ""),
+        needs=Resources(
+            vcpus=int(domain.findtext("vcpu", "1")),
+            memory_bytes=_memory_bytes(domain.find("memory")),
+        ),
+        # The addresses in the metadata are the first interface's.
+        interfaces=tuple(
+            Interface(mac=mac, ips=ips if number == 0 else ()) for number, mac in enumerate(macs)
+        ),
+        cluster=ClusterName(told["cluster"]) if told.get("cluster") else None,
+        tags=frozenset(_words(told.get("tags", ""))),
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _memory_bytes(element: ElementTree.Element | None) -> int:
+    if element is None or element.text is None:
+        return 0
+    scale = {"b": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    return int(element.text) * scale.get(element.attrib.get("unit", "KiB"), 1 << 10)

@@ -1,0 +1,127 @@
+"""Connections to libvirt daemons, shared by whoever senses or moves VMs.
+
+Owns the opening of connections (once a host, reopened when dead), the bounded pool of threads that libvirt's
+blocking calls run in, and libvirt's event loop, which keep-alives and events need. Leaves out what the calls mean.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from transhume.deployment.model import Hypervisor
+from transhume.errors import ExtraMissing, HypervisorUnreachable, UsageError
+from transhume.knowledge.model import HostName
+
+if TYPE_CHECKING:
+    import libvirt
+
+T = TypeVar("T")
+
+THREADS = 32
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+
+
+class Connections:
+    """Connections to the libvirt daemons of a federation's hosts."""
+
+    def __init__(self, hypervisors: Iterable[Hypervisor]) -> None:
+        self._hypervisors = {hypervisor.host: hypervisor for hypervisor in hypervisors}
+        self._open: dict[HostName, libvirt.virConnect] = {}
+        self._opening = {host: threading.Lock() for host in self._hypervisors}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
+        self._events = _start_events()
+
+    @property
+    def hosts(self) -> tuple[HostName, ...]:
+        """The hosts that can be reached through here."""
+        return tuple(self._hypervisors)
+
+    def hypervisor(self, host: HostName) -> Hypervisor:
+        """Return how a host is reached; raises `UsageError` for a host the deployment doesn't name."""
+        try:
+            return self._hypervisors[host]
+        except KeyError:
+            raise UsageError(f"host {host} is in no cloud of the deployment file") from None
+
+    async def call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
+        """Run a blocking call with a host's connection, in a thread.
+
+        Raises `HypervisorUnreachable` when the host can't be connected to or the connection breaks, and
+        libvirt's own error otherwise.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._call, host, what)
+
+    def _call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
+        import libvirt
+
+        connection = self._connection(host)
+        try:
+            return what(connection)
+        except libvirt.libvirtError as error:
+            if not connection.isAlive():
+                raise self._unreachable(host, error) from error
+            raise
+
+    def _connection(self, host: HostName) -> "libvirt.virConnect":
+        import libvirt
+
+        hypervisor = self.hypervisor(host)
+        with self._opening[host]:
+            known = self._open.get(host)
+            if known is not None and known.isAlive():
+                return known
+            try:
+                opened = libvirt.open(hypervisor.uri)
+                opened.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+            except libvirt.libvirtError as error:
+                raise self._unreachable(host, error) from error
+            self._open[host] = opened
+            return opened
+
+    def _unreachable(self, host: HostName, error: Exception) -> HypervisorUnreachable:
+        return HypervisorUnreachable(host, self._hypervisors[host].uri, str(error))
+
+    def close(self) -> None:
+        """Close what was opened. A migration under way goes on without us."""
+        for connection in self._open.values():
+            with contextlib.suppress(Exception):
+                connection.close()
+        self._open.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+_events_lock = threading.Lock()
+_events_thread: threading.Thread | None = None
+
+
+def _start_events() -> threading.Thread:
+    """Start libvirt's event loop, once a process: it must run before the first connection is opened."""
+    global _events_thread  # noqa: PLW0603
+    try:
+        import libvirt
+    except ImportError:
+        raise ExtraMissing("libvirt", "talking to hypervisors") from None
+    with _events_lock:
+        if _events_thread is None:
+            libvirt.registerErrorHandler(_ignore_error, None)
+            libvirt.virEventRegisterDefaultImpl()
+            _events_thread = threading.Thread(
+                target=_run_events, name="libvirt-events", daemon=True
+            )
+            _events_thread.start()
+    return _events_thread
+
+
+def _run_events() -> None:
+    import libvirt
+
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+def _ignore_error(_context: object, _error: Any) -> None:
+    """Keep libvirt from printing to stderr what it also raises."""
