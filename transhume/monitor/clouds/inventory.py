@@ -69,12 +69,16 @@ class Inventory:
 
 
 class LibvirtInventory:
-    """The inventory of a deployment's hosts. Remembers the last word of each host."""
+    """The inventory of a deployment's hosts. Remembers the last word of each host.
+
+    A capacity report keeps the instant from which it has been true, so that repeating it is no news.
+    """
 
     def __init__(self, connections: Connections, deployment: Deployment) -> None:
         self._connections = connections
         self._deployment = deployment
         self._last: dict[HostName, HostReport] = {}
+        self._capacity: dict[HostName, CapacityReport] = {}
 
     async def read(self, now: datetime) -> Inventory:
         """Ask every host."""
@@ -88,7 +92,12 @@ class LibvirtInventory:
                 silent.append(answer)
             else:
                 raise answer
-        return merge(self._last, self._deployment, now, silent)
+        found = merge(self._last, self._deployment, now, silent)
+        for report in found.capacity:
+            known = self._capacity.get(report.host)
+            if known is None or replace(known, at=now) != report:
+                self._capacity[report.host] = report
+        return replace(found, capacity=tuple(self._capacity.values()))
 
     async def _ask(self, host: HostName) -> HostReport:
         seen, has = await self._connections.call(host, lambda c: (_domains(c, host), _total(c)))

@@ -1,0 +1,273 @@
+"""Deployment files: what they mean, and what is said about parts that don't fit."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transhume.deployment.crosschecks import crosschecks
+from transhume.deployment.loader import load_deployment
+from transhume.deployment.model import (
+    CapturePoint,
+    Deployment,
+    Hypervisor,
+    OverlayNetwork,
+    OverlaySite,
+    PriceFeed,
+)
+from transhume.deployment.schema import DeploymentSchema
+from transhume.errors import InvalidFile
+from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link
+from transhume.located_yaml import json_schema, read, validate
+
+LAB = """\
+window: 2s
+traffic_horizon: 1m
+clouds:
+  a:
+    region: lab
+    overlay: {netns: thlab-a, bridge: br0, underlay: wan0, vtep: 172.31.66.1}
+    hosts:
+      a1:
+        uri: "qemu+unix:///system?socket=/run/transhume-lab/a/libvirt-sock"
+        peer_uri: "qemu+tcp://172.31.66.1/system"
+        capture: {netns: thlab-a, interfaces: ["vnet*"]}
+  b:
+    hosts:
+      b1: {uri: "qemu+tls://b1/system"}
+      b2: {}
+gateways:
+  edge: {netns: thlab-edge, bridge: br0, underlay: wan0, vtep: 172.31.66.100}
+overlay: {vni: 66, port: 4790}
+links:
+  - {between: [a, b], rate: 100mbit}
+clusters: {blast: ["vm1", "vm3"]}
+tags: {gdpr: ["db-*"]}
+prices: {file: prices.yaml}
+knowledge: {state_dir: /run/transhume-lab/knowledge}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def loaded(text):
+        path = tmp_path / "t.yaml"
+        path.write_text(text)
+        return load_deployment(path)
+
+    return loaded
+
+
+def mistakes(text):
+    with pytest.raises(InvalidFile) as refused:
+        validate(DeploymentSchema, read(text, "t.yaml"), crosschecks)
+    return [str(mistake) for mistake in refused.value.mistakes]
+
+
+def test_the_file_of_a_lab_means_what_it_says(load, tmp_path):
+    a, b = CloudName("a"), CloudName("b")
+    assert load(LAB) == Deployment(
+        source=str(tmp_path / "t.yaml"),
+        clouds=(Cloud(name=a, region="lab"), Cloud(name=b)),
+        hosts=(
+            Host(name=HostName("a1"), cloud=a),
+            Host(name=HostName("b1"), cloud=b),
+            Host(name=HostName("b2"), cloud=b),
+        ),
+        hypervisors=(
+            Hypervisor(
+                host=HostName("a1"),
+                uri="qemu+unix:///system?socket=/run/transhume-lab/a/libvirt-sock",
+                peer_uri="qemu+tcp://172.31.66.1/system",
+            ),
+            Hypervisor(
+                host=HostName("b1"), uri="qemu+tls://b1/system", peer_uri="qemu+tls://b1/system"
+            ),
+        ),
+        links=(Link(clouds=frozenset((a, b)), bytes_per_second=12.5e6),),
+        capture=(CapturePoint(host=HostName("a1"), interfaces=("vnet*",), netns="thlab-a"),),
+        window_seconds=2.0,
+        traffic_horizon_seconds=60.0,
+        overlay=OverlayNetwork(
+            vni=66,
+            port=4790,
+            sites=(
+                OverlaySite(
+                    name="a", bridge="br0", underlay="wan0", vtep="172.31.66.1", netns="thlab-a"
+                ),
+                OverlaySite(
+                    name="edge",
+                    bridge="br0",
+                    underlay="wan0",
+                    vtep="172.31.66.100",
+                    netns="thlab-edge",
+                ),
+            ),
+        ),
+        clusters={ClusterName("blast"): ("vm1", "vm3")},
+        tags={"gdpr": ("db-*",)},
+        prices=PriceFeed(file=tmp_path / "prices.yaml"),
+        state_directory=Path("/run/transhume-lab/knowledge"),
+    )
+
+
+def test_what_is_left_out_is_as_the_model_has_it(load, tmp_path):
+    found = load("clouds: {a: {}}")
+    bare = Deployment(
+        source=str(tmp_path / "t.yaml"),
+        clouds=(Cloud(name=CloudName("a")),),
+        hosts=(),
+        hypervisors=(),
+    )
+    assert found == bare
+
+
+def test_prices_and_knowledge_may_be_servers(load):
+    found = load(
+        "clouds: {a: {}}\nprices: {url: 'http://p/', every: 5s}\nknowledge: {url: 'redis://r'}"
+    )
+    assert found.prices == PriceFeed(url="http://p/", every_seconds=5.0)
+    assert found.knowledge_url == "redis://r"
+
+
+def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    found = load("clouds: {a: {}}\nknowledge: {state_dir: state}\nprices: {file: /etc/p.csv}")
+    assert found.state_directory == tmp_path / "state"
+    assert found.prices is not None
+    assert found.prices.file == Path("/etc/p.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("window: 5s", "1:1: the file lacks clouds; add it: the clouds"),
+        ("clouds: {}", "1:9: clouds has 0 entries; it must have at least 1"),
+        ("clouds:\n  a:", "2:3: a has no value; write one, or remove the key"),
+        ("clouds: {'a b': {}}", "1:10: clouds.a b: 'a b' is no name; leave out spaces"),
+        (
+            "clouds:\n  a: {hosts: {h: {}}}\n  b: {hosts: {h: {}}}",
+            "3:15: cloud a has a host h too; rename one of them",
+        ),
+        (
+            "clouds: {a: {}}\nlinks: [{between: [a, c], rate: 1gbit}]",
+            "2:23: there is no cloud c; known here: a",
+        ),
+        (
+            "clouds: {a: {}}\nlinks: [{between: [a, a], rate: 1gbit}]",
+            "2:19: a link from a to itself; name two clouds",
+        ),
+        (
+            "clouds: {a: {}, b: {}}\nlinks:\n  - {between: [a, b], rate: 1gbit}\n"
+            "  - {between: [b, a], rate: 1gbit}",
+            "4:15: a second link between b and a; keep one of them",
+        ),
+        (
+            "clouds: {a: {}}\nlinks: [{between: [a], rate: 1gbit}]",
+            "2:19: links[0].between has 1 entries; it must have at least 2",
+        ),
+        (
+            "clouds: {a: {}, b: {}}\nlinks: [{between: [a, b], rate: 0mbit}]",
+            "2:33: links[0].rate: 0 is too little; write more",
+        ),
+        (
+            "clouds:\n  a:\n    overlay: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}",
+            "3:5: a site of an overlay that nobody describes; add `overlay: {vni: 66}`",
+        ),
+        (
+            "clouds: {a: {}}\noverlay: {vni: 1}\n"
+            "gateways: {a: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}}",
+            "3:12: a cloud is called a too; rename the gateway",
+        ),
+        (
+            "clouds: {a: {}}\noverlay: {vni: 1}\ngateways:\n"
+            "  e: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}\n"
+            "  f: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}",
+            "5:42: the site in line 4 has 10.0.0.1 too; give each its own",
+        ),
+        ("clouds: {a: {}}\noverlay: {vni: 16777216}", "2:16: overlay.vni is 16777216; it must be"),
+        (
+            "clouds: {a: {overlay: {bridge: br0, underlay: eth0, vtep: 10.0.0.256}}}\noverlay: {vni: 1}",
+            "1:59: clouds.a.overlay.vtep: 10.0.0.256 is no IP address",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: a-very-long-name, underlay: e, vtep: '::1'}}}\n"
+            "overlay: {vni: 1}",
+            "1:32: clouds.a.overlay.bridge: a-very-long-name is no name of a device",
+        ),
+        (
+            "clouds: {a: {hosts: {h: {peer_uri: 'qemu+tls://h/system'}}}}",
+            "1:25: clouds.a.hosts.h: peer_uri without uri; write uri too",
+        ),
+        (
+            "clouds: {a: {hosts: {h: {uri: h}}}}",
+            "1:31: clouds.a.hosts.h.uri: h is no libvirt URI",
+        ),
+        (
+            "clouds: {a: {}}\nclusters: {c: [vm1], d: [vm2, vm1]}",
+            "2:31: vm1 is in cluster c already; keep it in one",
+        ),
+        ("clouds: {a: {}}\ntags: {t: ['']}", "2:12: tags.t[0]: an empty pattern matches nothing"),
+        ("clouds: {a: {}}\nprices: {}", "2:9: prices: write either file or url"),
+        (
+            "clouds: {a: {}}\nprices: {file: p, url: 'http://p'}",
+            "2:9: prices: write either file or url",
+        ),
+        (
+            "clouds: {a: {}}\nprices: {url: 'file:///etc/passwd'}",
+            "2:15: prices.url: file:///etc/passwd is no URL that works here; begin it with http",
+        ),
+        (
+            "clouds: {a: {}}\nknowledge: {url: 'http://r'}",
+            "2:18: knowledge.url: http://r is no URL that works here; begin it with redis",
+        ),
+        ("clouds: {a: {}}\nwindow: 0s", "2:9: window: 0 is too little; write more"),
+    ],
+    ids=lambda text: text.replace("\n", " ")[-50:],
+)
+def test_a_mistake_says_where_what_and_what_to_do(text, found):
+    (mistake,) = mistakes(text)
+    assert mistake.startswith(f"t.yaml:{found}")
+
+
+def test_all_mistakes_come_at_once():
+    lines = mistakes(
+        "clouds: {a: {hosts: {h: {}}}, b: {hosts: {h: {}}}}\n"
+        "links: [{between: [a, x], rate: 100}]\n"
+        "overlai: {vni: 1}\n"
+        "window: soon\n"
+    )
+    assert [line.split(":")[1:3] for line in lines] == [
+        ["1", "43"],
+        ["2", "23"],
+        ["2", "33"],
+        ["3", "1"],
+        ["4", "9"],
+    ]
+
+
+def test_every_key_has_a_description():
+    schema = json_schema(DeploymentSchema)
+    for record in (schema, *schema["$defs"].values()):
+        assert record["description"]
+        for key, inner in record["properties"].items():
+            assert inner.get("description"), key
+
+
+@given(st.data())
+def test_any_mutation_of_a_deployment_is_one_or_an_invalid_file(data):
+    text = LAB
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 12)))
+        piece = data.draw(st.sampled_from([*"{}[]:,-*&\"' \n0", "no", "a", "[]", "{}", "~", "b1"]))
+        text = text[:start] + piece + text[end:]
+    try:
+        found = validate(DeploymentSchema, read(text, "t.yaml"), crosschecks)
+    except InvalidFile as refused:
+        told = refused.mistakes
+    else:
+        assert found.clouds
+        return
+    assert all(m.line >= 1 and m.column >= 1 and m.message for m in told)

@@ -1,0 +1,144 @@
+"""The loop's judgement: pace, mode and patience, on a snapshot in which one cloud has become dear."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from transhume.knowledge.model import (
+    CapacityReport,
+    Cloud,
+    CloudName,
+    CommunicationMatrix,
+    Host,
+    HostName,
+    NoPlan,
+    Placement,
+    Plan,
+    PlanStatus,
+    PriceTick,
+    Resources,
+    RevocationNotice,
+    Snapshot,
+    Vm,
+    VmName,
+)
+from transhume.loop import FIRST_PATIENCE, Loop
+from transhume.plan import PlannerSettings
+from transhume.policies.model import ElectiveLimits, Mode, Policy
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MIB = 1 << 20
+A, B = CloudName("a"), CloudName("b")
+ROOM = Resources(vcpus=8, memory_bytes=8 * 96 * MIB)
+NEEDS = Resources(vcpus=1, memory_bytes=96 * MIB)
+
+
+def snapshot(*, dear: float = 0.4, seen_seconds: float = 60.0) -> Snapshot:
+    names = (VmName("vm1"), VmName("vm2"))
+    traffic = np.array([[0, 10**8], [10**8, 0]], dtype=np.int64)
+    matrix = replace(
+        CommunicationMatrix.empty(start=NOW, seconds=seen_seconds, vms=names), bytes=traffic
+    )
+    hosts = {HostName(f"{c}1"): Host(name=HostName(f"{c}1"), cloud=c) for c in (A, B)}
+    return Snapshot(
+        version=1,
+        at=NOW,
+        clouds={c: Cloud(name=c) for c in (A, B)},
+        hosts=hosts,
+        vms={name: Vm(name=name, uuid=name, needs=NEEDS) for name in names},
+        placement=Placement(host_of=dict.fromkeys(names, HostName("a1"))),
+        capacity={host: CapacityReport(host=host, at=NOW, total=ROOM, free=ROOM) for host in hosts},
+        prices={
+            A: PriceTick(cloud=A, at=NOW, dollars_per_vcpu_hour=dear),
+            B: PriceTick(cloud=B, at=NOW, dollars_per_vcpu_hour=0.04),
+        },
+        matrix=matrix,
+    )
+
+
+def policy(mode: Mode = Mode.AUTO, hold_seconds: float = 0.0) -> Policy:
+    return Policy(
+        name="cheap", source="t", mode=mode, elective=ElectiveLimits(hold_seconds=hold_seconds)
+    )
+
+
+def loop() -> Loop:
+    return Loop(PlannerSettings())
+
+
+@pytest.mark.parametrize(
+    ("mode", "status"),
+    [
+        (Mode.AUTO, PlanStatus.EXECUTING),
+        (Mode.APPROVE, PlanStatus.AWAITING_APPROVAL),
+        (Mode.RECOMMEND, PlanStatus.RECOMMENDED),
+    ],
+)
+def test_the_mode_says_what_becomes_of_a_plan(mode: Mode, status: PlanStatus) -> None:
+    decision = loop().consider(snapshot(), [policy(mode)])
+    assert isinstance(decision.result, Plan)
+    assert decision.status is status
+    assert (decision.to_execute is not None) == (mode is Mode.AUTO)
+
+
+def test_the_most_cautious_policy_decides() -> None:
+    cautious = replace(policy(Mode.RECOMMEND), name="cautious")
+    assert loop().consider(snapshot(), [policy(), cautious]).to_execute is None
+
+
+def test_a_recommendation_is_recorded_once() -> None:
+    judgement = loop()
+    assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)]).status is not None
+    assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)]).status is None
+    assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)], forced=True).status is not None
+
+
+def test_nothing_to_do_is_said_with_its_reason() -> None:
+    decision = loop().consider(snapshot(dear=0.04), [policy()])
+    assert isinstance(decision.result, NoPlan)
+    assert decision.result.reason
+
+
+def test_an_elective_plan_waits_until_its_reason_has_lasted() -> None:
+    judgement = loop()
+    held = judgement.consider(snapshot(), [policy(hold_seconds=60)])
+    assert held.to_execute is None
+    assert "held" in held.waiting
+    later = replace(snapshot(), at=NOW + timedelta(seconds=61))
+    assert judgement.consider(later, [policy(hold_seconds=60)]).to_execute is not None
+
+
+def test_a_reason_that_went_away_starts_its_hold_anew() -> None:
+    judgement = loop()
+    judgement.consider(snapshot(), [policy(hold_seconds=60)])
+    calm = replace(snapshot(dear=0.04), at=NOW + timedelta(seconds=30))
+    judgement.consider(calm, [policy(hold_seconds=60)])
+    later = replace(snapshot(), at=NOW + timedelta(seconds=61))
+    assert judgement.consider(later, [policy(hold_seconds=60)]).to_execute is None
+
+
+def test_elective_moves_wait_for_traffic_to_have_been_seen() -> None:
+    decision = loop().consider(snapshot(seen_seconds=1.0), [policy()])
+    assert decision.to_execute is None
+    assert "traffic seen" in decision.waiting
+
+
+def test_an_evacuation_waits_for_nothing() -> None:
+    notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
+    revoked = replace(snapshot(seen_seconds=1.0), notices=(notice,))
+    decision = loop().consider(revoked, [policy(hold_seconds=600)])
+    assert decision.to_execute is not None
+
+
+def test_moves_that_failed_are_not_tried_again_at_once_and_each_time_later() -> None:
+    judgement, now = loop(), NOW
+    for failures in range(3):
+        first = judgement.consider(replace(snapshot(), at=now), [policy()])
+        assert first.to_execute is not None
+        judgement.ended(first.to_execute, PlanStatus.UNDONE, now)
+        patience = FIRST_PATIENCE * 2**failures
+        soon = replace(snapshot(), at=now + patience * 0.9)
+        assert judgement.consider(soon, [policy()]).to_execute is None
+        now += patience

@@ -1,0 +1,90 @@
+"""`transhume policy`: what policy files say, or what is wrong with them."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from transhume.errors import Mistake
+    from transhume.policies.loader import PolicyFile
+
+
+@click.group()
+def command() -> None:
+    """Check policy files, or print the schema that editors check them with."""
+
+
+@command.command()
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Say what each policy will do, or every mistake in it as file:line:column.
+
+    A directory stands for its *.yaml. Exits with 65 where there is a mistake.
+
+    \b
+    Examples:
+      transhume policy check policies/cheap-but-on-time.yaml
+      transhume policy check policies/ --json
+    """
+    from transhume.errors import InvalidFile
+    from transhume.policies.loader import check_policies
+
+    files, mistakes = check_policies(paths)
+    if as_json:
+        _print_json(files, mistakes)
+    else:
+        _print_text(files, mistakes)
+    if mistakes:
+        sys.exit(InvalidFile.exit_status)
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of policy files.
+
+    \b
+    Examples:
+      transhume policy schema > policy.schema.json
+    """
+    from transhume.located_yaml import json_schema
+    from transhume.policies.schema import PolicySchema
+
+    click.echo(json.dumps(json_schema(PolicySchema), indent=2))
+
+
+def _print_text(files: "Sequence[PolicyFile]", mistakes: "Sequence[Mistake]") -> None:
+    from transhume.policies.summary import summarize
+
+    for mistake in mistakes:
+        click.echo(str(mistake))
+    for found in files:
+        for warning in found.warnings(datetime.now(UTC)):
+            click.echo(str(replace(warning, message=f"warning: {warning.message}")))
+        click.echo(f"{found.policy.source}: {summarize(found.policy)}")
+
+
+def _print_json(files: "Sequence[PolicyFile]", mistakes: "Sequence[Mistake]") -> None:
+    from transhume.policies.summary import summarize
+
+    now = datetime.now(UTC)
+    policies = [
+        {
+            "file": found.policy.source,
+            "policy": found.policy.name,
+            "mode": found.policy.mode,
+            "summary": summarize(found.policy),
+            "warnings": [asdict(warning) for warning in found.warnings(now)],
+        }
+        for found in files
+    ]
+    written = {"policies": policies, "mistakes": [asdict(mistake) for mistake in mistakes]}
+    click.echo(json.dumps(written, indent=2))

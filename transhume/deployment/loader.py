@@ -1,0 +1,139 @@
+"""A deployment file in, a `Deployment` out; or every mistake of the file, with its place.
+
+Touches the world only to read the file. What may be written is in `schema`, what must fit in `crosschecks`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from transhume.deployment.crosschecks import crosschecks
+from transhume.deployment.model import (
+    CapturePoint,
+    Deployment,
+    Hypervisor,
+    OverlayNetwork,
+    OverlaySite,
+    PriceFeed,
+)
+from transhume.deployment.schema import (
+    CapacitySchema,
+    DeploymentSchema,
+    KnowledgeSchema,
+    PricesSchema,
+    SiteSchema,
+)
+from transhume.knowledge.model import (
+    Cloud,
+    CloudName,
+    ClusterName,
+    Host,
+    HostName,
+    Link,
+    Resources,
+)
+from transhume.located_yaml import read_file, validate
+
+DEFAULT_STATE_DIRECTORY = Path("/var/lib/transhume")
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Return the deployment in a file. Paths in it are relative to the file's folder.
+
+    Raises:
+        InvalidFile: with every mistake in the file.
+    """
+    written = validate(DeploymentSchema, read_file(path), crosschecks)
+    return _to_deployment(written, path)
+
+
+def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
+    folder = path.absolute().parent
+    return Deployment(
+        source=str(path),
+        clouds=tuple(
+            Cloud(name=CloudName(name), region=cloud.region)
+            for name, cloud in written.clouds.items()
+        ),
+        hosts=tuple(
+            Host(name=HostName(name), cloud=CloudName(cloud))
+            for cloud, inside in written.clouds.items()
+            for name in inside.hosts
+        ),
+        hypervisors=tuple(_hypervisors(written)),
+        links=tuple(_links(written)),
+        capture=tuple(_capture_points(written)),
+        window_seconds=written.window,
+        traffic_horizon_seconds=written.traffic_horizon,
+        overlay=_to_overlay(written),
+        clusters={ClusterName(name): tuple(vms) for name, vms in written.clusters.items()},
+        tags={tag: tuple(vms) for tag, vms in written.tags.items()},
+        prices=_to_feed(written.prices, folder) if written.prices else None,
+        knowledge_url=written.knowledge.url if written.knowledge else None,
+        state_directory=_state_directory(written.knowledge, folder),
+    )
+
+
+def _hypervisors(written: DeploymentSchema) -> Iterator[Hypervisor]:
+    for cloud in written.clouds.values():
+        for name, host in cloud.hosts.items():
+            if host.uri:
+                peer_uri = host.peer_uri or host.uri
+                yield Hypervisor(
+                    host=HostName(name),
+                    uri=host.uri,
+                    peer_uri=peer_uri,
+                    capacity=_to_resources(host.capacity) if host.capacity else None,
+                )
+
+
+def _to_resources(written: CapacitySchema) -> Resources:
+    return Resources(vcpus=written.vcpus, memory_bytes=written.memory)
+
+
+def _capture_points(written: DeploymentSchema) -> Iterator[CapturePoint]:
+    for cloud in written.clouds.values():
+        for name, host in cloud.hosts.items():
+            if capture := host.capture:
+                yield CapturePoint(
+                    host=HostName(name),
+                    interfaces=tuple(capture.interfaces),
+                    netns=capture.netns,
+                )
+
+
+def _links(written: DeploymentSchema) -> Iterator[Link]:
+    for link in written.links:
+        ends = frozenset(map(CloudName, link.between))
+        yield Link(clouds=ends, bytes_per_second=link.rate)
+
+
+def _to_overlay(written: DeploymentSchema) -> OverlayNetwork | None:
+    if written.overlay is None:
+        return None
+    clouds = {name: cloud.overlay for name, cloud in written.clouds.items() if cloud.overlay}
+    sites = (*clouds.items(), *written.gateways.items())
+    return OverlayNetwork(
+        vni=written.overlay.vni,
+        port=written.overlay.port,
+        sites=tuple(_to_site(name, site) for name, site in sites),
+    )
+
+
+def _to_site(name: str, site: SiteSchema) -> OverlaySite:
+    return OverlaySite(
+        name=name, bridge=site.bridge, underlay=site.underlay, vtep=site.vtep, netns=site.netns
+    )
+
+
+def _to_feed(written: PricesSchema, folder: Path) -> PriceFeed:
+    return PriceFeed(
+        file=folder / written.file if written.file else None,
+        url=written.url,
+        every_seconds=written.every,
+    )
+
+
+def _state_directory(written: KnowledgeSchema | None, folder: Path) -> Path:
+    if written is None or written.state_dir is None:
+        return DEFAULT_STATE_DIRECTORY
+    return folder / written.state_dir

@@ -1,0 +1,247 @@
+"""The YAML of a deployment, as pydantic models: what an operator may write, and what each key means.
+
+Only `loader` uses them: it turns them into the records of `model` at once.
+"""
+
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from transhume.located_yaml import Quantity
+from transhume.quantities import parse_bytes, parse_duration, parse_rate
+
+_LONGEST_DEVICE_NAME = 15
+
+
+def _name(text: str) -> str:
+    if not text or not text.isprintable() or set(text) & set(" /*?[]"):
+        raise ValueError(
+            f"{text!r} is no name; leave out spaces, slashes and the signs of patterns"
+        )
+    return text
+
+
+def _pattern(text: str) -> str:
+    if not text.strip():
+        raise ValueError("an empty pattern matches nothing; write a name, or a pattern as web-*")
+    return text
+
+
+def _device(text: str) -> str:
+    if len(text.encode()) > _LONGEST_DEVICE_NAME:
+        raise ValueError(f"{text} is no name of a device; Linux allows 15 characters")
+    return _name(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text} is no IP address; write one such as 172.31.66.1") from None
+
+
+def _url(text: str, schemes: tuple[str, ...]) -> str:
+    try:
+        found = urlsplit(text).scheme
+    except ValueError:
+        found = ""
+    if found not in schemes:
+        raise ValueError(f"{text} is no URL that works here; begin it with {' or '.join(schemes)}")
+    return text
+
+
+def _web_url(text: str) -> str:
+    return _url(text, ("http", "https"))
+
+
+def _redis_url(text: str) -> str:
+    return _url(text, ("redis", "rediss", "unix"))
+
+
+def _libvirt_uri(text: str) -> str:
+    if ":" not in text:
+        raise ValueError(f"{text} is no libvirt URI; write one such as qemu+tls://host/system")
+    return text
+
+
+def _more_than_nothing(amount: float) -> float:
+    if amount <= 0:
+        raise ValueError("0 is too little; write more")
+    return amount
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Patterns = Annotated[list[Annotated[str, AfterValidator(_pattern)]], Field(min_length=1)]
+Device = Annotated[str, AfterValidator(_device)]
+Address = Annotated[str, AfterValidator(_address)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
+FilePath = Annotated[str, Field(min_length=1)]
+Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(_more_than_nothing)]
+Rate = Annotated[float, Quantity(parse_rate, "100mbit"), AfterValidator(_more_than_nothing)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CaptureSchema(_Record):
+    """Where the traffic of a host's VMs is seen."""
+
+    model_config = ConfigDict(title="Capture")
+
+    interfaces: Patterns = Field(
+        default=["vnet*"], description="the VMs' interfaces, by names or patterns"
+    )
+    netns: Name | None = Field(
+        default=None, description="the network namespace that they are in, if not ours"
+    )
+
+
+class CapacitySchema(_Record):
+    """How much of a host may be used."""
+
+    model_config = ConfigDict(title="Capacity")
+
+    vcpus: int = Field(ge=1, description="virtual CPUs, over all our VMs there")
+    memory: Annotated[int, Quantity(parse_bytes, "16GiB")] = Field(
+        description="memory, over all our VMs there"
+    )
+
+
+class HostSchema(_Record):
+    """A hypervisor, and how its libvirt daemon is reached."""
+
+    model_config = ConfigDict(title="Host")
+
+    uri: LibvirtUri | None = Field(
+        default=None,
+        description="libvirt's URI from here; without it the host is known, but not reached",
+    )
+    peer_uri: LibvirtUri | None = Field(
+        default=None,
+        description="libvirt's URI from the other hosts, for migration; without it, the same",
+    )
+    capture: CaptureSchema | None = Field(
+        default=None, description="where traffic is captured; without it, nowhere on this host"
+    )
+    capacity: CapacitySchema | None = Field(
+        default=None, description="what we may use of it; without it, all that libvirt tells of"
+    )
+
+    @model_validator(mode="after")
+    def _reached(self) -> "HostSchema":
+        if self.peer_uri and not self.uri:
+            raise ValueError("peer_uri without uri; write uri too")
+        return self
+
+
+class SiteSchema(_Record):
+    """A bridge that is part of the overlay network."""
+
+    model_config = ConfigDict(title="Overlay site")
+
+    bridge: Device = Field(description="the bridge that the VMs are on")
+    underlay: Device = Field(description="the device that carries the tunnels to other sites")
+    vtep: Address = Field(description="the IP address of the tunnels' end on `underlay`")
+    netns: Name | None = Field(
+        default=None, description="the network namespace that these are in, if not ours"
+    )
+
+
+class CloudSchema(_Record):
+    """A site under one administration, with a price."""
+
+    model_config = ConfigDict(title="Cloud")
+
+    region: str = Field(default="", description="where it is, in any words")
+    overlay: SiteSchema | None = Field(default=None, description="its part of the overlay")
+    hosts: dict[Name, HostSchema] = Field(default={}, description="its hypervisors")
+
+
+class OverlaySchema(_Record):
+    """The virtual network that joins the clouds."""
+
+    model_config = ConfigDict(title="Overlay")
+
+    vni: int = Field(ge=1, lt=1 << 24, description="VXLAN's number of the network")
+    port: int = Field(default=4789, ge=1, lt=1 << 16, description="the tunnels' UDP port")
+
+
+class LinkSchema(_Record):
+    """What the path between two clouds carries."""
+
+    model_config = ConfigDict(title="Link")
+
+    between: Annotated[list[Name], Field(min_length=2, max_length=2)] = Field(
+        description="the two clouds"
+    )
+    rate: Rate = Field(description="how much it carries, in either direction")
+
+
+class PricesSchema(_Record):
+    """Where prices come from. Either `file` or `url`."""
+
+    model_config = ConfigDict(title="Prices")
+
+    file: FilePath | None = Field(
+        default=None,
+        description="a schedule, `*.yaml` or `*.csv`; relative to this file's folder",
+    )
+    url: WebUrl | None = Field(default=None, description="a JSON feed")
+    every: Stretch = Field(
+        default="30s", validate_default=True, description="how often the feed is read"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PricesSchema":
+        if bool(self.file) == bool(self.url):
+            raise ValueError("write either file or url")
+        return self
+
+
+class KnowledgeSchema(_Record):
+    """Where the shared state is kept. Without a URL a Redis server is started for it."""
+
+    model_config = ConfigDict(title="Knowledge")
+
+    url: RedisUrl | None = Field(default=None, description="a Redis server that runs already")
+    state_dir: FilePath | None = Field(
+        default=None,
+        description="the folder for our own server's data (without it /var/lib/transhume); "
+        "relative to this file's folder",
+    )
+
+
+class DeploymentSchema(_Record):
+    """A federation: its clouds, how they are reached, and what is known of them beforehand."""
+
+    model_config = ConfigDict(title="Deployment")
+
+    clouds: Annotated[dict[Name, CloudSchema], Field(min_length=1)] = Field(
+        description="the clouds"
+    )
+    window: Stretch = Field(
+        default="5s", validate_default=True, description="the length of a window of traffic"
+    )
+    traffic_horizon: Stretch = Field(
+        default="5m",
+        validate_default=True,
+        description="how far back traffic counts as the present",
+    )
+    gateways: dict[Name, SiteSchema] = Field(
+        default={}, description="sites of the overlay without VMs: its ways to the outside"
+    )
+    overlay: OverlaySchema | None = Field(default=None, description="the network over all sites")
+    links: list[LinkSchema] = Field(default=[], description="the paths between clouds")
+    clusters: dict[Name, Patterns] = Field(
+        default={}, description="names or patterns of VMs, for VMs whose metadata names no cluster"
+    )
+    tags: dict[Name, Patterns] = Field(default={}, description="names or patterns of VMs")
+    prices: PricesSchema | None = Field(default=None, description="where prices come from")
+    knowledge: KnowledgeSchema | None = Field(
+        default=None, description="where the shared state is kept"
+    )

@@ -1,0 +1,124 @@
+"""A policy in plain English: what it will do, for a person who wants to know before it does it."""
+
+from collections.abc import Iterable, Iterator
+from typing import assert_never
+
+from transhume.policies.model import (
+    EVERYTHING,
+    DeadlineGoal,
+    ElectiveLimits,
+    Forbid,
+    Hold,
+    Mode,
+    Pin,
+    Policy,
+    PriceGoal,
+    Quota,
+    Rule,
+    Selector,
+    Spread,
+    Together,
+)
+from transhume.quantities import format_dollars_per_hour, format_duration, format_rate
+
+_MODES = {
+    Mode.RECOMMEND: "plans are only shown",
+    Mode.APPROVE: "plans wait for a person's approval",
+    Mode.AUTO: "plans are carried out without asking",
+}
+_HOLDS = {Hold.AT_END: "when a plan has ended", Hold.ALWAYS: "at every instant"}
+
+
+def summarize(policy: Policy) -> str:
+    """Return one paragraph on what the policy does."""
+    return " ".join(sentence for sentence in _sentences(policy) if sentence)
+
+
+def _sentences(policy: Policy) -> Iterator[str]:
+    yield f"{policy.name} governs {_who(policy.applies_to)}; {_MODES[policy.mode]}."
+    if policy.rules:
+        yield f"It moves VMs at any price where a rule is broken: {_rules(policy.rules)}."
+    yield _notice(policy)
+    if policy.deadline:
+        yield _deadline(policy.deadline)
+    yield _elective(policy.elective, policy.price or PriceGoal())
+    if policy.keep_together:
+        rate = format_rate(policy.keep_together.cut_above_bytes_per_second)
+        yield (
+            f"Groups seen in the traffic are not split where more than {rate} would cross clouds."
+        )
+    if policy.price and policy.price.budget_dollars_per_hour is not None:
+        budget = format_dollars_per_hour(policy.price.budget_dollars_per_hour)
+        yield f"All its VMs together should cost at most {budget}."
+    if policy.availability.prefer:
+        yield f"Where the price is equal it prefers {_or(policy.availability.prefer)}."
+    if policy.after:
+        within = format_duration(policy.after.within_seconds)
+        expected = " and ".join(policy.after.expect)
+        yield f"A plan is undone unless {expected} are as predicted {within} after it."
+
+
+def _notice(policy: Policy) -> str:
+    if policy.availability.evacuate_on_notice:
+        return "A revocation notice moves its VMs out of that cloud in time."
+    return "A revocation notice moves nothing."
+
+
+def _deadline(deadline: DeadlineGoal) -> str:
+    job, changeover = deadline.progress_job, deadline.changeover_seconds
+    told = f", of which {job} tells how much is done" if job else ""
+    slowed = (
+        "as long as past moves did" if changeover is None else f"for {format_duration(changeover)}"
+    )
+    return (
+        f"By {deadline.at:%Y-%m-%d %H:%M} UTC {format_duration(deadline.work_seconds)} of work "
+        f"must be done{told}; a move is expected to slow it {slowed}."
+    )
+
+
+def _elective(limits: ElectiveLimits, price: PriceGoal) -> str:
+    if any(budget.moves == 0 for budget in limits.budgets):
+        return "It makes no other moves."
+    conditions = [f"if a plan saves at least {limits.min_gain * 100:g}% of the cost"]
+    if price.payback_seconds:
+        conditions.append(
+            f"if that pays for the moves within {format_duration(price.payback_seconds)}"
+        )
+    if limits.hold_seconds:
+        conditions.append(f"once the reason has lasted {format_duration(limits.hold_seconds)}")
+    conditions += [
+        f"with at most {budget.moves} of them in {format_duration(budget.per_seconds)}"
+        for budget in limits.budgets
+    ]
+    cooldown = format_duration(limits.cooldown_seconds)
+    return f"It makes other moves only {', '.join(conditions)}, and no VM again within {cooldown}."
+
+
+def _rules(rules: Iterable[Rule]) -> str:
+    return "; ".join(map(_rule, rules))
+
+
+def _rule(rule: Rule) -> str:
+    match rule:
+        case Spread():
+            return f"{_who(rule.who)} in at least {rule.minimum} clouds, {_HOLDS[rule.hold]}"
+        case Together():
+            return f"{_who(rule.who)} in one cloud"
+        case Pin():
+            return f"{_who(rule.who)} in {rule.cloud} only"
+        case Forbid():
+            return f"{_who(rule.who)} never in {_or(rule.clouds)}, {_HOLDS[rule.hold]}"
+        case Quota():
+            return f"at most {rule.vms} of its VMs in {rule.cloud}"
+    assert_never(rule)
+
+
+def _who(who: Selector) -> str:
+    if who == EVERYTHING:
+        return "all VMs"
+    kinds = (("VM", who.vms), ("tag", who.tags), ("cluster", who.clusters))
+    return " or ".join(f"{kind} {_or(names)}" for kind, names in kinds if names)
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)
