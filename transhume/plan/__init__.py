@@ -1,1 +1,22 @@
-"""Plan: pure functions from a snapshot and the policies to a plan with reasons, or the reason for none."""
+"""Decides which VMs go to which cloud, in which order, what that costs and brings, and why. Pure."""
+
+from transhume.plan.check import find_faults
+from transhume.plan.exact import ExactSolver
+from transhume.plan.explain import explain_no_plan, explain_plan
+from transhume.plan.planner import make_plan
+from transhume.plan.problem import Place, Problem
+from transhume.plan.settings import PlannerSettings
+from transhume.plan.solver import Solution, Solver
+
+__all__ = [
+    "ExactSolver",
+    "Place",
+    "PlannerSettings",
+    "Problem",
+    "Solution",
+    "Solver",
+    "explain_no_plan",
+    "explain_plan",
+    "find_faults",
+    "make_plan",
+]

@@ -1,0 +1,403 @@
+"""The planner against brute force and against its own independent checker, on random federations."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from transhume.knowledge.model import (
+    CapacityReport,
+    Cloud,
+    CloudName,
+    CommunicationMatrix,
+    Group,
+    GroupId,
+    Host,
+    HostName,
+    Link,
+    MoveKind,
+    NoPlan,
+    Outcome,
+    Placement,
+    Plan,
+    PlanId,
+    Prediction,
+    PriceTick,
+    Resources,
+    RevocationNotice,
+    Snapshot,
+    StepId,
+    StepResult,
+    Vm,
+    VmName,
+    total,
+)
+from transhume.plan import ExactSolver, PlannerSettings, Problem, find_faults, make_plan
+from transhume.plan.constraints import (
+    AllOrNone,
+    AtLeastClouds,
+    AtMost,
+    Constraint,
+    CutLimit,
+    Delay,
+    LinkTime,
+    MoveLimit,
+    SameCloud,
+    Terrain,
+)
+from transhume.plan.problem import Place
+from transhume.policies.model import (
+    EVERYTHING,
+    AvailabilityGoal,
+    DeadlineGoal,
+    ElectiveLimits,
+    Forbid,
+    Hold,
+    KeepTogether,
+    MoveBudget,
+    Pin,
+    Policy,
+    PriceGoal,
+    Quota,
+    Selector,
+    Spread,
+    Together,
+)
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+MIB = 1 << 20
+UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+# the solver
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Draw a problem of up to 6 VMs in up to 3 clouds, in which staying put is feasible."""
+    n = draw(st.integers(1, 6))
+    k = draw(st.integers(1, 3))
+    cloud = np.array([0, 1, draw(st.sampled_from([1, 2]))][:k])
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    home = rng.integers(0, k, n)
+    allowed = rng.random((n, k)) < 0.8
+    allowed[np.arange(n), home] = True
+    needs = np.stack([rng.integers(1, 4, n), rng.integers(1, 5, n) * 100 * MIB], axis=1)
+    capacity = np.zeros((k, 2), dtype=np.int64)
+    np.add.at(capacity, home, needs)
+    capacity += np.stack([rng.integers(0, 5, k), rng.integers(0, 6, k) * 100 * MIB], axis=1)
+    pairs = np.array([(i, j) for i in range(n) for j in range(i + 1, n) if rng.random() < 0.5])
+    pairs = pairs.reshape(-1, 2).astype(np.int64)
+    rates = rng.random((len(pairs), 2)) * 10 * (rng.random((len(pairs), 2)) < 0.8)
+    penalty = np.zeros((n, k))
+    leaving = rng.random(n) < 0.3 * draw(st.booleans())
+    penalty[np.arange(n), home] = leaving * rng.integers(1, 4, n)
+    terrain = Terrain(home=home, cloud=cloud, pairs=pairs, rates=rates)
+    constraints = [
+        constraint
+        for constraint in draw(st.lists(constraints_over(n, k, cloud, len(pairs)), max_size=3))
+        if math.isfinite(constraint.penalty) or not constraint.excess(terrain, home)
+    ]
+    delays = ()
+    if draw(st.booleans()):
+        delays = (
+            Delay(
+                members=tuple(range(n)),
+                seconds=tuple(float(s) for s in rng.integers(0, 10, n)),
+                slack_seconds=float(rng.integers(-5, 20)),
+                dollars_per_hour_per_second=float(rng.random()),
+            ),
+        )
+    return Problem(
+        vms=tuple(VmName(f"vm{i}") for i in range(n)),
+        places=tuple(Place(cloud=CloudName(f"c{c}"), doomed=i == 2) for i, c in enumerate(cloud)),
+        cloud=cloud,
+        home=home,
+        allowed=allowed,
+        penalty=penalty,
+        dollars=rng.random((n, k)) * 3,
+        pairs=pairs,
+        rates=rates,
+        egress=rng.random(int(cloud.max()) + 1) * 0.1,
+        needs=needs,
+        capacity=capacity,
+        constraints=tuple(constraints),
+        delays=delays,
+    )
+
+
+def constraints_over(
+    n: int, k: int, cloud: np.ndarray, pairs: int
+) -> st.SearchStrategy[Constraint]:
+    members = st.sets(st.integers(0, n - 1), min_size=min(2, n)).map(lambda s: tuple(sorted(s)))
+    penalty = st.sampled_from([math.inf, 0.3, 2.0])
+    kinds: list[st.SearchStrategy[Constraint]] = [
+        st.builds(AtLeastClouds, members=members, minimum=st.integers(1, 3), penalty=penalty),
+        st.builds(
+            AtMost,
+            members=members,
+            cloud=st.sampled_from([int(c) for c in cloud]),
+            limit=st.integers(0, n),
+            penalty=penalty,
+        ),
+        st.builds(MoveLimit, members=members, limit=st.integers(0, n)),
+        st.builds(
+            LinkTime,
+            members=st.just(tuple(range(n))),
+            place=st.integers(0, k - 1),
+            seconds=st.tuples(*[st.floats(0, 10)] * n),
+            limit=st.floats(0, 60),
+        ),
+    ]
+    if n > 1:
+        kinds += [
+            st.builds(SameCloud, members=members, penalty=penalty),
+            st.builds(AllOrNone, members=members, penalty=penalty),
+        ]
+    if pairs:
+        some = st.sets(st.integers(0, pairs - 1), min_size=1).map(lambda s: tuple(sorted(s)))
+        kinds.append(
+            st.builds(CutLimit, pairs=some, bytes_per_second=st.floats(0, 40), penalty=penalty)
+        )
+    return st.one_of(kinds)
+
+
+def brute_force(problem: Problem) -> tuple[float, float]:
+    """Return the least violation, and the least cost at that violation, by trying everything."""
+    every = (
+        np.array(choice) for choice in product(range(len(problem.places)), repeat=len(problem.vms))
+    )
+    found = [(problem.violation(a), problem.cost(a)) for a in every if problem.feasible(a)]
+    least = min(violation for violation, _ in found)
+    return least, min(cost for violation, cost in found if violation <= least + 1e-9)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED)
+@given(problems())
+def test_the_exact_solver_finds_what_brute_force_finds(problem: Problem) -> None:
+    violation, cost = brute_force(problem)
+
+    solution = ExactSolver().solve(problem)
+
+    assert solution.optimal
+    assert problem.feasible(solution.assignment)
+    assert math.isclose(solution.violation, violation, abs_tol=1e-5)
+    assert math.isclose(solution.cost, cost, rel_tol=1e-5, abs_tol=1e-5)
+
+
+# whole plans
+
+HOSTS = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
+TAGS = ("db", "web")
+SELECTORS = st.sampled_from(
+    [
+        EVERYTHING,
+        Selector(tags=("db",)),
+        Selector(tags=("web",)),
+        Selector(vms=("vm0", "vm1", "vm2")),
+    ]
+)
+CLOUDS = st.sampled_from([CloudName(c) for c in "abc"])
+RULES = st.one_of(
+    st.builds(Pin, who=SELECTORS, cloud=CLOUDS),
+    st.builds(Forbid, who=SELECTORS, clouds=CLOUDS.map(lambda c: (c,))),
+    st.builds(Together, who=SELECTORS),
+    st.builds(Spread, who=SELECTORS, minimum=st.integers(1, 3), hold=st.sampled_from(Hold)),
+    st.builds(Quota, cloud=CLOUDS, vms=st.integers(0, 6)),
+)
+POLICIES = st.builds(
+    Policy,
+    name=st.sampled_from(["one", "two"]),
+    source=st.just("here"),
+    applies_to=SELECTORS,
+    rules=st.lists(RULES, max_size=2).map(tuple),
+    keep_together=st.none()
+    | st.builds(KeepTogether, cut_above_bytes_per_second=st.sampled_from([1e3, 1e6])),
+    price=st.none() | st.builds(PriceGoal, payback_seconds=st.sampled_from([None, 60.0, 3600.0])),
+    availability=st.builds(
+        AvailabilityGoal,
+        prefer=st.sampled_from([(), (CloudName("c"),)]),
+        evacuate_on_notice=st.booleans(),
+    ),
+    deadline=st.none()
+    | st.builds(
+        DeadlineGoal,
+        at=st.just(NOW + timedelta(hours=2)),
+        work_seconds=st.sampled_from([600.0, 7190.0, 9000.0]),
+    ),
+    elective=st.builds(
+        ElectiveLimits,
+        min_gain=st.sampled_from([0.0, 0.05, 0.4]),
+        cooldown_seconds=st.sampled_from([0.0, 3600.0]),
+        budgets=st.lists(
+            st.builds(MoveBudget, moves=st.integers(0, 3), per_seconds=st.just(3600.0)), max_size=1
+        ).map(tuple),
+    ),
+)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    """Draw a federation of three clouds with up to six VMs."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(1, 6))
+    hosts = {HostName(h): Host(name=HostName(h), cloud=CloudName(c)) for h, c in HOSTS.items()}
+    vms = {
+        name: Vm(
+            name=name,
+            uuid=name,
+            needs=Resources(
+                vcpus=int(rng.integers(1, 3)), memory_bytes=int(rng.integers(1, 4)) * 100 * MIB
+            ),
+            tags=frozenset(tag for tag in TAGS if rng.random() < 0.5),
+            dirty_bytes_per_second=float(rng.random() * 2e7),
+        )
+        for name in (VmName(f"vm{i}") for i in range(n))
+    }
+    host_of = {vm: HostName(str(rng.choice(list(HOSTS)))) for vm in vms}
+    capacity = {
+        host: _report(rng, host, [vms[v] for v, h in host_of.items() if h == host])
+        for host in hosts
+    }
+    if draw(st.booleans()):
+        del capacity[HostName("c1")]
+    matrix = CommunicationMatrix.empty(start=NOW, seconds=10.0, vms=tuple(vms))
+    matrix.bytes[:] = rng.integers(0, 10**8, (n, n)) * (rng.random((n, n)) < 0.5)
+    np.fill_diagonal(matrix.bytes, 0)
+    matrix.to_outside[:] = rng.integers(0, 10**8, n)
+    names = list(vms)
+    return Snapshot(
+        version=1,
+        at=NOW,
+        clouds={CloudName(c): Cloud(name=CloudName(c)) for c in "abc"},
+        hosts=hosts,
+        links=(Link(clouds=frozenset((CloudName("a"), CloudName("b"))), bytes_per_second=2e7),),
+        vms=vms,
+        placement=Placement(host_of=host_of),
+        moving=frozenset(v for v in names if rng.random() < 0.1),
+        capacity=capacity,
+        prices=draw(_prices()),
+        notices=tuple(draw(st.lists(_notices(), max_size=2))),
+        matrix=matrix,
+        groups=(
+            _group("g1", [v for i, v in enumerate(names) if i % 2]),
+            _group("g2", [v for i, v in enumerate(names) if not i % 2]),
+        ),
+        outcomes=tuple(_outcome(v) for v in names if rng.random() < 0.2),
+    )
+
+
+def _report(rng: np.random.Generator, host: HostName, there: list[Vm]) -> CapacityReport:
+    used = total(vm.needs for vm in there)
+    free = Resources(
+        vcpus=int(rng.integers(0, 6)), memory_bytes=int(rng.integers(0, 10)) * 100 * MIB
+    )
+    overcommitted = Resources(vcpus=int(rng.random() < 0.1), memory_bytes=0)
+    return CapacityReport(host=host, at=NOW, total=used + free - overcommitted, free=free)
+
+
+def _prices() -> st.SearchStrategy[Mapping[CloudName, PriceTick]]:
+    tick = st.tuples(st.sampled_from([0.01, 0.05, 0.2]), st.sampled_from([0.0, 0.02, 0.1]))
+    return st.dictionaries(CLOUDS, tick, min_size=1, max_size=3).map(
+        lambda asked: {
+            cloud: PriceTick(
+                cloud=cloud, at=NOW, dollars_per_vcpu_hour=vcpu, egress_dollars_per_gb=egress
+            )
+            for cloud, (vcpu, egress) in asked.items()
+        }
+    )
+
+
+def _notices() -> st.SearchStrategy[RevocationNotice]:
+    return st.builds(
+        lambda host, whole, seconds: RevocationNotice(
+            cloud=CloudName(HOSTS[host]),
+            at=NOW,
+            deadline=NOW + timedelta(seconds=seconds),
+            host=None if whole else HostName(host),
+        ),
+        st.sampled_from(list(HOSTS)),
+        st.booleans(),
+        st.sampled_from([-5.0, 10.0, 40.0, 600.0]),
+    )
+
+
+def _group(name: str, members: list[VmName]) -> Group:
+    return Group(
+        id=GroupId(name),
+        vms=tuple(members),
+        internal_bytes_per_second=1.0,
+        external_bytes_per_second=1.0,
+    )
+
+
+def _outcome(vm: VmName) -> Outcome:
+    ended = NOW - timedelta(minutes=10)
+    return Outcome(
+        plan=PlanId("p"),
+        step=StepId(f"p-{vm}"),
+        vm=vm,
+        source=HostName("a1"),
+        destination=HostName("b1"),
+        result=StepResult.DONE,
+        why="",
+        started_at=ended,
+        ended_at=ended,
+        predicted=Prediction(bytes=1, seconds=1.0, downtime_seconds=0.0, dollars=0.0),
+        measured=None,
+    )
+
+
+def _distinct(policies: list[Policy]) -> bool:
+    return len({policy.name for policy in policies}) == len(policies)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED)
+@given(snapshots(), st.lists(POLICIES, min_size=1, max_size=2).filter(_distinct))
+def test_every_plan_is_faultless_and_keeps_its_promises(
+    snapshot: Snapshot, policies: list[Policy]
+) -> None:
+    result = make_plan(snapshot, policies, trigger="a test")
+
+    if isinstance(result, NoPlan):
+        assert result.reason
+        assert "would break" not in result.reason
+        return
+    assert find_faults(snapshot, policies, result.steps) == ()
+    _adds_up(result)
+    for step in result.steps:
+        if step.kind is MoveKind.ELECTIVE:
+            assert step.payback_seconds is not None
+            assert step.payback_seconds <= result.horizon_seconds + 1e-6
+            assert snapshot.vms[step.vm].name not in snapshot.moving
+
+
+def _adds_up(plan: Plan) -> None:
+    saved = sum(step.saving_dollars_per_hour for step in plan.steps)
+    assert math.isclose(saved, plan.before.running - plan.after.running, abs_tol=1e-6)
+    once = sum(step.prediction.dollars for step in plan.steps)
+    assert math.isclose(plan.after.migration, once * 3600 / plan.horizon_seconds, abs_tol=1e-9)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=UNHURRIED)
+@given(snapshots(), POLICIES)
+def test_the_same_snapshot_gives_the_same_plan(snapshot: Snapshot, policy: Policy) -> None:
+    first = make_plan(snapshot, [policy], trigger="a test", settings=PlannerSettings())
+
+    assert make_plan(snapshot, [policy], trigger="a test", settings=PlannerSettings()) == first
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=UNHURRIED)
+@given(snapshots())
+def test_a_plan_without_notices_or_rules_never_costs_more_than_it_saves(snapshot: Snapshot) -> None:
+    calm = replace(snapshot, notices=())
+
+    result = make_plan(calm, [Policy(name="one", source="here")], trigger="a test")
+
+    if isinstance(result, Plan):
+        assert result.saving_dollars_per_hour > 0
+        assert all(step.kind is MoveKind.ELECTIVE for step in result.steps)

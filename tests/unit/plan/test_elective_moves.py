@@ -1,0 +1,223 @@
+"""Moves for money: what pays moves, together; what doesn't stays, and the reason says which limit it was."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.plan.scenario import (
+    BLAST,
+    DEAR_A,
+    DEAR_EGRESS,
+    NAMES,
+    ON_BLAST,
+    WEB,
+    blast,
+    planned,
+    policy,
+    two_clusters,
+    unplanned,
+    ways,
+    web,
+)
+from tests.unit.plan.worlds import MB, moved, notice, price, ring, traffic
+from transhume.knowledge.model import CloudName, MoveKind
+from transhume.policies.model import (
+    AvailabilityGoal,
+    ElectiveLimits,
+    MoveBudget,
+    Pin,
+    Policy,
+    PriceGoal,
+    Selector,
+)
+
+
+def test_only_the_group_that_the_policy_is_about_goes_to_the_cheaper_cloud() -> None:
+    plan = planned(two_clusters(), policy(applies_to=ON_BLAST))
+
+    assert ways(plan) == dict.fromkeys(BLAST, "b")
+    assert plan.optimal
+    assert {step.kind for step in plan.steps} == {MoveKind.ELECTIVE}
+    assert {step.group for step in plan.steps} == {"g-blast"}
+
+
+def test_a_group_tied_to_a_pinned_member_by_its_traffic_stays_while_the_free_one_moves() -> None:
+    """Without vm6 the other two would pay more for crossing than they save."""
+    pinned = policy(rules=(Pin(who=Selector(vms=("vm6",)), cloud=CloudName("a")),))
+
+    plan = planned(two_clusters(prices=DEAR_EGRESS), pinned)
+
+    assert ways(plan) == dict.fromkeys(BLAST, "b")
+
+
+def test_a_group_whose_outside_traffic_is_dearer_in_the_cheap_cloud_stays() -> None:
+    matrix = traffic(
+        NAMES, ring(BLAST, 2 * MB) | ring(WEB, 2 * MB), outside={"vm2": 10 * MB, "vm4": 10 * MB}
+    )
+    prices = (price("a", 0.20, egress=0.0), price("b", 0.05, egress=0.09))
+
+    plan = planned(two_clusters(matrix=matrix, prices=prices), policy())
+
+    assert ways(plan) == dict.fromkeys(BLAST, "b")
+
+
+def test_a_split_group_is_joined_when_crossing_costs_more_than_moving() -> None:
+    even = (price("a", 0.05), price("b", 0.05))
+    split = two_clusters(placement={"a1": [*blast[:2], *web], "b1": blast[2:]}, prices=even)
+
+    plan = planned(split, policy())
+
+    assert ways(plan) == {"vm5": "a"}
+    assert "joins vm1, vm3 in a" in plan.steps[0].reason
+
+
+def test_nothing_is_done_when_nothing_is_cheaper() -> None:
+    nothing = unplanned(two_clusters(prices=(price("a", 0.05), price("b", 0.05))), policy())
+
+    assert nothing.reason == "no rule is broken, and no other placement is cheaper"
+    assert nothing.best_alternative is None
+
+
+def test_nothing_is_done_where_no_policy_governs() -> None:
+    nothing = unplanned(two_clusters(), policy(applies_to=Selector(vms=("nobody",))))
+
+    assert "no policy applies" in nothing.reason
+    assert nothing.policies == ()
+
+
+def test_vms_on_their_way_are_left_alone() -> None:
+    plan = planned(two_clusters(moving=["vm1"]), policy())
+
+    assert "vm1" not in ways(plan)
+
+
+PRICEY = (price("a", 0.055, egress=0.09), price("b", 0.05, egress=0.09))
+LIMITS = [
+    pytest.param(
+        {"outcomes": [moved(name, ago=600) for name in NAMES]},
+        policy(elective=ElectiveLimits(min_gain=0.0, cooldown_seconds=3600)),
+        "vm1 moved not long ago and rests until 12:50:00 UTC",
+        id="cool-down",
+    ),
+    pytest.param(
+        {"prices": (price("a", 0.051), price("b", 0.05))},
+        policy(elective=ElectiveLimits(min_gain=0.05)),
+        "it asks for at least 5%",
+        id="minimum gain",
+    ),
+    pytest.param(
+        {"prices": PRICEY},
+        policy(price=PriceGoal(payback_seconds=600)),
+        "doesn't pay for itself within 10m",
+        id="payback",
+    ),
+    pytest.param(
+        {"prices": DEAR_EGRESS},
+        policy(elective=ElectiveLimits(budgets=(MoveBudget(moves=2, per_seconds=3600),))),
+        "the budget of policy cheap, 2 moves per 1h",
+        id="budget",
+    ),
+    pytest.param(
+        {"room": {"a1": 6, "b1": 2}, "prices": DEAR_EGRESS},
+        policy(),
+        "b has 0 free vCPUs",
+        id="capacity",
+    ),
+    pytest.param(
+        {},
+        policy(rules=(Pin(who=Selector(), cloud=CloudName("a")),)),
+        "policy cheap pins vm1 to a",
+        id="rule",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "limited", "why"), LIMITS)
+def test_the_limit_that_stops_a_move_is_named_with_what_the_move_would_save(
+    changes: dict[str, object], limited: Policy, why: str
+) -> None:
+    nothing = unplanned(two_clusters(**changes), limited)
+
+    assert why in nothing.reason
+    assert "would save" in nothing.reason
+    assert nothing.best_alternative is not None
+    assert nothing.best_alternative.total < nothing.before.total
+
+
+def test_the_cooldown_is_over_when_it_is_over() -> None:
+    rested = two_clusters(outcomes=[moved(name, ago=3601) for name in NAMES])
+
+    plan = planned(rested, policy(elective=ElectiveLimits(cooldown_seconds=3600)))
+
+    assert set(ways(plan)) == set(NAMES)
+
+
+def test_past_moves_count_against_the_budget() -> None:
+    budget = ElectiveLimits(cooldown_seconds=0, budgets=(MoveBudget(moves=4, per_seconds=3600),))
+    spent = two_clusters(
+        outcomes=[moved("vm2", ago=60), moved("vm4", ago=7200)], prices=DEAR_EGRESS
+    )
+
+    plan = planned(spent, policy(elective=budget))
+
+    assert len(plan.steps) == 3, "one of the four was spent; the one two hours ago no longer counts"
+
+
+def test_a_small_gain_is_worth_having_when_the_budget_is_overdrawn() -> None:
+    cheaper = two_clusters(prices=(price("a", 0.051), price("b", 0.05)))
+    overdrawn = policy(
+        price=PriceGoal(budget_dollars_per_hour=0.1), elective=ElectiveLimits(min_gain=0.05)
+    )
+
+    assert set(ways(planned(cheaper, overdrawn))) == set(NAMES)
+
+
+def test_the_stricter_of_two_policies_decides() -> None:
+    strict = policy("strict", elective=ElectiveLimits(cooldown_seconds=3600))
+    recently = two_clusters(outcomes=[moved(name, ago=60) for name in NAMES])
+
+    assert "rests until" in unplanned(recently, policy("lax"), strict).reason
+
+
+def test_a_cloud_without_a_price_is_no_destination_for_money() -> None:
+    nothing = unplanned(two_clusters(prices=DEAR_A[:1]), policy())
+
+    assert "b told no price" in nothing.reason
+
+
+def test_a_cloud_under_notice_is_no_destination() -> None:
+    nothing = unplanned(two_clusters(notices=[notice("b", 600)]), policy())
+
+    assert nothing.best_alternative is None
+
+
+def test_the_preferred_cloud_breaks_a_tie_and_isnt_billed() -> None:
+    even = two_clusters(
+        prices=(price("a", 0.20), price("b", 0.05), price("c", 0.05)),
+        room={"a1": 6, "b1": 6, "c1": 6},
+    )
+    c_first = policy(availability=AvailabilityGoal(prefer=(CloudName("c"),)))
+
+    plan = planned(even, c_first)
+
+    assert set(ways(plan).values()) == {"c"}
+    assert plan.after.running == pytest.approx(6 * 0.05)
+
+
+def test_the_savings_of_the_steps_add_up_to_the_plans_and_the_payback_is_the_groups() -> None:
+    plan = planned(two_clusters(), policy(applies_to=ON_BLAST))
+
+    assert sum(s.saving_dollars_per_hour for s in plan.steps) == pytest.approx(3 * 0.15)
+    step = plan.steps[0]
+    expected = step.prediction.dollars / step.saving_dollars_per_hour * 3600
+    assert [s.payback_seconds for s in plan.steps] == pytest.approx([expected] * 3)
+
+
+def test_the_same_snapshot_gives_the_same_plan_and_a_newer_one_another_name() -> None:
+    snapshot = two_clusters()
+
+    first, again = planned(snapshot, policy()), planned(snapshot, policy())
+    newer = planned(replace(snapshot, version=8), policy())
+
+    assert first == again
+    assert first.id != newer.id

@@ -1,0 +1,93 @@
+"""What a move takes: from memory, link and dirty rate, and from what past moves took."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.plan.worlds import SMALL, moved, price, vm, world
+from transhume.knowledge.model import (
+    CloudName,
+    Measurement,
+    Outcome,
+    Prediction,
+    Snapshot,
+    StepResult,
+)
+from transhume.plan.estimate import Estimator
+from transhume.plan.settings import PlannerSettings
+
+A, B = CloudName("a"), CloudName("b")
+SETTINGS = PlannerSettings(memory_factor=0.5, overhead_seconds=2.0)
+MEMORY = SMALL.memory_bytes
+
+
+def snapshot(*outcomes: Outcome, dirty: float | None = None, wan: float = 10e6) -> Snapshot:
+    mover = replace(vm("vm1"), dirty_bytes_per_second=dirty)
+    return world({"a1": [mover]}, room={"a1": 1, "b1": 1}, outcomes=outcomes, wan=wan)
+
+
+def predict(known: Snapshot, destination: CloudName = B, *, egress: float = 0.1) -> Prediction:
+    estimator = Estimator.learnt_from(known, SETTINGS)
+    (mover,) = known.vms.values()
+    return estimator.predict(mover, A, destination, price(destination, 3.6), egress)
+
+
+def took(count: float, downtime: float | None = None) -> Outcome:
+    measured = Measurement(bytes=round(count), seconds=1.0, downtime_seconds=downtime)
+    return moved("vm1", ago=60, source="a1", destination="b1", measured=measured)
+
+
+def test_bytes_seconds_and_dollars_follow_from_memory_and_link() -> None:
+    found = predict(snapshot())
+
+    assert found.bytes == MEMORY // 2
+    assert found.seconds == pytest.approx(MEMORY / 2 / 10e6 + 2)
+    double_occupancy = 3.6 * found.seconds / 3600
+    assert found.dollars == pytest.approx(found.bytes / 1e9 * 0.1 + double_occupancy)
+
+
+def test_nothing_crosses_a_border_within_a_cloud() -> None:
+    assert predict(snapshot(), A, egress=1e9).dollars < 1
+
+
+@pytest.mark.parametrize(
+    ("dirty", "inflation"),
+    [
+        pytest.param(None, 1.0, id="unknown"),
+        pytest.param(5e6, 2.0, id="half the link"),
+        pytest.param(9e6, 4.0, id="bounded"),
+        pytest.param(20e6, 4.0, id="faster than the link"),
+    ],
+)
+def test_a_guest_that_rewrites_its_memory_sends_more(dirty: float | None, inflation: float) -> None:
+    assert predict(snapshot(dirty=dirty)).bytes == pytest.approx(MEMORY / 2 * inflation, abs=1)
+
+
+def test_the_factor_is_learnt_from_past_moves_as_a_geometric_mean() -> None:
+    found = predict(snapshot(took(MEMORY), took(MEMORY / 4)))
+
+    assert found.bytes == pytest.approx(MEMORY / 2, abs=1)
+
+
+def test_the_pause_is_the_median_of_those_measured() -> None:
+    found = predict(snapshot(took(1e6, 0.1), took(1e6, 0.3), took(1e6, 9.0), took(1e6)))
+
+    assert found.downtime_seconds == 0.3
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        pytest.param(replace(took(MEMORY), result=StepResult.FAILED), id="failed"),
+        pytest.param(replace(took(MEMORY), measured=None), id="not measured"),
+        pytest.param(took(0), id="no bytes"),
+    ],
+)
+def test_moves_that_tell_nothing_are_not_learnt_from(useless: Outcome) -> None:
+    assert predict(snapshot(useless)).bytes == MEMORY // 2
+
+
+def test_a_link_of_which_nobody_said_what_it_carries_is_assumed() -> None:
+    known = replace(snapshot(), links=())
+
+    assert predict(known).seconds == pytest.approx(MEMORY / 2 / SETTINGS.link_bytes_per_second + 2)

@@ -1,0 +1,75 @@
+"""The text of plans: what a person has to know is in it."""
+
+from tests.unit.plan.scenario import (
+    NAMES,
+    ON_BLAST,
+    blast,
+    planned,
+    policy,
+    two_clusters,
+    unplanned,
+    web,
+)
+from tests.unit.plan.worlds import moved, notice, price
+from transhume.plan import explain_no_plan, explain_plan
+from transhume.policies.model import ElectiveLimits
+
+
+def test_a_plan_tells_the_money_the_reasons_and_the_moves() -> None:
+    text = "\n".join(explain_plan(planned(two_clusters(), policy(applies_to=ON_BLAST))))
+
+    for part in (
+        "3 moves because a test",
+        "saves $0.45/h (75%), proved to be the best",
+        "1. vm1: a1 (a) to b1 (b), pays: group of vm1, vm3, vm5 runs 75 % cheaper in b",
+        "a asks $0.20 per vCPU-hour, b $0.05",
+        "70.5 MB, 6.6s, paused for 500ms, $0.0036 once, saves $0.15/h, paid for after 1m 27s",
+        "compute: $0.60/h now, $0.15/h then",
+        "migration: $0.00/h now, $0.0018/h then (once, spread over 6h)",
+        "total: $0.60/h now",
+    ):
+        assert part in text
+
+
+def test_memory_is_named_where_its_price_makes_the_difference() -> None:
+    prices = (price("a", 0.05, gib=1.0), price("b", 0.05, gib=0.2))
+
+    plan = planned(two_clusters(prices=prices), policy())
+
+    assert "a asks $1.00 per GiB-hour, b $0.20" in plan.steps[0].reason
+
+
+def test_an_evacuation_tells_deadlines_and_who_is_left() -> None:
+    fleeing = two_clusters(notices=[notice("a", 120)], room={"a1": 6, "b1": 3})
+
+    text = "\n".join(explain_plan(planned(fleeing, policy())))
+
+    assert "must: group of" in text
+    assert "by 12:02:00 UTC" in text
+    assert "risk: $10.00/h now, $5.00/h then" in text
+    assert "not as it should be:" in text
+    assert "b has 0 free vCPUs" in text
+
+
+def test_a_plan_for_the_rules_sake_tells_what_it_costs() -> None:
+    apart = two_clusters(
+        placement={"a1": blast, "b1": web},
+        room={"a1": 3, "b1": 3, "c1": 6},
+        prices=(price("a", 0.05), price("b", 0.05), price("c", 0.5)),
+        notices=[notice("a", 9 * 3600)],
+    )
+
+    text = "\n".join(explain_plan(planned(apart, policy())))
+
+    assert "more, for the rules' sake" in text
+
+
+def test_no_plan_tells_the_limit_and_the_alternative() -> None:
+    resting = two_clusters(outcomes=[moved(name, ago=60) for name in NAMES])
+    nothing = unplanned(resting, policy(elective=ElectiveLimits(cooldown_seconds=3600)))
+
+    text = explain_no_plan(nothing)
+
+    assert text[0].startswith("nothing to do: moving vm1, vm2, vm3, vm4, vm5, vm6 to b would save")
+    assert text[2] == "the bill now: $1.20/h (compute $1.20/h)"
+    assert text[3].startswith("the best alternative: $0.30/h")

@@ -1,0 +1,183 @@
+"""Decides where VMs go: first what must be mended, then what pays, then why nothing else is done.
+
+1. *Mend*: the least violation of rules and notices, with as few and as cheap moves as that takes. Other VMs
+   move only to make room. Where a notice leaves no time for all, what isn't in time is added last.
+2. *Improve*: from there, the cheapest assignment; the moves that it adds are elective. Those that a limit
+   (payback, minimum gain) forbids are ruled out and the rest is solved again, until all that's left is allowed.
+3. *Explain nothing*: where no move came of it, the limits are lifted one by one until something would pay.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from transhume.plan.constraints import Assignment, MoveLimit
+from transhume.plan.formulate import Formulator, Freedom
+from transhume.plan.judge import CENTS_OF_NOTHING, Judge, Refusal
+from transhume.plan.problem import Problem
+from transhume.plan.solver import Solver
+
+Bans = Mapping[tuple[int, int], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Where the VMs are to go."""
+
+    mended: Assignment
+    """What rules and notices demand, and no more."""
+    chosen: Assignment
+    late: frozenset[int]
+    """VMs that are sent though they can't be expected to be in time."""
+    optimal: bool
+    refusals: tuple[Refusal, ...]
+    freedom: Freedom
+    """What the mending was free to do."""
+    alternative: Assignment | None = None
+    """The best placement that a minimum gain or a payback ruled out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """What keeps a better placement from being chosen."""
+
+    limit: str
+    """`payback`, `cool-down`, `budget`, `capacity` or `rule`."""
+    better: Assignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decider:
+    """Asks the solver one question after the other."""
+
+    formulator: Formulator
+    judge: Judge
+    solver: Solver
+
+    def decide(self, bans: Bans) -> Decision:
+        """Return where VMs go, given what turned out to be impossible so far."""
+        situation, ruling = self.formulator.situation, self.formulator.ruling
+        everyone = frozenset(situation.governed) - self._moving()
+        freedom = Freedom(movable=everyone, bans=bans, reluctant=True)
+        mended, optimal, late = situation.home, True, frozenset[int]()
+        if ruling.broken:
+            solution = self.solver.solve(self.formulator.problem(freedom))
+            mended, optimal = solution.assignment, solution.optimal
+            mended, late = self._hopefuls(mended, freedom)
+        decision = Decision(
+            mended=mended,
+            chosen=mended,
+            late=late,
+            optimal=optimal and not bans,
+            refusals=(),
+            freedom=freedom,
+        )
+        return self._improve(decision, bans)
+
+    def obstacles(self, decision: Decision) -> Iterator[Obstacle]:
+        """Lift the limits on elective moves one after the other; tell which lifting makes a move pay."""
+        situation = self.formulator.situation
+        everyone = frozenset(situation.governed) - self._moving() - self._stranded(decision.mended)
+        freedom = replace(self._elective_freedom(decision, {}), payback=False)
+        liftings = [("payback", freedom)]
+        liftings.append(("cool-down", replace(freedom, movable=everyone)))
+        liftings.append(("budget", replace(liftings[-1][1], budgets=False)))
+        liftings.append(("capacity", replace(liftings[-1][1], capacity=False)))
+        liftings.append(("rule", replace(liftings[-1][1], rules=False)))
+        seen: Problem | None = None
+        for limit, lifted in liftings:
+            problem = self.formulator.problem(lifted)
+            if seen is not None and _same(seen, problem):
+                continue
+            seen = problem
+            better = self.solver.solve(problem).assignment
+            if self.saving(decision.mended, better) > 1e-6:
+                yield Obstacle(limit=limit, better=better)
+
+    def saving(self, before: Assignment, after: Assignment) -> float:
+        """Return what the bill falls by, moves included, in dollars per hour."""
+        bill = self.formulator.bill
+        return bill.of_assignment(before).total - bill.of_assignment(after).total
+
+    def _hopefuls(self, mended: Assignment, freedom: Freedom) -> tuple[Assignment, frozenset[int]]:
+        """Add the evacuations that time alone forbids: trying costs nothing, not trying may cost the VM."""
+        situation = self.formulator.situation
+        left = frozenset(vm for vm in self._stranded(mended) if situation.evacuates(vm))
+        if not left:
+            return mended, frozenset()
+        going = {int(vm): int(mended[vm]) for vm in np.flatnonzero(mended != situation.home)}
+        hopeful = replace(
+            freedom, movable=left | frozenset(going), fixed=going, in_time=False, budgets=False
+        )
+        solution = self.solver.solve(self.formulator.problem(hopeful))
+        if any(solution.assignment[vm] != place for vm, place in going.items()):
+            return mended, frozenset()
+        late = frozenset(vm for vm in left if solution.assignment[vm] != situation.home[vm])
+        return solution.assignment, late
+
+    def _improve(self, decision: Decision, bans: Bans) -> Decision:
+        mended = decision.mended
+        freedom = self._elective_freedom(decision, bans)
+        refusals: list[Refusal] = []
+        alternative: Assignment | None = None
+        while freedom.movable - freedom.required:
+            problem = self.formulator.problem(freedom)
+            solution = self.solver.solve(problem)
+            chosen = solution.assignment
+            better = (solution.violation, solution.cost) < (
+                problem.violation(mended) + 1e-6,
+                problem.cost(mended) - CENTS_OF_NOTHING,
+            )
+            if not better or not self.judge.elective(mended, chosen):
+                break
+            refused = self.judge.refuse(mended, chosen)
+            if not refused:
+                return replace(
+                    decision,
+                    chosen=chosen,
+                    optimal=decision.optimal and solution.optimal and not refusals,
+                    refusals=tuple(refusals),
+                    alternative=alternative,
+                )
+            alternative = chosen if alternative is None else alternative
+            refusals += refused
+            out = frozenset().union(*(refusal.vms for refusal in refused)) - freedom.required
+            freedom = replace(freedom, movable=freedom.movable - out)
+        return replace(decision, refusals=tuple(refusals), alternative=alternative)
+
+    def _elective_freedom(self, decision: Decision, bans: Bans) -> Freedom:
+        situation = self.formulator.situation
+        mended = decision.mended
+        required = frozenset(int(vm) for vm in np.flatnonzero(mended != situation.home))
+        resting = frozenset(vm for vm in situation.governed if situation.cooling_until(vm))
+        elective = frozenset(situation.governed) - self._moving() - self._stranded(mended)
+        return Freedom(
+            movable=(elective - resting) | required,
+            required=required,
+            # What was squeezed into a notice's time isn't touched again.
+            fixed={vm: int(mended[vm]) for vm in required} if decision.late else {},
+            in_time=not decision.late,
+            bans=bans,
+        )
+
+    def _stranded(self, mended: Assignment) -> frozenset[int]:
+        """Return the VMs that must leave and can't."""
+        home = self.formulator.situation.home
+        return frozenset(vm for vm in self.formulator.ruling.must_leave if mended[vm] == home[vm])
+
+    def _moving(self) -> frozenset[int]:
+        situation = self.formulator.situation
+        on_their_way = situation.snapshot.moving
+        return frozenset(situation.number[vm] for vm in on_their_way if vm in situation.number)
+
+
+def _same(one: Problem, other: Problem) -> bool:
+    """Say whether lifting a limit left the problem as it was."""
+    limits = [[c for c in p.constraints if isinstance(c, MoveLimit)] for p in (one, other)]
+    return (
+        bool((one.allowed == other.allowed).all())
+        and bool((one.capacity == other.capacity).all())
+        and len(one.constraints) == len(other.constraints)
+        and limits[0] == limits[1]
+    )

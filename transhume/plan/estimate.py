@@ -1,0 +1,115 @@
+"""What a move will take: bytes, seconds, the guest's pause and dollars, learnt from past moves.
+
+    bytes    = memory x factor x inflation
+    seconds  = bytes / link rate + overhead
+    dollars  = bytes x egress price of the source cloud (0 within a cloud)
+             + seconds x compute price at the destination (both ends are occupied while a VM moves)
+
+The inflation is what a guest adds by rewriting memory that was sent already: 1 / (1 - dirty rate / link rate),
+bounded. The factor is how much of a VM's memory goes over the wire; it's the geometric mean of what past moves
+took over memory and inflation, so that one odd move in either direction weighs little.
+"""
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transhume.knowledge.model import (
+    BYTES_PER_GB,
+    SECONDS_PER_HOUR,
+    CloudName,
+    Measurement,
+    Outcome,
+    Prediction,
+    PriceTick,
+    Resources,
+    Snapshot,
+    StepResult,
+    Vm,
+)
+from transhume.plan.settings import PlannerSettings
+
+LEARNT_FROM = 50
+"""How many of the latest moves the factor and the pause are learnt from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator:
+    """Predicts moves. Build it with `learnt_from`."""
+
+    snapshot: Snapshot
+    settings: PlannerSettings
+    factor: float
+    downtime_seconds: float
+
+    @classmethod
+    def learnt_from(cls, snapshot: Snapshot, settings: PlannerSettings) -> "Estimator":
+        """Settle the factor and the pause from the latest moves, or from the settings' assumptions."""
+        novice = cls(
+            snapshot=snapshot,
+            settings=settings,
+            factor=settings.memory_factor,
+            downtime_seconds=settings.downtime_seconds,
+        )
+        done = [
+            (o, o.measured)
+            for o in snapshot.outcomes[:LEARNT_FROM]
+            if o.result is StepResult.DONE and o.measured is not None
+        ]
+        factors = list(novice._factors(done))
+        pauses = [m.downtime_seconds for _, m in done if m.downtime_seconds is not None]
+        return cls(
+            snapshot=snapshot,
+            settings=settings,
+            factor=statistics.geometric_mean(factors) if factors else novice.factor,
+            downtime_seconds=statistics.median(pauses) if pauses else novice.downtime_seconds,
+        )
+
+    def predict(
+        self, vm: Vm, source: CloudName, destination: CloudName, price: PriceTick, egress: float
+    ) -> Prediction:
+        """Return what a move takes.
+
+        Args:
+            vm: who moves.
+            source: the cloud that it leaves.
+            destination: the cloud that it goes to.
+            price: what the destination asks.
+            egress: dollars for each 10^9 bytes that leave the source.
+        """
+        rate = self.link_rate(source, destination)
+        count = vm.needs.memory_bytes * self.factor * self.inflation(vm, rate)
+        seconds = count / rate + self.settings.overhead_seconds
+        crossing = count / BYTES_PER_GB * egress if source != destination else 0.0
+        twice = price.compute_dollars_per_hour(vm.needs) * seconds / SECONDS_PER_HOUR
+        return Prediction(
+            bytes=round(count),
+            seconds=seconds,
+            downtime_seconds=self.downtime_seconds,
+            dollars=crossing + twice,
+        )
+
+    def link_rate(self, source: CloudName, destination: CloudName) -> float:
+        """Return the bytes per second of a path, assumed where nobody said."""
+        if source == destination:
+            return self.settings.inner_bytes_per_second
+        known = self.snapshot.bytes_per_second_between(source, destination)
+        return known if known else self.settings.link_bytes_per_second
+
+    def inflation(self, vm: Vm, rate: float) -> float:
+        """Return how many times over the memory is sent because the guest rewrites it meanwhile."""
+        most = self.settings.max_dirty_inflation
+        share = (vm.dirty_bytes_per_second or 0.0) / rate
+        return most if share >= 1 else min(most, 1 / (1 - share))
+
+    def _factors(self, done: list[tuple[Outcome, Measurement]]) -> Iterator[float]:
+        for outcome, measured in done:
+            vm = self.snapshot.vms.get(outcome.vm)
+            ends = [self.snapshot.hosts.get(h) for h in (outcome.source, outcome.destination)]
+            if vm is None or vm.needs == Resources(vcpus=0, memory_bytes=0) or None in ends:
+                continue
+            source, destination = (host.cloud for host in ends if host is not None)
+            sent = vm.needs.memory_bytes * self.inflation(vm, self.link_rate(source, destination))
+            if sent > 0 and measured.bytes > 0 and math.isfinite(measured.bytes):
+                yield measured.bytes / sent

@@ -1,0 +1,244 @@
+"""The bill: what a placement costs in dollars per hour, by cause, and whose move changes it by how much.
+
+Counted are the VMs that a policy governs, and traffic with at least one governed end:
+
+    compute    price of the cloud x vCPUs and memory
+    egress     bytes per second to VMs in other clouds, and to outside, x egress price of the sender's cloud
+    migration  one-time dollars of the moves / horizon in hours
+    risk       VMs on hosts that will be gone within the horizon: what losing them costs / horizon in hours
+    lateness   seconds that a job with a deadline will be late x what one costs / horizon in hours
+
+A cloud that tells no price is reckoned at the dearest price of the others: not knowing is no bargain.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transhume.knowledge.model import (
+    SECONDS_PER_HOUR,
+    CloudName,
+    CostRate,
+    Prediction,
+    PriceTick,
+    Snapshot,
+)
+from transhume.plan.constraints import Assignment, Delay
+from transhume.plan.estimate import Estimator
+from transhume.plan.situation import Situation
+
+Table = NDArray[np.float64]
+"""Numbers by VM and place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """Everything that costs, as arrays over the situation's VMs, places and clouds."""
+
+    situation: Situation
+    estimator: Estimator
+    prices: dict[CloudName, PriceTick]
+    compute: Table
+    outside: Table
+    """What traffic to outside costs."""
+    risk: Table
+    move: Table
+    """One-time dollars of going there from home."""
+    seconds: Table
+    """How long going there takes."""
+    pairs: NDArray[np.int64]
+    rates: NDArray[np.float64]
+    egress: NDArray[np.float64]
+    delays: tuple[Delay, ...]
+
+    @classmethod
+    def of(cls, situation: Situation) -> "Bill":
+        """Price everything in a situation."""
+        estimator = Estimator.learnt_from(situation.snapshot, situation.settings)
+        prices = _prices(situation)
+        shape = (len(situation.vms), len(situation.places))
+        compute, outside, risk, move, seconds = (np.zeros(shape) for _ in range(5))
+        to_outside = _outside(situation)
+        hours = situation.settings.horizon_seconds / SECONDS_PER_HOUR
+        for n in situation.governed:
+            vm = situation.snapshot.vms[situation.vms[n]]
+            source = situation.places[situation.home[n]].cloud
+            for k, place in enumerate(situation.places):
+                price = prices[place.cloud]
+                compute[n, k] = price.compute_dollars_per_hour(vm.needs)
+                outside[n, k] = price.egress_dollars_per_hour(to_outside[n])
+                if place.doomed and _gone_within_horizon(situation, n, k):
+                    risk[n, k] = vm.needs.vcpus * situation.settings.loss_dollars_per_vcpu / hours
+                if k != situation.home[n]:
+                    prediction = estimator.predict(
+                        vm, source, place.cloud, price, prices[source].egress_dollars_per_gb
+                    )
+                    move[n, k], seconds[n, k] = prediction.dollars, prediction.seconds
+        pairs, rates = _pairs(situation)
+        return cls(
+            situation=situation,
+            estimator=estimator,
+            prices=prices,
+            compute=compute,
+            outside=outside,
+            risk=risk,
+            move=move,
+            seconds=seconds,
+            pairs=pairs,
+            rates=rates,
+            egress=np.array([prices[c].egress_dollars_per_hour(1.0) for c in situation.clouds]),
+            delays=_delays(situation, seconds),
+        )
+
+    def of_assignment(self, assignment: Assignment) -> CostRate:
+        """Return what an assignment costs, by cause."""
+        everyone, home = np.arange(len(assignment)), self.situation.home
+        hours = self.situation.settings.horizon_seconds / SECONDS_PER_HOUR
+        return CostRate(
+            compute=float(self.compute[everyone, assignment].sum()),
+            egress=float(self.outside[everyone, assignment].sum())
+            + float(self.crossing(assignment).sum()),
+            migration=float(self.move[everyone, assignment].sum()) / hours,
+            risk=float(self.risk[everyone, assignment].sum()),
+            lateness=sum(delay.dollars_per_hour(home, assignment) for delay in self.delays),
+        )
+
+    def crossing(self, assignment: Assignment) -> NDArray[np.float64]:
+        """Return what each pair's crossing of clouds costs, in dollars per hour."""
+        ends = self.situation.cloud[assignment[self.pairs]]
+        dollars = (self.rates * self.egress[ends]).sum(axis=1)
+        return np.asarray(dollars * (ends[:, 0] != ends[:, 1]))
+
+    def savings(self, before: Assignment, after: Assignment) -> NDArray[np.float64]:
+        """Return by how much each VM's move lowers the running bill, given the others' moves.
+
+        What a pair saves belongs to the one that moved, or to both by half. The parts add up to the
+        whole.
+        """
+        everyone, moved = np.arange(len(before)), before != after
+        own = self.compute + self.outside + self.risk
+        saved = own[everyone, before] - own[everyone, after]
+        pair_saved = self.crossing(before) - self.crossing(after)
+        movers = moved[self.pairs].sum(axis=1)
+        for end in (0, 1):
+            share = np.where(moved[self.pairs[:, end]], pair_saved / np.maximum(movers, 1), 0.0)
+            np.add.at(saved, self.pairs[:, end], share)
+        for delay in self.delays:
+            self._share_delay(saved, delay, before, after)
+        return np.asarray(saved)
+
+    def running_share(self, vms: tuple[int, ...], assignment: Assignment) -> float:
+        """Return what these VMs cost an hour: their own part, and half of what each of their pairs does."""
+        own = self.compute + self.outside + self.risk
+        members = list(vms)
+        ends = np.isin(self.pairs, members).sum(axis=1) / 2
+        return float(own[members, assignment[members]].sum()) + float(
+            (ends * self.crossing(assignment)).sum()
+        )
+
+    def prediction(self, vm: int, place: int) -> Prediction:
+        """Return what moving a VM to a place takes."""
+        situation = self.situation
+        source, cloud = situation.places[situation.home[vm]].cloud, situation.places[place].cloud
+        return self.estimator.predict(
+            situation.snapshot.vms[situation.vms[vm]],
+            source,
+            cloud,
+            self.prices[cloud],
+            self.prices[source].egress_dollars_per_gb,
+        )
+
+    def _share_delay(
+        self, saved: NDArray[np.float64], delay: Delay, before: Assignment, after: Assignment
+    ) -> None:
+        home = self.situation.home
+        change = delay.dollars_per_hour(home, before) - delay.dollars_per_hour(home, after)
+        movers = [vm for vm in delay.members if before[vm] != after[vm]]
+        for vm in movers:
+            saved[vm] += change / len(movers)
+
+
+def _prices(situation: Situation) -> dict[CloudName, PriceTick]:
+    known = situation.snapshot.prices
+    ticks = [known[cloud] for cloud in situation.clouds if cloud in known]
+
+    def dearest(cloud: CloudName) -> PriceTick:
+        return PriceTick(
+            cloud=cloud,
+            at=situation.snapshot.at,
+            dollars_per_vcpu_hour=max((t.dollars_per_vcpu_hour for t in ticks), default=0.0),
+            dollars_per_gib_hour=max((t.dollars_per_gib_hour for t in ticks), default=0.0),
+            egress_dollars_per_gb=max((t.egress_dollars_per_gb for t in ticks), default=0.0),
+        )
+
+    return {cloud: known.get(cloud) or dearest(cloud) for cloud in situation.clouds}
+
+
+def _outside(situation: Situation) -> NDArray[np.float64]:
+    """Return what each VM sends to outside, in bytes per second."""
+    found = np.zeros(len(situation.vms))
+    matrix = situation.snapshot.matrix
+    if matrix is not None:
+        for row, vm in enumerate(matrix.vms):
+            if vm in situation.number:
+                found[situation.number[vm]] = matrix.to_outside[row] / max(matrix.seconds, 1e-9)
+    return found
+
+
+def _pairs(situation: Situation) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the pairs that talk and have a governed end, with both rates in bytes per second."""
+    pairs: list[tuple[int, int]] = []
+    rates: list[tuple[float, float]] = []
+    matrix, governed = situation.snapshot.matrix, frozenset(situation.governed)
+    if matrix is not None:
+        rate = matrix.rate()
+        rows = [
+            (row, situation.number[v]) for row, v in enumerate(matrix.vms) if v in situation.number
+        ]
+        for position, (i, one) in enumerate(rows):
+            for j, other in rows[position + 1 :]:
+                if (rate[i, j] or rate[j, i]) and (one in governed or other in governed):
+                    pairs.append((one, other))
+                    rates.append((float(rate[i, j]), float(rate[j, i])))
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(rates).reshape(-1, 2)
+
+
+def _gone_within_horizon(situation: Situation, vm: int, place: int) -> bool:
+    """Say whether the VM would be lost there; only its own host can take it away."""
+    return (
+        place == situation.home[vm]
+        and situation.seconds_left(vm) < situation.settings.horizon_seconds
+    )
+
+
+def _delays(situation: Situation, seconds: Table) -> tuple[Delay, ...]:
+    found = []
+    hours = situation.settings.horizon_seconds / SECONDS_PER_HOUR
+    for policy in situation.policies:
+        goal = policy.deadline
+        if goal is None:
+            continue
+        members = situation.governed_by(policy)
+        longest = seconds.max(axis=1, initial=0.0)
+        held_up = [
+            float(longest[vm]) if goal.changeover_seconds is None else goal.changeover_seconds
+            for vm in members
+        ]
+        left = goal.work_seconds * (1 - _share_done(situation.snapshot, goal.progress_job))
+        found.append(
+            Delay(
+                members=members,
+                seconds=tuple(held_up),
+                slack_seconds=(goal.at - situation.snapshot.at).total_seconds() - left,
+                dollars_per_hour_per_second=situation.settings.late_dollars_per_second / hours,
+            )
+        )
+    return tuple(found)
+
+
+def _share_done(snapshot: Snapshot, job: object) -> float:
+    progress = next((p for name, p in snapshot.progress.items() if name == job), None)
+    if progress is None or progress.total <= 0:
+        return 0.0
+    return min(1.0, max(0.0, progress.done / progress.total))

@@ -1,0 +1,40 @@
+"""What the planner assumes where nothing was measured and no policy speaks: every such number is here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerSettings:
+    """Assumptions and limits of the planner."""
+
+    horizon_seconds: float = 6 * 3600.0
+    """One-time costs (moves, losses, lateness) are spread over this; a move must have paid by its end."""
+    solver_seconds: float = 20.0
+    """How long the solver may look at one problem; past it, the best plan found is taken unproved."""
+
+    memory_factor: float = 0.7
+    """Bytes sent for each byte of a VM's memory, until past moves tell better."""
+    max_dirty_inflation: float = 4.0
+    """How many times over a busy guest's memory is sent at most: then the hypervisor slows the guest."""
+    link_bytes_per_second: float = 12.5e6
+    """The path between two clouds of which nobody said what it carries."""
+    inner_bytes_per_second: float = 125e6
+    """The path between two hosts of one cloud."""
+    overhead_seconds: float = 1.0
+    """Setting up and ending a migration."""
+    downtime_seconds: float = 0.5
+    """A guest's pause, until past moves tell better."""
+
+    loss_dollars_per_vcpu: float = 10.0
+    """What it costs, once, to lose a VM with its host, for each of its vCPUs."""
+    late_dollars_per_second: float = 1.0
+    """What a job's being late costs, once, for each second."""
+    preference_dollars_per_hour: float = 1e-4
+    """What being outside the preferred clouds weighs: enough to break a tie, too little to be billed."""
+    negligible_dollars_per_hour: float = 1e-7
+    """Pairs of VMs whose traffic could never cost this much don't enter the solver's problem."""
+
+    moves_per_link: int = 1
+    """Moves that share a link at a time: shared, each takes longer and sends more dirtied pages again."""
+    rounds: int = 40
+    """How often the planner tries again when a placement can't be packed or put in order."""

@@ -1,0 +1,199 @@
+"""The snapshot and the policies, read for planning: who is governed by what, which places there are.
+
+Owns the numbering of VMs and places that the arrays of the planner share, what is free on each host, and what
+notices take away. A VM that runs on no known host has no number: it can't be moved.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transhume.knowledge.model import (
+    NOTHING,
+    CloudName,
+    GroupId,
+    Host,
+    HostName,
+    Resources,
+    Snapshot,
+    StepResult,
+    VmName,
+    total,
+)
+from transhume.plan.constraints import Assignment, Indices
+from transhume.plan.problem import Place
+from transhume.plan.settings import PlannerSettings
+from transhume.policies.model import Policy, Selector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What the planner plans from. Build it with `read`."""
+
+    snapshot: Snapshot
+    policies: tuple[Policy, ...]
+    """Those that govern at least one VM."""
+    settings: PlannerSettings
+    vms: tuple[VmName, ...]
+    clouds: tuple[CloudName, ...]
+    places: tuple[Place, ...]
+    governing: Mapping[VmName, tuple[Policy, ...]]
+    deadlines: Mapping[HostName, datetime]
+    """When each host under a notice will be gone."""
+    free: Mapping[HostName, Resources]
+    """What each host could still take; below zero where it's overcommitted."""
+
+    @classmethod
+    def read(
+        cls, snapshot: Snapshot, policies: Sequence[Policy], settings: PlannerSettings
+    ) -> "Situation":
+        """Number what there is to place, and settle what each host can take."""
+        vms = tuple(
+            sorted(
+                name
+                for name in snapshot.vms
+                if snapshot.placement.host_of.get(name) in snapshot.hosts
+            )
+        )
+        governing = {vm: tuple(p for p in policies if p.governs(snapshot.vms[vm])) for vm in vms}
+        deadlines = _deadlines(snapshot)
+        return cls(
+            snapshot=snapshot,
+            policies=tuple(p for p in policies if any(p in those for those in governing.values())),
+            settings=settings,
+            vms=vms,
+            clouds=tuple(sorted({host.cloud for host in snapshot.hosts.values()})),
+            places=_places(snapshot.hosts.values(), deadlines),
+            governing=governing,
+            deadlines=deadlines,
+            free={host: _free(snapshot, host) for host in snapshot.hosts},
+        )
+
+    @cached_property
+    def number(self) -> Mapping[VmName, int]:
+        """The index of each VM."""
+        return {vm: n for n, vm in enumerate(self.vms)}
+
+    @cached_property
+    def home(self) -> Assignment:
+        """The place of each VM now."""
+        hosts = (self.snapshot.hosts[self.snapshot.placement.host_of[vm]] for vm in self.vms)
+        index = {place: k for k, place in enumerate(self.places)}
+        return np.array(
+            [index[Place(cloud=h.cloud, doomed=h.name in self.deadlines)] for h in hosts],
+            dtype=np.int64,
+        )
+
+    @cached_property
+    def cloud(self) -> NDArray[np.int64]:
+        """The index of each place's cloud."""
+        return np.array([self.clouds.index(place.cloud) for place in self.places], dtype=np.int64)
+
+    @cached_property
+    def governed(self) -> Indices:
+        """The VMs that some policy is about."""
+        return tuple(n for n, vm in enumerate(self.vms) if self.governing[vm])
+
+    def governed_by(self, policy: Policy, who: Selector | None = None) -> Indices:
+        """Return the VMs of a policy, or those of them that a selector means."""
+        return tuple(
+            n
+            for n, vm in enumerate(self.vms)
+            if policy in self.governing[vm] and (who is None or who.matches(self.snapshot.vms[vm]))
+        )
+
+    def needs(self, vm: int) -> Resources:
+        """Return what a VM needs."""
+        return self.snapshot.vms[self.vms[vm]].needs
+
+    def hosts_in(self, place: int) -> tuple[Host, ...]:
+        """Return the hosts that a place is made of."""
+        wanted = self.places[place]
+        return tuple(
+            host
+            for host in self.snapshot.hosts_of(wanted.cloud)
+            if (host.name in self.deadlines) == wanted.doomed
+        )
+
+    def deadline(self, vm: int) -> datetime | None:
+        """Return when the VM's host will be gone, where a notice says so."""
+        return self.deadlines.get(self.snapshot.placement.host_of[self.vms[vm]])
+
+    def seconds_left(self, vm: int) -> float:
+        """Return the time that the VM's host still has: without end where no notice was given."""
+        deadline = self.deadline(vm)
+        if deadline is None:
+            return float("inf")
+        return (deadline - self.snapshot.at).total_seconds()
+
+    def evacuates(self, vm: int) -> bool:
+        """Say whether a notice makes the VM leave: one policy that says so is enough."""
+        return self.deadline(vm) is not None and any(
+            policy.availability.evacuate_on_notice for policy in self.governing[self.vms[vm]]
+        )
+
+    def cooling_until(self, vm: int) -> datetime | None:
+        """Return when the VM may make an elective move again, where it moved not long ago."""
+        policies = self.governing[self.vms[vm]]
+        cooldown = max((p.elective.cooldown_seconds for p in policies), default=0.0)
+        ends = (
+            outcome.ended_at + timedelta(seconds=cooldown)
+            for outcome in self.snapshot.outcomes
+            if outcome.vm == self.vms[vm] and outcome.result is StepResult.DONE
+        )
+        until = max(ends, default=None)
+        return until if until is not None and until > self.snapshot.at else None
+
+    def payback_limit(self, vms: Iterable[int]) -> float:
+        """Return how soon moves of these VMs must have paid, in seconds: the strictest policy's word."""
+        asked = (
+            policy.price.payback_seconds
+            for vm in vms
+            for policy in self.governing[self.vms[vm]]
+            if policy.price and policy.price.payback_seconds is not None
+        )
+        return min(self.settings.horizon_seconds, *asked, float("inf"))
+
+    def groups(self) -> Mapping[GroupId, Indices]:
+        """Return the groups that have two or more of our VMs."""
+        found = {
+            group.id: tuple(self.number[vm] for vm in group.vms if vm in self.number)
+            for group in self.snapshot.groups
+        }
+        return {name: members for name, members in found.items() if len(members) > 1}
+
+
+def _deadlines(snapshot: Snapshot) -> dict[HostName, datetime]:
+    deadlines: dict[HostName, datetime] = {}
+    for notice in sorted(snapshot.notices, key=lambda n: n.deadline, reverse=True):
+        if notice.withdrawn:
+            continue
+        for host in snapshot.hosts.values():
+            if host.cloud == notice.cloud and notice.host in (None, host.name):
+                deadlines[host.name] = notice.deadline
+    return deadlines
+
+
+def _places(hosts: Iterable[Host], deadlines: Mapping[HostName, datetime]) -> tuple[Place, ...]:
+    found = {Place(cloud=host.cloud, doomed=host.name in deadlines) for host in hosts}
+    return tuple(sorted(found, key=lambda place: (place.cloud, place.doomed)))
+
+
+def _free(snapshot: Snapshot, host: HostName) -> Resources:
+    """Return what the host says is free, but no more than what the VMs that we know of leave.
+
+    A report may be older than the last moves, and a VM on its way isn't in it yet.
+    """
+    report = snapshot.capacity.get(host)
+    if report is None:
+        return NOTHING
+    there = (vm for vm, where in snapshot.placement.host_of.items() if where == host)
+    left = report.total - total(snapshot.vms[vm].needs for vm in there if vm in snapshot.vms)
+    return Resources(
+        vcpus=min(report.free.vcpus, left.vcpus),
+        memory_bytes=min(report.free.memory_bytes, left.memory_bytes),
+    )
