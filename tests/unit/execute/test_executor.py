@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from tests.unit.execute.plans import NOW, clouds, plan, step
 
+from tests.unit.execute.plans import NOW, clouds, plan, step
 from transhume.errors import LeaseLost
 from transhume.execute.executor import Executor, World
 from transhume.knowledge.model import (
@@ -13,7 +13,6 @@ from transhume.knowledge.model import (
     JournalRecord,
     MoveProgress,
     Outcome,
-    Phase,
     PlanStatus,
     StepResult,
     VmName,

@@ -1,8 +1,8 @@
 """A plan as one transaction: what starts when, and what is taken back."""
 
 import pytest
-from tests.unit.execute.plans import plan, step
 
+from tests.unit.execute.plans import plan, step
 from transhume.execute.plan_transaction import PlanTransaction, reversed_step, step_of
 from transhume.knowledge.model import PlanStatus, StepId, StepResult
 
@@ -81,7 +81,5 @@ def test_a_step_and_its_undoing_are_found_again_by_their_ids(step_id: str) -> No
 
 
 def test_a_plan_is_taken_up_where_the_journal_left_it() -> None:
-    transaction = PlanTransaction(
-        plan(step(1), step(2, stage=1)), {StepId("s1"): StepResult.DONE}
-    )
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)), {StepId("s1"): StepResult.DONE})
     assert [s.id for s in transaction.ready()] == ["s2"]

@@ -186,7 +186,9 @@ def test_a_crash_in_the_switch_over_ends_with_one_running_copy(
 def test_two_running_copies_or_none_is_never_repaired_by_guessing(seen: Seen) -> None:
     transaction = StepTransaction(STEP)
     transaction.handle(Resumed(phase=Phase.INTENDED))
-    record, finish = transaction.handle(Found(whereabouts=Whereabouts(source=seen, destination=seen)))
+    record, finish = transaction.handle(
+        Found(whereabouts=Whereabouts(source=seen, destination=seen))
+    )
     assert isinstance(record, Record)
     assert record.phase is Phase.FAILED
     assert isinstance(finish, Finish)

@@ -1,0 +1,137 @@
+"""How a daemon is put together from a deployment file: the one place that knows every stage's real parts."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from transhume.daemon.ledger import FencedLedger
+from transhume.daemon.senses import Clock, senses_of
+from transhume.daemon.service import LEASE_SECONDS, Daemon, Parts
+from transhume.deployment.model import Deployment
+from transhume.errors import LeaseHeld
+from transhume.execute.executor import World
+from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.migration.transport import Direct
+from transhume.execute.overlay import NoOverlay, Overlay, VxlanOverlay
+from transhume.knowledge.lease import Lease
+from transhume.knowledge.model import Snapshot, VmName
+from transhume.knowledge.server import open_server
+from transhume.knowledge.store import Store
+from transhume.loop import Loop
+from transhume.monitor.clouds.inventory import LibvirtInventory
+from transhume.plan import PlannerSettings
+from transhume.policies.book import PolicyBook
+from transhume.reach.libvirt import Connections
+
+log = structlog.get_logger()
+
+
+def now() -> datetime:
+    """Tell the time, as records want it."""
+    return datetime.now(UTC)
+
+
+class Reconciler:
+    """Keeps the overlay in line with where VMs are, also when somebody else moved them."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        self._overlay = overlay
+        self._bound: dict[VmName, tuple[object, ...]] = {}
+
+    async def __call__(self, snapshot: Snapshot) -> None:
+        """Point the overlay at each VM that isn't where it was; VMs on their way are the executor's."""
+        for name in snapshot.placement.host_of.keys() - snapshot.moving:
+            macs = tuple(interface.mac for interface in snapshot.vms[name].interfaces)
+            wanted = (snapshot.cloud_of(name), macs)
+            if self._bound.get(name) != wanted:
+                await self._overlay.bind(macs, wanted[0])
+                self._bound[name] = wanted
+        for name in snapshot.moving:
+            self._bound.pop(name, None)
+
+
+@asynccontextmanager
+async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
+    """Take the lease, waiting for another's to run out; told once."""
+    lease = store.lease(holder, LEASE_SECONDS)
+    told = False
+    while True:
+        try:
+            token = await lease.acquire()
+            break
+        except LeaseHeld as held:
+            if not told:
+                log.warning("waiting_for_lease", holder=held.holder)
+            told = True
+            await asyncio.sleep(0.5)
+    yield lease, token
+
+
+async def serve(deployment: Deployment, policy_paths: Sequence[Path]) -> None:
+    """Run the daemon for a deployment until a signal stops it."""
+    book = PolicyBook(policy_paths)
+    connections = Connections(deployment.hypervisors)
+    overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
+    clock: Clock = now
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    async with (
+        open_server(deployment.knowledge_url, deployment.state_directory) as server,
+        Store.connect(server.url, clock=clock) as store,
+        pen(store, holder) as (lease, token),
+    ):
+        log.info("knowledge_opened", server=server.kind)
+        await store.put_federation(deployment.clouds, deployment.hosts, deployment.links)
+        await overlay.join()
+        hypervisors = LibvirtHosts(connections, Direct())
+
+        def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
+            return World(
+                hypervisors=hypervisors,
+                overlay=overlay,
+                ledger=ledger,
+                macs_of=lambda vm: [each.mac for each in snapshot.vms[vm].interfaces],
+                clock=clock,
+            )
+
+        daemon = Daemon(
+            Parts(
+                store=store,
+                lease=lease,
+                token=token,
+                loop=Loop(PlannerSettings()),
+                book=book,
+                senses=senses_of(deployment, LibvirtInventory(connections, deployment), clock),
+                world=world,
+                reconcile=Reconciler(overlay),
+                clock=clock,
+                traffic_horizon_seconds=deployment.traffic_horizon_seconds,
+            )
+        )
+        _stop_on_signals(daemon)
+        try:
+            await daemon.run()
+        finally:
+            connections.close()
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    """Stop in good order at the first SIGINT or SIGTERM, at once at the second."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        log.info(
+            "stopping", hint="a move under way is finished first; a second signal ends at once"
+        )
+        daemon.stop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, os._exit, 130)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop)

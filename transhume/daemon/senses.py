@@ -1,0 +1,131 @@
+"""The senses of a daemon: tasks that write what they perceive into the knowledge, and never stop for long.
+
+Owns how each sense is kept alive: a passing fault is told once, retried with growing pauses, and its end is
+told once. What a sense perceives is its own module's affair (`monitor`).
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from transhume.deployment.model import CapturePoint, Deployment
+from transhume.errors import HypervisorUnreachable, TemporaryError
+from transhume.knowledge.store import Store
+from transhume.monitor.capture.live import LiveCapture
+from transhume.monitor.clouds.inventory import LibvirtInventory
+from transhume.monitor.clouds.prices import HttpPriceFeed, PriceSchedule, load_prices
+
+log = structlog.get_logger()
+
+Clock = Callable[[], datetime]
+
+INVENTORY_SECONDS = 2.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sense:
+    """A named perception without end: it yields each time something was perceived and written down."""
+
+    name: str
+    perceive: Callable[[Store], AsyncIterator[None]]
+
+
+async def keep_alive(sense: Sense, store: Store) -> None:
+    """Run a sense for ever; a temporary fault is told once, tried again, and its end is told once."""
+    pause = FIRST_PAUSE_SECONDS
+    failing = False
+    while True:
+        try:
+            async for _ in sense.perceive(store):
+                if failing:
+                    log.info("sense_recovered", sense=sense.name)
+                failing, pause = False, FIRST_PAUSE_SECONDS
+        except TemporaryError as error:
+            if not failing:
+                log.warning("sense_failed", sense=sense.name, why=str(error))
+            failing = True
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
+    """Read the hypervisors every few seconds."""
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        silent: frozenset[str] = frozenset()
+        while True:
+            read = await source.read(clock())
+            await store.put_inventory(read.vms, read.clusters, read.placement, read.capacity)
+            _tell_silence(silent, read.silent)
+            silent = frozenset(error.host for error in read.silent)
+            yield
+            await asyncio.sleep(INVENTORY_SECONDS)
+
+    return Sense(name="inventory", perceive=perceive)
+
+
+def _tell_silence(before: frozenset[str], now: Iterable[HypervisorUnreachable]) -> None:
+    errors = {error.host: error for error in now}
+    for host in errors.keys() - before:
+        log.warning("host_silent", host=host, why=str(errors[host]))
+    for host in before - errors.keys():
+        log.info("host_answers_again", host=host)
+
+
+def traffic(point: CapturePoint, window_seconds: float) -> Sense:
+    """Capture at one host."""
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        async for window in LiveCapture(point, window_seconds).windows():
+            await store.add_window(window)
+            yield
+
+    return Sense(name=f"traffic at {point.host}", perceive=perceive)
+
+
+def price_schedule(schedule: PriceSchedule, clock: Clock) -> Sense:
+    """Follow a schedule on disk; its offsets count from now on."""
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        start = clock()
+        told = datetime.min.replace(tzinfo=start.tzinfo)
+        while True:
+            now = clock()
+            for tick in schedule.ticks_between(start, told, now):
+                await store.put_price(tick)
+            told = now
+            yield
+            await asyncio.sleep(TICK_SECONDS)
+
+    return Sense(name="prices", perceive=perceive)
+
+
+def price_feed(feed: HttpPriceFeed, every_seconds: float, clock: Clock) -> Sense:
+    """Ask a feed over HTTP now and then."""
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        while True:
+            for tick in await feed.fetch(clock()):
+                await store.put_price(tick)
+            yield
+            await asyncio.sleep(every_seconds)
+
+    return Sense(name="prices", perceive=perceive)
+
+
+def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) -> list[Sense]:
+    """Return the senses that a deployment file asks for."""
+    senses = [inventory(source, clock)]
+    senses += [traffic(point, deployment.window_seconds) for point in deployment.capture]
+    prices = deployment.prices
+    if prices is not None and prices.file is not None:
+        senses.append(price_schedule(load_prices(prices.file), clock))
+    if prices is not None and prices.url is not None:
+        senses.append(price_feed(HttpPriceFeed(prices.url), prices.every_seconds, clock))
+    return senses

@@ -1,0 +1,166 @@
+"""The loop's judgement: given what is known, what to do now.
+
+Owns the pace of planning: the hold (a reason must have lasted), the mode (recommend, approve, auto), the
+memory of what was recommended already, and the patience after a failure. It is level-triggered: a round looks
+at what is, so that a missed event costs a moment and nothing else. No I/O and no clock: the time comes with
+each call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from transhume.analyze import build_matrix, find_groups, find_symptoms
+from transhume.knowledge.model import (
+    CloudName,
+    MoveKind,
+    NoPlan,
+    Plan,
+    PlanStatus,
+    Snapshot,
+    Symptom,
+    TrafficWindow,
+    VmName,
+)
+from transhume.plan import PlannerSettings, make_plan
+from transhume.policies.composition import strictest
+from transhume.policies.model import Mode, Policy
+
+Moves = frozenset[tuple[VmName, CloudName]]
+
+FIRST_PATIENCE = timedelta(minutes=1)
+LONGEST_PATIENCE = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What one round came to."""
+
+    snapshot: Snapshot
+    symptoms: tuple[Symptom, ...]
+    result: Plan | NoPlan
+    status: PlanStatus | None
+    """How the plan enters the knowledge; None where there is nothing new to record."""
+    waiting: str = ""
+    """Why a plan that exists isn't acted upon yet, for a person."""
+
+    @property
+    def to_execute(self) -> Plan | None:
+        """The plan to carry out at once, if there is one."""
+        go = self.status is PlanStatus.EXECUTING and isinstance(self.result, Plan)
+        return self.result if go and isinstance(self.result, Plan) else None
+
+
+@dataclass(slots=True)
+class _Patience:
+    until: datetime
+    delay: timedelta
+
+
+def perceive(
+    snapshot: Snapshot, windows: Sequence[TrafficWindow], *, horizon_seconds: float
+) -> Snapshot:
+    """Return the snapshot with the matrix and the groups of the recent windows in it."""
+    if not windows:
+        return snapshot
+    start = min(window.start for window in windows)
+    end = max(window.start + timedelta(seconds=window.seconds) for window in windows)
+    matrix = build_matrix(
+        windows,
+        tuple(snapshot.vms.values()),
+        start=start,
+        seconds=min(horizon_seconds, (end - start).total_seconds()),
+    )
+    return replace(snapshot, matrix=matrix, groups=find_groups(matrix))
+
+
+class Loop:
+    """The state of the judgement between rounds.
+
+    Args:
+        settings: the planner's.
+        observation_seconds: how much traffic must have been seen before an elective move is considered.
+    """
+
+    def __init__(self, settings: PlannerSettings, *, observation_seconds: float = 10.0) -> None:
+        self._settings = settings
+        self._observation_seconds = observation_seconds
+        self._before: Snapshot | None = None
+        self._trigger = "first look"
+        self._since: dict[Moves, datetime] = {}
+        self._recorded: Moves | str | None = None
+        self._patience: dict[Moves, _Patience] = {}
+
+    def consider(
+        self, snapshot: Snapshot, policies: Sequence[Policy], *, forced: bool = False
+    ) -> Decision:
+        """Look at what is known and decide; `forced` shows a plan whatever was recorded before."""
+        symptoms = find_symptoms(self._before, snapshot, policies)
+        self._before = snapshot
+        if symptoms:
+            self._trigger = "; ".join(symptom.detail for symptom in symptoms)
+        result = make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+        if isinstance(result, NoPlan):
+            self._since.clear()
+            new = forced or self._recorded != result.reason or bool(symptoms)
+            self._recorded = result.reason
+            status = PlanStatus.RECOMMENDED if new else None
+            return Decision(snapshot=snapshot, symptoms=symptoms, result=result, status=status)
+        status, waiting = self._judge(result, snapshot, policies)
+        if status is not PlanStatus.EXECUTING and not forced and self._recorded == _moves(result):
+            status = None
+        if status is not None:
+            self._recorded = _moves(result)
+        return Decision(
+            snapshot=snapshot, symptoms=symptoms, result=result, status=status, waiting=waiting
+        )
+
+    def ended(self, plan: Plan, status: PlanStatus, now: datetime) -> None:
+        """Take note of how a plan ended: one that failed is not tried again at once."""
+        moves = _moves(plan)
+        self._since.pop(moves, None)
+        self._recorded = None
+        if status is PlanStatus.DONE:
+            self._patience.pop(moves, None)
+            return
+        known = self._patience.get(moves)
+        delay = min(known.delay * 2, LONGEST_PATIENCE) if known else FIRST_PATIENCE
+        self._patience[moves] = _Patience(until=now + delay, delay=delay)
+
+    def _judge(
+        self, plan: Plan, snapshot: Snapshot, policies: Sequence[Policy]
+    ) -> tuple[PlanStatus, str]:
+        governing = [
+            policy
+            for policy in policies
+            if any(policy.governs(snapshot.vms[step.vm]) for step in plan.steps)
+        ]
+        waiting = self._why_wait(plan, snapshot, governing)
+        mode = strictest(policy.mode for policy in governing)
+        if waiting or mode is Mode.RECOMMEND:
+            return PlanStatus.RECOMMENDED, waiting
+        if mode is Mode.APPROVE:
+            return PlanStatus.AWAITING_APPROVAL, f"transhume approve {plan.id}"
+        return PlanStatus.EXECUTING, ""
+
+    def _why_wait(self, plan: Plan, snapshot: Snapshot, governing: Sequence[Policy]) -> str:
+        now, moves = snapshot.at, _moves(plan)
+        patience = self._patience.get(moves)
+        if patience is not None and now < patience.until:
+            return f"the same moves failed; next try at {patience.until:%H:%M:%S}"
+        if any(step.kind is MoveKind.MANDATORY for step in plan.steps):
+            return ""
+        seen = snapshot.matrix.seconds if snapshot.matrix is not None else 0.0
+        if seen < self._observation_seconds:
+            return f"traffic seen for {seen:.0f} s of the {self._observation_seconds:.0f} s needed"
+        since = self._since.setdefault(moves, now)
+        self._since = {moves: since}
+        hold = max((policy.elective.hold_seconds for policy in governing), default=0.0)
+        lasted = (now - since).total_seconds()
+        if lasted < hold:
+            return f"held: its reason has lasted {lasted:.0f} s of {hold:.0f} s"
+        return ""
+
+
+def _moves(plan: Plan) -> Moves:
+    return frozenset((step.vm, step.destination_cloud) for step in plan.steps)
