@@ -10,6 +10,7 @@
         ├── InvalidFile       (a policy, deployment or price file; carries every mistake found)
         ├── UnreadableCapture
         ├── ExtraMissing
+        ├── UnreadableRecord  (in `knowledge.codec`: a record in Redis that isn't what it should be)
         ├── LeaseLost
         ├── MoveFailed
         ├── OverlayError

@@ -29,6 +29,8 @@ from transhume.policies.model import Mode, Policy
 Moves = frozenset[tuple[VmName, CloudName]]
 
 FIRST_PATIENCE = timedelta(minutes=1)
+FIRST_PATIENCE_IN_NEED = timedelta(seconds=5)
+"""A move that a notice or rule demands is tried again sooner: its deadline doesn't wait."""
 LONGEST_PATIENCE = timedelta(hours=6)
 
 
@@ -124,7 +126,8 @@ class Loop:
             self._patience.pop(moves, None)
             return
         known = self._patience.get(moves)
-        delay = min(known.delay * 2, LONGEST_PATIENCE) if known else FIRST_PATIENCE
+        first = FIRST_PATIENCE_IN_NEED if _in_need(plan) else FIRST_PATIENCE
+        delay = min(known.delay * 2, LONGEST_PATIENCE) if known else first
         self._patience[moves] = _Patience(until=now + delay, delay=delay)
 
     def _judge(
@@ -148,7 +151,7 @@ class Loop:
         patience = self._patience.get(moves)
         if patience is not None and now < patience.until:
             return f"the same moves failed; next try at {patience.until:%H:%M:%S}"
-        if any(step.kind is MoveKind.MANDATORY for step in plan.steps):
+        if _in_need(plan):
             return ""
         seen = snapshot.matrix.seconds if snapshot.matrix is not None else 0.0
         if seen < self._observation_seconds:
@@ -160,6 +163,10 @@ class Loop:
         if lasted < hold:
             return f"held: its reason has lasted {lasted:.0f} s of {hold:.0f} s"
         return ""
+
+
+def _in_need(plan: Plan) -> bool:
+    return any(step.kind is MoveKind.MANDATORY for step in plan.steps)
 
 
 def _moves(plan: Plan) -> Moves:

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from transhume.daemon.ledger import FencedLedger
-from transhume.daemon.senses import Clock, senses_of
+from transhume.daemon.senses import senses_of
 from transhume.daemon.service import LEASE_SECONDS, Daemon, Parts
 from transhume.deployment.model import Deployment
 from transhume.errors import LeaseHeld
@@ -74,51 +74,63 @@ async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
     yield lease, token
 
 
-async def serve(deployment: Deployment, policy_paths: Sequence[Path]) -> None:
-    """Run the daemon for a deployment until a signal stops it."""
+@asynccontextmanager
+async def serving(
+    deployment: Deployment, policy_paths: Sequence[Path]
+) -> AsyncIterator[tuple[Daemon, Store]]:
+    """Have a daemon for a deployment, ready to run, with the pen and the knowledge that it writes to."""
     book = PolicyBook(policy_paths)
     connections = Connections(deployment.hypervisors)
     overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
-    clock: Clock = now
+    hypervisors = LibvirtHosts(connections, Direct())
     holder = f"{socket.gethostname()}:{os.getpid()}"
+
+    def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
+        return World(
+            hypervisors=hypervisors,
+            overlay=overlay,
+            ledger=ledger,
+            macs_of=lambda vm: [each.mac for each in snapshot.vms[vm].interfaces],
+            clock=now,
+        )
+
     async with (
         open_server(deployment.knowledge_url, deployment.state_directory) as server,
-        Store.connect(server.url, clock=clock) as store,
+        Store.connect(server.url, clock=now) as store,
         pen(store, holder) as (lease, token),
     ):
         log.info("knowledge_opened", server=server.kind)
         await store.put_federation(deployment.clouds, deployment.hosts, deployment.links)
         await overlay.join()
-        hypervisors = LibvirtHosts(connections, Direct())
-
-        def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
-            return World(
-                hypervisors=hypervisors,
-                overlay=overlay,
-                ledger=ledger,
-                macs_of=lambda vm: [each.mac for each in snapshot.vms[vm].interfaces],
-                clock=clock,
-            )
-
-        daemon = Daemon(
-            Parts(
-                store=store,
-                lease=lease,
-                token=token,
-                loop=Loop(PlannerSettings()),
-                book=book,
-                senses=senses_of(deployment, LibvirtInventory(connections, deployment), clock),
-                world=world,
-                reconcile=Reconciler(overlay),
-                clock=clock,
-                traffic_horizon_seconds=deployment.traffic_horizon_seconds,
-            )
-        )
-        _stop_on_signals(daemon)
         try:
-            await daemon.run()
+            yield (
+                Daemon(
+                    Parts(
+                        store=store,
+                        lease=lease,
+                        token=token,
+                        loop=Loop(PlannerSettings()),
+                        book=book,
+                        senses=senses_of(
+                            deployment, LibvirtInventory(connections, deployment), now
+                        ),
+                        world=world,
+                        reconcile=Reconciler(overlay),
+                        clock=now,
+                        traffic_horizon_seconds=deployment.traffic_horizon_seconds,
+                    )
+                ),
+                store,
+            )
         finally:
             connections.close()
+
+
+async def serve(deployment: Deployment, policy_paths: Sequence[Path]) -> None:
+    """Run the daemon for a deployment until a signal stops it."""
+    async with serving(deployment, policy_paths) as (daemon, _store):
+        _stop_on_signals(daemon)
+        await daemon.run()
 
 
 def _stop_on_signals(daemon: Daemon) -> None:

@@ -73,9 +73,7 @@ class SimulatedClouds:
     def _running(self, host: HostName) -> Iterable[Vm]:
         return (self.vms[vm] for vm, where in self.running_at.items() if where == host)
 
-    async def whereabouts(
-        self, vm: VmName, source: HostName, destination: HostName
-    ) -> Whereabouts:
+    async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
         """Say where a VM is."""
         return Whereabouts(source=self._seen(vm, source), destination=self._seen(vm, destination))
 

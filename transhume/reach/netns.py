@@ -45,6 +45,8 @@ def socket_in(
 def netlink_in(netns: str | None) -> Iterator[Any]:
     """Yield a pyroute2 `IPRoute` of a network namespace, for the calling thread alone.
 
+    Not in a thread that runs an event loop: pyroute2 has one of its own.
+
     Raises:
         OSError: the kernel refused what was asked of it within the block.
     """

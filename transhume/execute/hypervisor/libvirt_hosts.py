@@ -198,11 +198,17 @@ def _seen(connection: "libvirt.virConnect", vm: VmName) -> tuple[Seen, bool]:
     try:
         domain = connection.lookupByName(vm)
         state, _reason = domain.state()
+        if state == libvirt.VIR_DOMAIN_SHUTDOWN:
+            # The hand-over: the source's copy lingers for a second or two after the VM has gone.
+            return Seen.ABSENT, True
+        if not domain.isActive():
+            return Seen.ABSENT, False
         job = domain.jobInfo()[0]
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return Seen.ABSENT, False
-        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+        if error.get_error_code() in (
+            libvirt.VIR_ERR_NO_DOMAIN,
+            libvirt.VIR_ERR_OPERATION_INVALID,  # it went between two questions
+        ):
             return Seen.ABSENT, False
         raise
     busy = job in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)

@@ -6,7 +6,6 @@ told to one site is `tunnel_end`'s. Leaves out encryption and the crossing of NA
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
@@ -40,15 +39,14 @@ class VxlanOverlay:
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
         """Say what keeps frames for `macs` from reaching `site`."""
         owner = self._site(site)
-        found = await self._at_each(
-            self._network.sites, lambda end: tuple(end.faults(macs, owner))
-        )
+        found = await self._at_each(self._network.sites, lambda end: tuple(end.faults(macs, owner)))
         return tuple(fault for faults in found for fault in faults)
 
     async def remove(self) -> None:
         """Remove the tunnels' ends from all sites that are still there."""
-        there = [s for s in self._network.sites if s.netns is None or Path(NAMED, s.netns).exists()]
-        await self._at_each(there, TunnelEnd.remove)
+        await asyncio.gather(
+            *(asyncio.to_thread(self._remove_at, site) for site in self._network.sites)
+        )
 
     def _site(self, name: str) -> OverlaySite:
         if name not in self._sites:
@@ -61,6 +59,10 @@ class VxlanOverlay:
         self, sites: Iterable[OverlaySite], act: Callable[[TunnelEnd], T]
     ) -> list[T]:
         return await asyncio.gather(*(asyncio.to_thread(self._at, site, act) for site in sites))
+
+    def _remove_at(self, site: OverlaySite) -> None:
+        if site.netns is None or (NAMED / site.netns).exists():
+            self._at(site, TunnelEnd.remove)
 
     def _at(self, site: OverlaySite, act: Callable[[TunnelEnd], T]) -> T:
         try:

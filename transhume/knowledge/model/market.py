@@ -1,4 +1,4 @@
-"""What changes by itself: prices, capacity, revocation notices, progress of jobs, and symptoms read from them."""
+"""What changes by itself: prices, capacity, notices, progress of jobs; and the symptoms read from them."""
 
 from dataclasses import dataclass
 from datetime import datetime

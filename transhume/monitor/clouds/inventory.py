@@ -69,16 +69,12 @@ class Inventory:
 
 
 class LibvirtInventory:
-    """The inventory of a deployment's hosts. Remembers the last word of each host.
-
-    A capacity report keeps the instant from which it has been true, so that repeating it is no news.
-    """
+    """The inventory of a deployment's hosts. Remembers the last word of each host."""
 
     def __init__(self, connections: Connections, deployment: Deployment) -> None:
         self._connections = connections
         self._deployment = deployment
         self._last: dict[HostName, HostReport] = {}
-        self._capacity: dict[HostName, CapacityReport] = {}
 
     async def read(self, now: datetime) -> Inventory:
         """Ask every host."""
@@ -92,12 +88,7 @@ class LibvirtInventory:
                 silent.append(answer)
             else:
                 raise answer
-        found = merge(self._last, self._deployment, now, silent)
-        for report in found.capacity:
-            known = self._capacity.get(report.host)
-            if known is None or replace(known, at=now) != report:
-                self._capacity[report.host] = report
-        return replace(found, capacity=tuple(self._capacity.values()))
+        return merge(self._last, self._deployment, now, silent)
 
     async def _ask(self, host: HostName) -> HostReport:
         seen, has = await self._connections.call(host, lambda c: (_domains(c, host), _total(c)))

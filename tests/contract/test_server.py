@@ -1,0 +1,141 @@
+"""A server of our own: nobody else gets in, and it is gone when we are."""
+
+import asyncio
+import json
+import os
+import select
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from transhume.errors import KnowledgeUnreachable, LeaseHeld
+from transhume.knowledge import server as server_module
+from transhume.knowledge.server import (
+    Program,
+    ServerAddress,
+    ServerKind,
+    find_server,
+    open_server,
+    run_server,
+)
+from transhume.knowledge.store import Store
+from transhume.knowledge.wire import connect
+
+PARENT = """
+import asyncio, json, sys
+from pathlib import Path
+from transhume.knowledge.server import Program, ServerKind, run_server
+from transhume.knowledge.store import Store
+from transhume.knowledge.wire import connect
+
+async def main(kind, path, state):
+    async with run_server(Program(kind=ServerKind(kind), path=path), Path(state)) as address:
+        async with Store.connect(address.url) as store, connect(address.url) as client:
+            await store.lease("the killed one", 3600).acquire()
+            print(json.dumps((await client.info("server"))["process_id"]), flush=True)
+            await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_it_listens_on_a_socket_of_ours_only(
+    server: ServerAddress, state: Path, client: Redis
+) -> None:
+    path = state / "knowledge" / "socket"
+    assert server.url == f"unix://{path}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert (await client.config_get("port"))["port"] == "0"
+    assert (await client.info("server"))["tcp_port"] == 0
+
+
+async def test_it_answers_a_write_only_when_it_is_on_disk(client: Redis) -> None:
+    settings = await client.config_get("append*")
+    assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
+
+
+async def test_what_was_written_is_there_after_a_restart(program: Program, state: Path) -> None:
+    for turn in range(3):
+        async with run_server(program, state) as address:
+            async with connect(address.url) as client:
+                assert int(await client.incr("turns")) == turn + 1
+    with pytest.raises(KnowledgeUnreachable, match="transhume run"):
+        find_server(None, state)
+
+
+async def test_it_dies_with_a_daemon_that_is_killed_and_the_next_needs_not_wait(
+    program: Program, state: Path
+) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, program.kind, program.path, state, stdout=-1
+    )
+    assert parent.stdout is not None
+    server_pid = json.loads(await asyncio.wait_for(parent.stdout.readline(), 30))
+    watched = os.pidfd_open(server_pid)
+    try:
+        parent.send_signal(signal.SIGKILL)
+        await parent.wait()
+        ended, _, _ = await asyncio.to_thread(select.select, [watched], [], [], 10)
+        assert ended
+    finally:
+        os.close(watched)
+    async with run_server(program, state) as address, Store.connect(address.url) as store:
+        await store.lease("the next one", 60).acquire()
+
+
+async def test_the_launcher_gives_up_when_its_parent_is_gone_already(state: Path) -> None:
+    launcher = server_module.die_with_parent.__file__
+    somebody_else = "1"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", launcher, somebody_else, "/bin/true", stderr=-1
+    )
+    _, said = await process.communicate()
+    assert (process.returncode, said) == (1, b"the parent is gone already\n")
+
+
+async def test_ctrl_c_in_the_terminal_is_not_for_the_server(client: Redis) -> None:
+    pid = (await client.info("server"))["process_id"]
+    assert os.getsid(pid) != os.getsid(0)
+
+
+async def test_one_state_directory_is_for_one_daemon(
+    server: ServerAddress, state: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "LOCK_SECONDS", 0.0)
+    with pytest.raises(LeaseHeld, match=str(state)):
+        async with run_server(program, state):
+            pass
+    async with connect(server.url) as client:
+        assert await client.ping()
+
+
+async def test_a_second_process_finds_the_running_server(
+    server: ServerAddress, state: Path
+) -> None:
+    found = find_server(None, state)
+    assert (found.url, found.kind) == (server.url, ServerKind.RUNNING)
+
+
+async def test_a_url_is_preferred_to_a_server_of_our_own(
+    server: ServerAddress, tmp_path: Path
+) -> None:
+    async with open_server(server.url, tmp_path) as address:
+        assert address == ServerAddress(url=server.url, kind=ServerKind.URL)
+    assert not (tmp_path / "knowledge").exists()
+
+
+async def test_a_server_that_cannot_start_says_its_last_words(
+    program: Program, state: Path
+) -> None:
+    async with run_server(program, state):
+        pass
+    manifest = state / "knowledge" / "appendonlydir" / "appendonly.aof.manifest"
+    manifest.write_text("no manifest\n")
+    with pytest.raises(KnowledgeUnreachable, match=r"server\.log"):
+        async with run_server(program, state):
+            pass

@@ -1,0 +1,43 @@
+"""`transhume lab`, as far as it goes without a lab."""
+
+import pytest
+from click.testing import CliRunner
+
+from transhume.cli.lab import command
+from transhume.errors import LabError, UsageError
+
+
+def invoke(*words):
+    return CliRunner().invoke(command, words)
+
+
+@pytest.mark.parametrize("name", ["", "up", "status", "exec", "down"])
+def test_help_shows_examples(name):
+    found = invoke(*filter(None, [name]), "--help")
+
+    assert found.exit_code == 0
+    assert "Examples:\n    transhume lab" in found.output
+
+
+@pytest.mark.parametrize("words", [["status"], ["exec", "vm1", "uptime"]], ids=" ".join)
+def test_without_a_lab_the_remedy_is_named(tmp_path, words):
+    found = invoke("--state", str(tmp_path / "none"), *words)
+
+    assert isinstance(found.exception, LabError)
+    assert "`transhume lab up` makes one" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["--wan", "100"], "--wan: 100 has no unit", id="rate-without-unit"),
+        pytest.param(["--place", "vm1"], "vm1 doesn't say where", id="place-without-cloud"),
+        pytest.param(["--place", "vm1=z"], "can't place vm1 in cloud z", id="unknown-cloud"),
+        pytest.param(["--clusters", "9"], "9 clusters", id="too-many-clusters"),
+    ],
+)
+def test_what_makes_no_lab_is_refused_before_anything_is_built(tmp_path, words, message):
+    found = invoke("--state", str(tmp_path / "none"), "up", *words)
+
+    assert isinstance(found.exception, UsageError)
+    assert message in str(found.exception)

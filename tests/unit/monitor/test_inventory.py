@@ -1,0 +1,129 @@
+"""The inventory: what a domain's XML says, and how the reports of several hosts become one."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from transhume.deployment.model import Deployment
+from transhume.knowledge.model import (
+    ClusterName,
+    HostName,
+    Interface,
+    IpAddress,
+    MacAddress,
+    Resources,
+    Vm,
+    VmName,
+)
+from transhume.monitor.clouds.inventory import HostReport, SeenVm, merge, parse_domain
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MIB = 1 << 20
+
+DOMAIN = """
+<domain type='qemu' id='3'>
+  <name>vm1</name>
+  <uuid>8a2d0000-0000-0000-0000-000000000001</uuid>
+  <metadata>
+    <transhume:vm xmlns:transhume="https://transhume.dev/xmlns/vm/1"
+                  cluster="blast" tags="gdpr, db" ips="10.66.0.11"/>
+  </metadata>
+  <memory unit='{unit}'>{memory}</memory>
+  <vcpu placement='static'>2</vcpu>
+  <devices>
+    <interface type='bridge'><mac address='52:54:00:7A:00:0b'/></interface>
+    <interface type='bridge'><mac address='52:54:00:7a:00:0c'/></interface>
+  </devices>
+</domain>
+"""
+
+
+def deployment(**more: dict[str, tuple[str, ...]]) -> Deployment:
+    return Deployment(source="t", clouds=(), hosts=(), hypervisors=(), **more)  # type: ignore[arg-type]
+
+
+def vm(name: str, cluster: str | None = None) -> Vm:
+    needs = Resources(vcpus=1, memory_bytes=96 * MIB)
+    return Vm(
+        name=VmName(name),
+        uuid=name,
+        needs=needs,
+        cluster=ClusterName(cluster) if cluster else None,
+    )
+
+
+def report(host: str, *running: str, paused: tuple[str, ...] = ()) -> HostReport:
+    return HostReport(
+        seen=tuple(
+            SeenVm(vm=vm(name), host=HostName(host), running=name in running)
+            for name in (*running, *paused)
+        ),
+        total=Resources(vcpus=4, memory_bytes=1024 * MIB),
+    )
+
+
+def test_a_domain_tells_its_addresses_needs_cluster_and_tags() -> None:
+    found = parse_domain(DOMAIN.format(unit="KiB", memory=98304))
+    assert found == Vm(
+        name=VmName("vm1"),
+        uuid="8a2d0000-0000-0000-0000-000000000001",
+        needs=Resources(vcpus=2, memory_bytes=96 * MIB),
+        interfaces=(
+            Interface(mac=MacAddress("52:54:00:7a:00:0b"), ips=(IpAddress("10.66.0.11"),)),
+            Interface(mac=MacAddress("52:54:00:7a:00:0c")),
+        ),
+        cluster=ClusterName("blast"),
+        tags=frozenset({"gdpr", "db"}),
+    )
+
+
+@pytest.mark.parametrize(("unit", "memory"), [("bytes", 96 * MIB), ("MiB", 96), ("KiB", 98304)])
+def test_memory_is_read_in_every_unit_that_libvirt_writes(unit: str, memory: int) -> None:
+    assert parse_domain(DOMAIN.format(unit=unit, memory=memory)).needs.memory_bytes == 96 * MIB
+
+
+def test_a_domain_without_our_metadata_is_a_vm_like_any_other() -> None:
+    found = parse_domain("<domain><name>x</name><uuid>u</uuid><memory>1024</memory></domain>")
+    assert found.cluster is None
+    assert found.tags == frozenset()
+    assert found.needs == Resources(vcpus=1, memory_bytes=MIB)
+
+
+def test_a_vm_seen_at_two_hosts_is_where_it_runs() -> None:
+    """In a live migration it runs at the source and waits, paused, at the destination."""
+    reports = {
+        HostName("a1"): report("a1", paused=("vm1",)),
+        HostName("b1"): report("b1", "vm1"),
+    }
+    assert merge(reports, deployment(), NOW).placement.host_of == {"vm1": "b1"}
+
+
+def test_an_awaited_vm_already_takes_room_at_its_destination() -> None:
+    reports = {
+        HostName("a1"): report("a1", "vm1"),
+        HostName("b1"): report("b1", paused=("vm1",)),
+    }
+    free = {c.host: c.free.vcpus for c in merge(reports, deployment(), NOW).capacity}
+    assert free == {"a1": 3, "b1": 3}
+
+
+def test_the_deployment_file_names_clusters_and_adds_tags() -> None:
+    labels = deployment(
+        clusters={ClusterName("web"): ("vm*",)},  # type: ignore[dict-item]
+        tags={"front": ("vm1",)},
+    )
+    found = merge({HostName("a1"): report("a1", "vm1", "vm2")}, labels, NOW)
+    assert [(v.cluster, v.tags) for v in found.vms] == [("web", {"front"}), ("web", frozenset())]
+    assert found.clusters[0].vms == ("vm1", "vm2")
+
+
+def test_a_hostile_domain_xml_is_no_way_to_read_files(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    xml = (
+        f'<!DOCTYPE d [<!ENTITY x SYSTEM "file://{secret}">]>'
+        "<domain><name>&x;</name><uuid>u</uuid></domain>"
+    )
+    with pytest.raises(Exception, match="undefined entity"):
+        parse_domain(xml)

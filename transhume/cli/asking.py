@@ -1,0 +1,68 @@
+"""Asking the daemon to carry a plan out, and waiting until it has: what `approve` and `apply` share."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transhume.cli.connection import with_store
+from transhume.errors import PermanentError, UsageError
+from transhume.knowledge.model import Outcome, Plan, PlanId, PlanStatus
+
+if TYPE_CHECKING:
+    from transhume.knowledge.records import CommandKind
+    from transhume.knowledge.store import Store
+
+PATIENCE_SECONDS = 30.0
+POLL_SECONDS = 0.2
+STANDING = (PlanStatus.RECOMMENDED, PlanStatus.AWAITING_APPROVAL)
+
+
+def carry_out(
+    plan_id: str | None, kind: "CommandKind", config: Path, url: str | None
+) -> tuple[PlanStatus, tuple[Outcome, ...]]:
+    """Have the daemon carry a plan out (the latest where none is named); return how it ended.
+
+    Raises:
+        UsageError: there is no such plan, or it doesn't stand for approval.
+        PermanentError: the daemon doesn't take it up.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+
+    async def ask(store: "Store") -> tuple[PlanStatus, tuple[Outcome, ...]]:
+        from transhume.cli.following import follow, outcomes_of
+        from transhume.knowledge.records import Command
+        from transhume.knowledge.store import utc_now
+
+        plan = await _standing(store, plan_id)
+        await store.send_command(Command(kind=kind, at=utc_now(), subject=plan.id))
+        await _taken_up(store, plan)
+        status = await follow(store, plan, console)
+        return status, await outcomes_of(store, plan)
+
+    return with_store(config, url, ask)
+
+
+async def _standing(store: "Store", plan_id: str | None) -> Plan:
+    stored = await (store.plan(PlanId(plan_id)) if plan_id else store.latest_plan())
+    if stored is None or not isinstance(stored.plan, Plan):
+        raise UsageError("there is no plan to carry out; see `transhume plan`")
+    if stored.status not in STANDING:
+        raise UsageError(f"plan {stored.plan.id} is {stored.status}: it can't be carried out")
+    return stored.plan
+
+
+async def _taken_up(store: "Store", plan: Plan) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (status := (await store.plan(plan.id)).status) in STANDING:
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise PermanentError(
+            f"the daemon didn't take plan {plan.id} up; does it run? see `transhume status`"
+        ) from None
+    if status is PlanStatus.SUPERSEDED:
+        raise UsageError(
+            f"plan {plan.id} is out of date; see `transhume plan` for what is best now"
+        )

@@ -1,0 +1,65 @@
+"""How a command reaches the knowledge that a daemon works on: the options for it, and the connecting.
+
+Owns `--config` and `--url`. A command gets a `Store`, does one thing with it, and lets it go.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from transhume.knowledge.store import Store
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def knowledge_options(function: F) -> F:
+    """Give a command `--config` and `--url`; it passes both on to `with_store`."""
+    config = click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=Path("transhume.yaml"),
+        envvar="TRANSHUME_CONFIG",
+        show_default=True,
+        show_envvar=True,
+        help="The deployment file of the daemon.",
+    )
+    url = click.option("--url", help="The Redis of the daemon, instead of the deployment file's.")
+    return config(url(function))
+
+
+def with_store(config: Path, url: str | None, action: Callable[["Store"], Awaitable[T]]) -> T:
+    """Run an action on the knowledge of the running daemon, and return what it returns.
+
+    Raises:
+        UsageError: there is neither a URL nor a deployment file.
+        KnowledgeUnreachable: no daemon runs, or its Redis doesn't answer.
+    """
+    import asyncio
+
+    from transhume.knowledge.store import Store
+
+    async def act() -> T:
+        async with Store.connect(_url(config, url)) as store:
+            return await action(store)
+
+    return asyncio.run(act())
+
+
+def _url(config: Path, url: str | None) -> str:
+    from transhume.deployment.loader import load_deployment
+    from transhume.errors import UsageError
+    from transhume.knowledge.server import find_server
+
+    if url is not None:
+        return url
+    if not config.exists():
+        raise UsageError(
+            f"there is no deployment file {config}: give --config, set TRANSHUME_CONFIG, "
+            "or give the URL of the daemon's Redis with --url"
+        )
+    deployment = load_deployment(config)
+    return find_server(deployment.knowledge_url, deployment.state_directory).url

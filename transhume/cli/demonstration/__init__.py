@@ -1,0 +1,1 @@
+"""The demonstration: a stage (simulated clouds, or the lab's) and a narrator who only reads the knowledge."""

@@ -1,0 +1,60 @@
+"""Watching a plan being carried out, from outside the daemon: bars for its moves, until it has ended."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from transhume.knowledge.model import Outcome, Plan, PlanId, PlanStatus, StepId
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from transhume.knowledge.store import Store
+
+POLL_SECONDS = 0.1
+ENDED = (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED, PlanStatus.SUPERSEDED)
+
+
+async def outcomes_of(store: "Store", plan: Plan) -> tuple[Outcome, ...]:
+    """Return how the steps of a plan ended, the first one first."""
+    found = [outcome for outcome in await store.outcomes(limit=500) if outcome.plan == plan.id]
+    return tuple(reversed(found))
+
+
+async def follow(store: "Store", plan: Plan, console: "Console") -> PlanStatus:
+    """Show the moves of a plan until it has ended; return how."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks = {
+            step.id: bars.add_task(
+                f"{step.vm} {step.source_cloud} → {step.destination_cloud}",
+                total=step.prediction.bytes,
+            )
+            for step in plan.steps
+        }
+        while (status := (await store.plan(PlanId(plan.id))).status) not in ENDED:
+            await _update(store, bars, tasks)
+            await asyncio.sleep(POLL_SECONDS)
+        for outcome in await outcomes_of(store, plan):
+            task = tasks.get(outcome.step)
+            if outcome.measured is not None and task is not None:
+                sent = outcome.measured.bytes
+                bars.update(task, completed=sent, total=sent)
+    assert status is not None
+    return status
+
+
+async def _update(store: "Store", bars: "Progress", tasks: "Mapping[StepId, TaskID]") -> None:
+    for move in await store.move_progress():
+        task = tasks.get(move.step)
+        if task is not None:
+            total = move.bytes_sent + move.bytes_remaining
+            bars.update(task, completed=move.bytes_sent, total=total)

@@ -1,0 +1,89 @@
+"""`transhume notice`: tell the daemon that a cloud, or one of its hosts, will be gone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from transhume.cli.connection import knowledge_options, with_store
+
+if TYPE_CHECKING:
+    from transhume.knowledge.model import RevocationNotice
+    from transhume.knowledge.store import Store
+
+
+@click.command("notice")
+@click.argument("cloud")
+@click.option("--in", "within", metavar="DURATION", help="Until it is gone: 120s, 10m, 1h 30m.")
+@click.option("--host", help="Only this host of the cloud.")
+@click.option("--withdraw", is_flag=True, help="It stays after all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the notice as JSON.")
+@knowledge_options
+def command(
+    *,
+    cloud: str,
+    within: str | None,
+    host: str | None,
+    withdraw: bool,
+    as_json: bool,
+    config: Path,
+    url: str | None,
+) -> None:
+    """Tell that CLOUD takes its machines back, or that it doesn't any more.
+
+    The daemon moves VMs out before the deadline where a policy says so. A withdrawal cancels the notice for the
+    same cloud and host.
+
+    \b
+    Examples:
+      transhume notice rented --in 120s
+      transhume notice rented --in 10m --host rented-3
+      transhume notice rented --withdraw
+    """
+    from transhume.errors import UsageError
+
+    if (within is None) is not withdraw:
+        raise UsageError("give either --in with the time that is left, or --withdraw")
+    seconds = _seconds(within) if within is not None else 0.0
+
+    async def tell(store: "Store") -> "RevocationNotice":
+        from datetime import timedelta
+
+        from transhume.cli.known_names import known_cloud, known_host
+        from transhume.knowledge.model import RevocationNotice
+
+        snapshot = await store.snapshot()
+        name = known_cloud(cloud, snapshot)
+        notice = RevocationNotice(
+            cloud=name,
+            host=known_host(host, name, snapshot) if host is not None else None,
+            at=snapshot.at,
+            deadline=snapshot.at + timedelta(seconds=seconds),
+            withdrawn=withdraw,
+        )
+        await store.put_notice(notice)
+        return notice
+
+    _print(with_store(config, url, tell), as_json=as_json)
+
+
+def _seconds(within: str) -> float:
+    from transhume.errors import UsageError
+    from transhume.quantities import parse_duration
+
+    try:
+        return parse_duration(within)
+    except ValueError as error:
+        raise UsageError(f"--in: {error}") from error
+
+
+def _print(notice: "RevocationNotice", *, as_json: bool) -> None:
+    from transhume.knowledge.codec import encode
+
+    what = notice.cloud if notice.host is None else f"{notice.host} of {notice.cloud}"
+    if as_json:
+        click.echo(encode(notice))
+    elif notice.withdrawn:
+        click.echo(f"{what} stays")
+    else:
+        click.echo(f"{what} will be gone at {notice.deadline.isoformat(timespec='seconds')}")

@@ -1,0 +1,1 @@
+"""Views: what the commands show, on the terminal and as HTML."""

@@ -1,0 +1,143 @@
+"""The HTML report: one file that needs nothing but a browser, not even a network.
+
+Owns what goes into a report and its order on the page. Parts of which nothing is known (a plan, a bill) are
+left out. Everything that comes from outside, names included, is escaped by the template engine.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+
+from transhume import __version__
+from transhume.cli.views.arrangement import arrange
+from transhume.cli.views.heatmap import top_pairs
+from transhume.cli.views.report_figures import CAUSES, bill_bar, graph, heat_map, hues, time_line
+from transhume.knowledge.model import (
+    CloudName,
+    CommunicationMatrix,
+    CostRate,
+    Cut,
+    Endpoint,
+    Group,
+    NoPlan,
+    Outcome,
+    Plan,
+    TrafficWindow,
+    VmName,
+)
+from transhume.quantities import (
+    format_bytes,
+    format_dollars_per_hour,
+    format_duration,
+    format_rate,
+)
+
+MOST_VMS = 60
+MOST_POINTS = 240
+MOST_PAIRS = 12
+
+TimeLinePoint = tuple[datetime, float]
+"""An instant, and the bytes per second from then until the next point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """What a report tells; what is None or empty has no part in it."""
+
+    title: str
+    subtitle: str
+    matrix: CommunicationMatrix
+    groups: tuple[Group, ...] = ()
+    timeline: tuple[TimeLinePoint, ...] = ()
+    cloud_of: Mapping[VmName, CloudName] | None = None
+    """Where the VMs were while they were listened to."""
+    cut: Cut | None = None
+    plan: Plan | NoPlan | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    bill_before: CostRate | None = None
+    bill_after: CostRate | None = None
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as HTML. The same data gives the same text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("transhume.cli", "views"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        rate=format_rate,
+        bytes=format_bytes,
+        duration=format_duration,
+        money=format_dollars_per_hour,
+    )
+    shown = arrange(data.matrix, data.groups, most=MOST_VMS)
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        version=__version__,
+        tiles=_tiles(data),
+        heat=heat_map(shown),
+        graph=graph(shown, data.cloud_of) if shown.labels else None,
+        by_group=shown.by_group,
+        hue_of={block.group: hues(shown.blocks)[block.first] for block in shown.blocks},
+        time=time_line(data.timeline) if len(data.timeline) > 1 else None,
+        pairs=list(islice(top_pairs(data.matrix), MOST_PAIRS)),
+        steps=data.plan.steps if isinstance(data.plan, Plan) else (),
+        bills=_bills(data),
+        causes=CAUSES,
+    )
+
+
+def timeline_of(windows: Iterable[TrafficWindow]) -> tuple[TimeLinePoint, ...]:
+    """Return the bytes per second of all frames over time; one seen at several capture points counts once."""
+    largest: dict[tuple[datetime, Endpoint, Endpoint], int] = {}
+    width = 0.0
+    for window in windows:
+        width = max(width, window.seconds)
+        for pair in window.pairs:
+            key = (window.start, pair.source, pair.destination)
+            largest[key] = max(largest.get(key, 0), pair.bytes)
+    if not largest:
+        return ()
+    first, last = min(key[0] for key in largest), max(key[0] for key in largest)
+    bins = round((last - first).total_seconds() / width) + 1
+    step = timedelta(seconds=width * -(-bins // MOST_POINTS))
+    counts = [0] * ((last - first) // step + 1)
+    for (start, _, _), count in largest.items():
+        counts[(start - first) // step] += count
+    seconds = step.total_seconds()
+    return tuple((first + place * step, count / seconds) for place, count in enumerate(counts))
+
+
+def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
+    """Return the figures at the top: a number, what it is, and a word more."""
+    matrix = data.matrix
+    seconds = max(matrix.seconds, 1e-9)
+    between = int(matrix.bytes.sum()) / seconds
+    outside = int(matrix.to_outside.sum() + matrix.from_outside.sum()) / seconds
+    grouped = sum(len(group.vms) for group in data.groups)
+    tiles = [
+        (str(len(matrix.vms)), "VMs", f"{grouped} of them in groups"),
+        (str(len(data.groups)), "groups", "found from packets alone"),
+        (format_rate(between), "between VMs", f"over {format_duration(matrix.seconds)}"),
+        (format_rate(outside), "with the outside", "both directions"),
+    ]
+    if data.cut is not None:
+        cost = format_dollars_per_hour(data.cut.dollars_per_hour)
+        tiles.append(
+            (format_rate(data.cut.total_bytes_per_second), "cross clouds", f"{cost} of egress")
+        )
+    return tiles
+
+
+def _bills(data: ReportData) -> list[tuple[str, CostRate, object]]:
+    named = (("before", data.bill_before), ("after", data.bill_after))
+    bills = [(name, bill) for name, bill in named if bill is not None]
+    largest = max((bill.total for _, bill in bills), default=0.0)
+    return [(name, bill, bill_bar(bill, largest)) for name, bill in bills]

@@ -1,0 +1,61 @@
+"""The names under which the knowledge is kept, all of them, with the shape of each.
+
+Hashes hold what is (field: a record), streams what happens (`record`: a record). All names start with
+`transhume:`, so that the knowledge can share a Redis. Redis Cluster is not served: one transaction changes
+several keys.
+"""
+
+PREFIX = "transhume:"
+
+FENCE = PREFIX + "fence"
+"""String: the fencing token of whoever last took the pen."""
+LEASE = PREFIX + "lease"
+"""String that expires: who has the pen."""
+VERSION = PREFIX + "version"
+"""String: how many writes there were that can change a plan."""
+
+CLOUDS = PREFIX + "clouds"
+HOSTS = PREFIX + "hosts"
+LINKS = PREFIX + "links"
+VMS = PREFIX + "vms"
+CLUSTERS = PREFIX + "clusters"
+PLACEMENT = PREFIX + "placement"
+"""Hash: the host (plain text) by VM, as last seen."""
+GOING = PREFIX + "going"
+"""Hash: the host (plain text) that a VM with an open step is going to, by VM."""
+CAPACITY = PREFIX + "capacity"
+PRICES = PREFIX + "prices"
+NOTICES = PREFIX + "notices"
+PROGRESS = PREFIX + "progress"
+GROUPS = PREFIX + "groups"
+MATRIX = PREFIX + "matrix"
+"""String: the recent past as one record."""
+
+WINDOWS = PREFIX + "windows"
+SYMPTOMS = PREFIX + "symptoms"
+OUTCOMES = PREFIX + "outcomes"
+COMMANDS = PREFIX + "commands"
+COMMANDS_DONE = PREFIX + "commands:done"
+"""String: the last command that the daemon has carried out."""
+CHANGES = PREFIX + "changes"
+
+PLANS = PREFIX + "plans"
+PLANS_STATUS = PREFIX + "plans:status"
+"""Hash: the status (plain text) by plan."""
+PLANS_SINCE = PREFIX + "plans:since"
+"""Hash: the instant (ISO 8601) at which the status was reached, by plan."""
+PLANS_ORDER = PREFIX + "plans:order"
+"""Sorted set: plans by when they were made."""
+LATEST = PREFIX + "plans:latest"
+"""String: the last decision, a plan or none."""
+OPEN_STEPS = PREFIX + "journal:open"
+"""Hash: the last journal record of each step that isn't over, by plan and step."""
+MOVES = PREFIX + "moves"
+
+STATUS = PREFIX + "status"
+POLICIES = PREFIX + "policies"
+
+
+def journal_of(plan: str) -> str:
+    """Return the list that holds a plan's journal."""
+    return f"{PREFIX}journal:plan:{plan}"

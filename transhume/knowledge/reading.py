@@ -1,0 +1,172 @@
+"""From what Redis answered to records: whatever can't be read is passed over and reported, once.
+
+Other programs write facts too (a site's own price feed, a person with `redis-cli`), and nothing that they write
+may stop the daemon. Owns doubts and the assembling of a `Snapshot`; leaves the asking to `store`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+from redis.asyncio import Redis
+
+from transhume.knowledge import keys
+from transhume.knowledge.codec import UnreadableRecord, decode
+from transhume.knowledge.model import (
+    CapacityReport,
+    Cloud,
+    CommunicationMatrix,
+    Group,
+    Host,
+    HostName,
+    Link,
+    Outcome,
+    Placement,
+    PriceTick,
+    Progress,
+    RevocationNotice,
+    Snapshot,
+    VirtualCluster,
+    Vm,
+    VmName,
+)
+from transhume.knowledge.wire import reaching, text
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+OUTCOMES_IN_A_SNAPSHOT = 500
+MOST_DOUBTS = 10_000
+
+_HASHES = (
+    keys.CLOUDS,
+    keys.HOSTS,
+    keys.LINKS,
+    keys.VMS,
+    keys.CLUSTERS,
+    keys.PLACEMENT,
+    keys.GOING,
+    keys.CAPACITY,
+    keys.PRICES,
+    keys.NOTICES,
+    keys.PROGRESS,
+    keys.GROUPS,
+)
+
+
+class Reader:
+    """Decodes answers, and remembers which doubts it has told already."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def record(self, cls: type[T], data: bytes | None, where: str) -> T | None:
+        """Return the record, or None where there is none that can be read."""
+        if data is None:
+            return None
+        try:
+            return decode(cls, data)
+        except UnreadableRecord as error:
+            self.doubt(where, str(error))
+            return None
+
+    def records(self, cls: type[T], values: Mapping[bytes, bytes], key: str) -> tuple[T, ...]:
+        """Return the readable records of a hash, ordered by field."""
+        read = (
+            self.record(cls, value, f"{key} {text(field)}")
+            for field, value in sorted(values.items())
+        )
+        return tuple(record for record in read if record is not None)
+
+    def entries(self, cls: type[T], entries: Iterable[Any], key: str) -> tuple[T, ...]:
+        """Return the readable records of a stretch of a stream."""
+        read = (
+            self.record(cls, fields.get(b"record", b""), f"{key} {text(entry)}")
+            for entry, fields in entries
+        )
+        return tuple(record for record in read if record is not None)
+
+    def doubt(self, where: str, seen: str) -> None:
+        """Report that something was passed over; the same thing is reported once."""
+        if (where, seen) in self._told:
+            return
+        if len(self._told) >= MOST_DOUBTS:
+            self._told.clear()
+        self._told.add((where, seen))
+        log.warning("unreadable_fact_skipped", where=where, seen=seen)
+
+
+async def read_snapshot(client: Redis, reader: Reader, at: datetime) -> Snapshot:
+    """Read everything a plan is made from as it was at one instant."""
+    async with client.pipeline(transaction=True) as pipe:
+        for key in _HASHES:
+            pipe.hgetall(key)
+        pipe.get(keys.VERSION)
+        pipe.get(keys.MATRIX)
+        pipe.xrevrange(keys.OUTCOMES, count=OUTCOMES_IN_A_SNAPSHOT)
+        async with reaching():
+            answers = await pipe.execute(raise_on_error=False)
+    return _assemble(_without_errors(answers, reader), reader, at)
+
+
+def _without_errors(answers: Sequence[Any], reader: Reader) -> dict[str, Any]:
+    """Return the answers by key, and take a key of a foreign type for an empty one."""
+    names = (*_HASHES, keys.VERSION, keys.MATRIX, keys.OUTCOMES)
+    facts = dict(zip(names, answers, strict=True))
+    for name, answer in facts.items():
+        if isinstance(answer, Exception):
+            reader.doubt(name, str(answer))
+            facts[name] = {} if name in _HASHES else None
+    return facts
+
+
+def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapshot:
+    def read(cls: type[T], key: str) -> tuple[T, ...]:
+        return reader.records(cls, facts[key], key)
+
+    version = facts[keys.VERSION]
+
+    clouds = {cloud.name: cloud for cloud in read(Cloud, keys.CLOUDS)}
+    hosts = {host.name: host for host in read(Host, keys.HOSTS) if host.cloud in clouds}
+    vms = {vm.name: vm for vm in read(Vm, keys.VMS)}
+    going = _plain(facts[keys.GOING])
+    host_of = _plain(facts[keys.PLACEMENT]) | {vm: host for vm, host in going.items() if host}
+    return Snapshot(
+        version=int(version) if version and version.isdigit() else 0,
+        at=at,
+        clouds=clouds,
+        hosts=hosts,
+        links=read(Link, keys.LINKS),
+        vms=vms,
+        clusters={cluster.name: cluster for cluster in read(VirtualCluster, keys.CLUSTERS)},
+        placement=Placement(host_of=_known(host_of, vms, hosts)),
+        moving=frozenset(VmName(vm) for vm in going),
+        capacity={report.host: report for report in read(CapacityReport, keys.CAPACITY)},
+        prices={tick.cloud: tick for tick in read(PriceTick, keys.PRICES)},
+        notices=_in_force(read(RevocationNotice, keys.NOTICES), at),
+        progress={progress.job: progress for progress in read(Progress, keys.PROGRESS)},
+        matrix=reader.record(CommunicationMatrix, facts[keys.MATRIX], keys.MATRIX),
+        groups=read(Group, keys.GROUPS),
+        outcomes=reader.entries(Outcome, facts[keys.OUTCOMES] or (), keys.OUTCOMES),
+    )
+
+
+def _plain(values: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {text(field): text(value) for field, value in values.items()}
+
+
+def _known(
+    host_of: Mapping[str, str], vms: Mapping[VmName, Vm], hosts: Mapping[HostName, Host]
+) -> dict[VmName, HostName]:
+    """Leave out placements that name a VM or host which isn't there (any more)."""
+    return {
+        VmName(vm): HostName(host)
+        for vm, host in sorted(host_of.items())
+        if vm in vms and host in hosts
+    }
+
+
+def _in_force(notices: Iterable[RevocationNotice], at: datetime) -> tuple[RevocationNotice, ...]:
+    valid = (notice for notice in notices if not notice.withdrawn and notice.deadline > at)
+    return tuple(sorted(valid, key=lambda notice: (notice.deadline, notice.cloud)))

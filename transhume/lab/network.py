@@ -1,0 +1,128 @@
+"""The lab's wires: a namespace for each cloud, the gateway site and the world outside, and the WAN between.
+
+The WAN is one bridge in a namespace of its own; each site's cable to it is shaped in both directions. The
+gateway site `edge` is part of the overlay and holds the guests' default gateway; behind it, `out` is the world
+that opens connections to guests without being part of their network.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transhume.errors import LabError
+from transhume.lab.spec import (
+    BRIDGE,
+    EDGE,
+    EDGE_OUTER,
+    EDGE_VTEP,
+    GATEWAY,
+    OUTSIDE,
+    OUTSIDE_ADDRESS,
+    PREFIX,
+    UNDERLAY,
+    UNDERLAY_MTU,
+    WAN,
+    LabSpec,
+)
+from transhume.reach.netns import NAMED, inside, netlink_in
+
+
+def build_network(spec: LabSpec) -> None:
+    """Make all namespaces and links.
+
+    Raises:
+        LabError: the kernel refused something.
+    """
+    with _explained():
+        for netns in (WAN, OUTSIDE, EDGE, *(cloud.netns for cloud in spec.clouds)):
+            _make_namespace(netns)
+        with netlink_in(WAN) as wan:
+            _make_bridge(wan, UNDERLAY_MTU)
+        for cloud in spec.clouds:
+            _connect(cloud.netns, cloud.name, cloud.address, spec.wan_bytes_per_second)
+        _connect(EDGE, "edge", EDGE_VTEP, spec.wan_bytes_per_second)
+        _open_outside()
+
+
+def remove_network() -> None:
+    """Remove every namespace of a lab, however much of it was built; links go with their namespaces."""
+    from pyroute2 import netns as namespaces
+
+    for netns in lab_namespaces():
+        namespaces.remove(netns)
+
+
+def lab_namespaces() -> tuple[str, ...]:
+    """Name the network namespaces of this machine that are a lab's."""
+    return tuple(sorted(path.name for path in NAMED.glob(f"{PREFIX}*")))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LabError(f"the lab's network can't be built: {error}") from error
+
+
+def _make_namespace(netns: str) -> None:
+    from pyroute2 import netns as namespaces
+
+    namespaces.create(netns)
+    with netlink_in(netns) as netlink:
+        netlink.link("set", index=1, state="up")
+    # Neighbour discovery of idle interfaces would be noise in the captures.
+    with inside(netns):
+        Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+
+
+def _make_bridge(netlink: Any, mtu: int) -> int:
+    netlink.link("add", ifname=BRIDGE, kind="bridge", br_stp_state=0, br_forward_delay=0)
+    index = _index(netlink, BRIDGE)
+    netlink.link("set", index=index, mtu=mtu, state="up")
+    return index
+
+
+def _connect(netns: str, name: str, address: str, bytes_per_second: float) -> None:
+    """Lay a site's cable to the WAN, and make the bridge for its guests."""
+    with netlink_in(netns) as site, netlink_in(WAN) as wan:
+        _make_bridge(site, 1500)
+        far = f"to-{name}"
+        site.link("add", ifname=UNDERLAY, kind="veth", peer={"ifname": far, "net_ns_fd": WAN})
+        near, other = _index(site, UNDERLAY), _index(wan, far)
+        site.addr("add", index=near, address=address, prefixlen=24)
+        wan.link("set", index=other, master=_index(wan, BRIDGE))
+        for netlink, index in ((site, near), (wan, other)):
+            netlink.link("set", index=index, mtu=UNDERLAY_MTU, state="up")
+            _shape(netlink, index, bytes_per_second)
+
+
+def _shape(netlink: Any, index: int, bytes_per_second: float) -> None:
+    # A burst of 10 ms, and never less than the largest segment that a veth hands over in one piece.
+    netlink.tc(
+        "add",
+        "tbf",
+        index=index,
+        rate=int(bytes_per_second),
+        burst=max(65536, int(bytes_per_second / 100)),
+        latency="50ms",
+    )
+
+
+def _open_outside() -> None:
+    with netlink_in(EDGE) as edge, netlink_in(OUTSIDE) as outside:
+        edge.addr("add", index=_index(edge, BRIDGE), address=GATEWAY, prefixlen=24)
+        edge.link("add", ifname="out0", kind="veth", peer={"ifname": "out0", "net_ns_fd": OUTSIDE})
+        for netlink, address in ((edge, EDGE_OUTER), (outside, OUTSIDE_ADDRESS)):
+            index = _index(netlink, "out0")
+            netlink.addr("add", index=index, address=address, prefixlen=30)
+            netlink.link("set", index=index, state="up")
+        outside.route("add", dst="default", gateway=EDGE_OUTER)
+    with inside(EDGE):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def _index(netlink: Any, name: str) -> int:
+    return int(netlink.link_lookup(ifname=name)[0])

@@ -1,0 +1,181 @@
+"""What a lab is made of: clouds, VMs, virtual clusters, who talks to whom, and every name and address.
+
+Pure: the same specification always gives the same lab. Names tell nothing about groups, which have to be found
+in the packets: the clusters' VMs are interleaved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import ascii_lowercase
+
+from transhume.errors import UsageError
+from transhume.knowledge.model import CloudName, ClusterName, IpAddress, MacAddress, VmName
+
+STATE = Path("/run/transhume-lab")
+RECORD = "lab.json"
+"""In the state: what was specified, and the proof that the directory is a lab's."""
+PREFIX = "thlab-"
+"""Every network namespace of a lab begins like this."""
+BRIDGE, UNDERLAY = "br0", "wan0"
+EDGE, OUTSIDE, WAN = f"{PREFIX}edge", f"{PREFIX}out", f"{PREFIX}wan"
+EDGE_VTEP = IpAddress("172.31.66.100")
+GATEWAY = IpAddress("10.66.0.1")
+EDGE_OUTER, OUTSIDE_ADDRESS = IpAddress("172.31.67.1"), IpAddress("172.31.67.2")
+UNDERLAY_MTU = 1600
+"""Room for the tunnels' headers: the guests' frames of 1500 bytes pass whole."""
+VNI = 66
+
+CLUSTER_NAMES = ("blast", "web", "db", "cache", "queue", "batch")
+HIGH_BYTES_PER_SECOND, LOW_BYTES_PER_SECOND = 400_000, 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSpec:
+    """A cloud with one host."""
+
+    name: CloudName
+    number: int
+    vcpu_dollars: float = 0.04
+
+    @property
+    def host(self) -> str:
+        """The name of its only host."""
+        return f"{self.name}1"
+
+    @property
+    def netns(self) -> str:
+        """Its network namespace."""
+        return f"{PREFIX}{self.name}"
+
+    @property
+    def address(self) -> IpAddress:
+        """Its address on the WAN, for tunnels and migrations."""
+        return IpAddress(f"172.31.66.{self.number}")
+
+    @property
+    def peer_uri(self) -> str:
+        """How the other clouds' libvirt daemons reach this one's."""
+        return f"qemu+tcp://{self.address}/system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSpec:
+    """A VM, where it starts and what it does."""
+
+    number: int
+    cluster: ClusterName
+    cloud: CloudName
+    tags: tuple[str, ...] = ()
+    sends: Mapping[IpAddress, int] = field(default_factory=dict)
+    """Bytes per second by destination."""
+    memory_mib: int = 112
+    working_set_mib: int = 16
+    dirty_bytes_per_second: int = 100_000
+
+    @property
+    def name(self) -> VmName:
+        """Its libvirt domain and host name."""
+        return VmName(f"vm{self.number}")
+
+    @property
+    def mac(self) -> MacAddress:
+        """Its only interface's address."""
+        return MacAddress(f"52:54:00:7a:00:{self.number:02x}")
+
+    @property
+    def ip(self) -> IpAddress:
+        """Its address in the overlay."""
+        return address_of(self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSpec:
+    """A whole lab."""
+
+    clouds: tuple[CloudSpec, ...]
+    guests: tuple[GuestSpec, ...]
+    wan_bytes_per_second: float = 12_500_000
+
+    def cloud(self, name: CloudName) -> CloudSpec:
+        """Return a cloud by name."""
+        return next(cloud for cloud in self.clouds if cloud.name == name)
+
+    def guest(self, name: str) -> GuestSpec:
+        """Return a guest by name.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        for guest in self.guests:
+            if guest.name == name:
+                return guest
+        names = ", ".join(guest.name for guest in self.guests)
+        raise UsageError(f"the lab has no VM {name}; it has {names}")
+
+
+def address_of(number: int) -> IpAddress:
+    """Return the overlay address of the guest with this number."""
+    return IpAddress(f"10.66.0.{10 + number}")
+
+
+def plan_lab(
+    *,
+    clouds: int = 3,
+    vms: int = 6,
+    clusters: int = 2,
+    wan_bytes_per_second: float = 12_500_000,
+    place: Mapping[str, str] | None = None,
+    round_robin: bool = False,
+    working_set_mib: int = 16,
+    dirty_bytes_per_second: int = 100_000,
+) -> LabSpec:
+    """Specify a lab: `vms` VMs dealt out to `clusters`, all in the first cloud unless told otherwise.
+
+    Raises:
+        UsageError: the numbers make no lab, or `place` names what isn't in it.
+    """
+    _check_numbers(clouds, vms, clusters)
+    sites = [
+        CloudSpec(name=CloudName(ascii_lowercase[n]), number=n + 1, vcpu_dollars=0.04 + 0.01 * n)
+        for n in range(clouds)
+    ]
+    cluster_of = {n: CLUSTER_NAMES[(n - 1) % clusters] for n in range(1, vms + 1)}
+    where = {
+        f"vm{n}": sites[(n - 1) % clouds if round_robin else 0].name for n in range(1, vms + 1)
+    }
+    for vm, cloud in (place or {}).items():
+        if vm not in where or cloud not in {site.name for site in sites}:
+            raise UsageError(f"can't place {vm} in cloud {cloud}: the lab doesn't have both")
+        where[vm] = CloudName(cloud)
+    guests = tuple(
+        GuestSpec(
+            number=n,
+            cluster=ClusterName(cluster_of[n]),
+            cloud=where[f"vm{n}"],
+            sends=_traffic(n, cluster_of),
+            working_set_mib=working_set_mib,
+            dirty_bytes_per_second=dirty_bytes_per_second,
+        )
+        for n in cluster_of
+    )
+    return LabSpec(clouds=tuple(sites), guests=guests, wan_bytes_per_second=wan_bytes_per_second)
+
+
+def _check_numbers(clouds: int, vms: int, clusters: int) -> None:
+    if not 1 <= clouds <= len(ascii_lowercase):
+        raise UsageError(f"{clouds} clouds: a lab has 1 to {len(ascii_lowercase)}")
+    if not 1 <= vms <= 60:
+        raise UsageError(f"{vms} VMs: a lab has 1 to 60")
+    if not 1 <= clusters <= min(vms, len(CLUSTER_NAMES)):
+        raise UsageError(f"{clusters} clusters: {vms} VMs make 1 to {min(vms, len(CLUSTER_NAMES))}")
+
+
+def _traffic(sender: int, cluster_of: Mapping[int, str]) -> Mapping[IpAddress, int]:
+    """Share a high rate among the mates in the cluster, and whisper to one VM of another."""
+    mates = [n for n, c in cluster_of.items() if c == cluster_of[sender] and n != sender]
+    others = [n for n, c in cluster_of.items() if c != cluster_of[sender]]
+    sends = {address_of(n): HIGH_BYTES_PER_SECOND // len(mates) for n in mates}
+    if others:
+        sends[address_of(others[sender % len(others)])] = LOW_BYTES_PER_SECOND
+    return sends
