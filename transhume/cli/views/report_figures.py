@@ -6,7 +6,7 @@ the units of each picture's own view box.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -58,6 +58,10 @@ class HeatMap:
     frames: tuple[Cell, ...]
     rows: tuple[Label, ...]
     columns: tuple[Label, ...]
+    letters: float
+    """The size of the labels."""
+    turn: int
+    """How far the columns' labels are turned, in degrees."""
     least: str
     most: str
 
@@ -65,15 +69,17 @@ class HeatMap:
 def heat_map(shown: Arrangement) -> HeatMap:
     """Lay the heat map out."""
     count = len(shown.labels)
-    cell = min(34.0, max(9.0, 460.0 / max(count, 1)))
-    longest = max((len(label) for label in shown.labels), default=0) * _LETTER
-    left, top = longest + 16.0, longest * 0.75 + 18.0
+    cell = min(44.0, max(9.5, 460.0 / max(count, 1)))
+    letters = min(11.0, cell * 0.9)
+    longest = max((len(label) for label in shown.labels), default=0) * _LETTER * letters / 11.0
+    slanted = cell >= 16.0  # labels side by side at a slant would overlap in narrower columns
+    left, top = longest + 16.0, longest * (0.75 if slanted else 1.0) + 18.0
     hue = hues(shown.blocks)
     middle = [(place + 0.5) * cell for place in range(count)]
     level = levels(shown.rate, LEVELS)
     largest = float(shown.rate.max(initial=0.0))
     return HeatMap(
-        width=left + count * cell + longest * 0.75 + 4.0,
+        width=left + count * cell + (longest * 0.75 if slanted else 0.0) + 4.0,
         height=top + count * cell + 4.0,
         left=left,
         top=top,
@@ -108,6 +114,8 @@ def heat_map(shown: Arrangement) -> HeatMap:
             Label(x=left + middle[j], y=top - 9.0, text=text, hue=hue[j])
             for j, text in enumerate(shown.labels)
         ),
+        letters=letters,
+        turn=-45 if slanted else -90,
         least=format_rate(largest / 10**DECADES),
         most=format_rate(largest),
     )
@@ -158,64 +166,104 @@ class Graph:
     height: float
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    titles: tuple[Label, ...]
+    """The groups' names, where there are too many nodes for a name at each."""
+
+
+MOST_NAMES = 30
 
 
 def graph(shown: Arrangement, cloud_of: Mapping[VmName, CloudName] | None) -> Graph:
     """Lay the graph out: each group a ring, the rings round a common middle."""
-    places, outward = _places(shown.blocks)
+    rings = _rings(shown.blocks)
+    places = [place for ring in rings for place in ring.places()]
+    outward = [turn for ring in rings for turn in ring.turns()]
     talk = shown.rate.sum(axis=0) + shown.rate.sum(axis=1)
     busiest = float(talk.max(initial=0.0)) or 1.0
     hue = hues(shown.blocks)
     clouds = [cloud_of.get(VmName(label)) if cloud_of else None for label in shown.labels]
+    named = len(places) <= MOST_NAMES
     nodes = tuple(
         Node(
             x=x,
             y=y,
             radius=5.0 + 7.0 * math.sqrt(talk[i] / busiest),
             hue=hue[i],
-            label=_beside(x, y, outward[i], shown.labels[i]),
+            label=_beside(x, y, outward[i], 0.0, shown.labels[i] if named else ""),
             tip=f"{shown.labels[i]}{f' in {clouds[i]}' if clouds[i] else ''}: {format_rate(talk[i])}",
         )
         for i, (x, y) in enumerate(places)
     )
-    widest = max((len(label) for label in shown.labels), default=0) * _LETTER + 24.0
-    xs, ys = [x for x, _ in places] or [0.0], [y for _, y in places] or [0.0]
+    titles = [] if named else [_title(ring, hue) for ring in rings if ring.block.group]
+    return _framed(nodes, tuple(titles), tuple(_edges(shown, places, clouds)))
+
+
+def _framed(nodes: tuple[Node, ...], titles: tuple[Label, ...], edges: tuple[Edge, ...]) -> Graph:
+    """Put a frame round a graph that its labels fit into."""
+    words = [node.label for node in nodes] + list(titles)
+    reach = max((len(word.text) for word in words), default=0) * _LETTER + 24.0
+    xs, ys = [word.x for word in words] or [0.0], [word.y for word in words] or [0.0]
+    width, height = max(xs) - min(xs) + 2 * reach, max(ys) - min(ys) + 60.0
     return Graph(
-        x=min(xs) - widest,
-        y=min(ys) - 34.0,
-        width=max(xs) - min(xs) + 2 * widest,
-        height=max(ys) - min(ys) + 68.0,
+        x=min(xs) - reach - max(0.0, 420.0 - width) / 2,
+        y=min(ys) - 30.0 - max(0.0, 300.0 - height) / 2,
+        width=max(width, 420.0),
+        height=max(height, 300.0),
         nodes=nodes,
-        edges=tuple(_edges(shown, places, clouds)),
+        edges=edges,
+        titles=titles,
     )
 
 
-def _places(blocks: Sequence[Block]) -> tuple[list[tuple[float, float]], list[float]]:
-    """Return where each row's node is, and in which direction its label goes."""
-    rings = [_ring(block.count) for block in blocks]
-    around = sum(2 * ring + 70.0 for ring in rings)
-    wide = 0.0 if len(blocks) == 1 else max(around / (2 * math.pi), max(rings, default=0.0) + 50.0)
-    places, outward, angle = [], [], -math.pi / 2
-    for block, ring in zip(blocks, rings, strict=True):
-        half = math.pi * (2 * ring + 70.0) / around
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """Where a group's nodes are: on a circle, the first one in the direction away from the middle."""
+
+    block: Block
+    x: float
+    y: float
+    radius: float
+    angle: float
+
+    def turns(self) -> list[float]:
+        """Return the direction of each node, seen from the circle's centre."""
+        return [self.angle + 2 * math.pi * n / self.block.count for n in range(self.block.count)]
+
+    def places(self) -> list[tuple[float, float]]:
+        """Return where each node is."""
+        return [
+            (self.x + self.radius * math.cos(turn), self.y + self.radius * math.sin(turn))
+            for turn in self.turns()
+        ]
+
+
+def _rings(blocks: Sequence[Block]) -> list[_Ring]:
+    """Put the groups' circles round a common middle, each with the room that it needs."""
+    radii = [0.0 if block.count == 1 else max(30.0, block.count * 5.4) for block in blocks]
+    around = sum(2 * radius + 70.0 for radius in radii)
+    wide = 0.0
+    if len(blocks) > 1:
+        wide = max(around / (2 * math.pi), max(radii) + 50.0)
+    rings, angle = [], -math.pi / 2
+    for block, radius in zip(blocks, radii, strict=True):
+        half = math.pi * (2 * radius + 70.0) / around
         angle += half
         x, y = wide * math.cos(angle) * 1.15, wide * math.sin(angle)
-        for member in range(block.count):
-            turn = angle + 2 * math.pi * member / block.count
-            places.append((x + ring * math.cos(turn), y + ring * math.sin(turn)))
-            outward.append(turn)
+        rings.append(_Ring(block, x, y, radius, angle))
         angle += half
-    return places, outward
+    return rings
 
 
-def _ring(count: int) -> float:
-    return 0.0 if count == 1 else max(30.0, count * 34.0 / (2 * math.pi))
+def _title(ring: _Ring, hue: Sequence[int]) -> Label:
+    label = _beside(ring.x, ring.y, ring.angle, ring.radius + 4.0, str(ring.block.group))
+    return replace(label, hue=hue[ring.block.first])
 
 
-def _beside(x: float, y: float, direction: float, text: str) -> Label:
+def _beside(x: float, y: float, direction: float, away: float, text: str) -> Label:
+    """Put a word on the far side of a point, so that it begins or ends there."""
     across, down = math.cos(direction), math.sin(direction)
     anchor = "middle" if abs(across) < 0.35 else "start" if across > 0 else "end"
-    return Label(x=x + 17.0 * across, y=y + 20.0 * down, text=text, anchor=anchor)
+    return Label(x=x + (away + 17.0) * across, y=y + (away + 20.0) * down, text=text, anchor=anchor)
 
 
 def _edges(

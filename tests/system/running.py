@@ -1,0 +1,129 @@
+"""Starting, watching and ending a real `transhume run` on a lab."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from transhume.deployment.loader import load_deployment
+from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.migration.transport import Direct
+from transhume.execute.overlay import VxlanOverlay
+from transhume.knowledge.model import HostName, VmName
+from transhume.lab.lab import Lab
+from transhume.reach.libvirt import Connections
+
+T = TypeVar("T")
+
+TRANSHUME = (sys.executable, "-m", "transhume")
+
+
+class RunningDaemon:
+    """A daemon as a process of its own, with its log in a file."""
+
+    def __init__(self, config: Path, policies: Path, log: Path) -> None:
+        words = ["run", "--config", str(config), "--policies", str(policies)]
+        self._log_path = log
+        self._log = log.open("ab")
+        self._process = subprocess.Popen(
+            [*TRANSHUME, *words], stdout=self._log, stderr=self._log, start_new_session=True
+        )
+
+    def __enter__(self) -> "RunningDaemon":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._log.close()
+
+    @property
+    def log(self) -> str:
+        """What it has told so far."""
+        return self._log_path.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=60)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._process.kill()
+        self._process.wait(timeout=10)
+
+
+def deployment_of(lab: Lab, folder: Path, **changes: object) -> Path:
+    """Write the lab's deployment file anew with some keys replaced; `rooms` sets hosts' vCPUs."""
+    written = yaml.safe_load(lab.deployment.read_text())
+    rooms = changes.pop("rooms", {})
+    assert isinstance(rooms, dict)
+    for cloud in written["clouds"].values():
+        for host, described in cloud["hosts"].items():
+            if host in rooms:
+                described["capacity"]["vcpus"] = rooms[host]
+    written["knowledge"] = {"state_dir": str(folder / "state")}
+    written["prices"] = {"file": str(lab.deployment.parent / "prices.yaml")}
+    written |= changes
+    path = folder / "transhume.yaml"
+    path.write_text(yaml.safe_dump(written))
+    return path
+
+
+def prices(folder: Path, *rows: str) -> dict[str, str]:
+    """Write a price schedule; return how a deployment file names it."""
+    path = folder / "prices.yaml"
+    path.write_text("\n".join(["prices:", *(f"  - {row}" for row in rows), ""]))
+    return {"file": str(path)}
+
+
+def where(lab: Lab) -> dict[str, list[str]]:
+    """Say, for each VM, the clouds that run it (which should be one)."""
+    found: dict[str, list[str]] = {}
+    for cloud in lab.status():
+        for guest in cloud.guests:
+            found.setdefault(str(guest), []).append(str(cloud.name))
+    return found
+
+
+async def until(
+    question: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = 180.0
+) -> T:
+    """Ask again and again until there is an answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = await question()
+        if answer is not None:
+            return answer
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"waited {seconds} s for {what}, in vain")
+
+
+def bring_home(lab: Lab, cloud: str) -> None:
+    """Move every VM that is elsewhere to a cloud, without the daemon."""
+
+    async def move() -> None:
+        connections = Connections(load_deployment(lab.deployment).hypervisors)
+        hosts, overlay = LibvirtHosts(connections, Direct()), VxlanOverlay(lab.network)
+        for vm, clouds in where(lab).items():
+            if clouds != [cloud]:
+                source, home = HostName(f"{clouds[0]}1"), HostName(f"{cloud}1")
+                await hosts.migrate(VmName(vm), source, home, lambda _sample: None)
+                await overlay.bind([lab.spec.guest(vm).mac], cloud)
+        connections.close()
+
+    asyncio.run(move())
+
+
+def assert_nothing_was_lost(lab: Lab) -> None:
+    """Ask the guests' own counters: every byte right, no connection broken, memory intact."""
+    for guest in lab.spec.guests:
+        for counter in lab.counters(guest.name):
+            assert counter.errors == 0, (guest.name, counter)
+            assert counter.connections <= 1 or counter.role == "echo", (guest.name, counter)

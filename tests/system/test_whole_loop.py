@@ -1,0 +1,173 @@
+"""The whole loop on real guests: packets, prices and notices in; live migrations out."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.system.running import (
+    TRANSHUME,
+    RunningDaemon,
+    assert_nothing_was_lost,
+    bring_home,
+    deployment_of,
+    prices,
+    until,
+    where,
+)
+
+from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepResult
+from transhume.knowledge.server import find_server
+from transhume.knowledge.store import Store
+from transhume.lab.lab import Lab
+from transhume.lab.network import lab_namespaces
+from transhume.lab.outside import OutsideConnection
+from transhume.lab.spec import plan_lab
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: the lab needs root"),
+]
+
+EXAMPLES = Path(__file__).parents[2] / "policies"
+BLAST, WEB = {"vm1", "vm3", "vm5"}, {"vm2", "vm4", "vm6"}
+
+LICENCE = """
+policy: licence
+mode: auto
+rules:
+  - pin: {vm: vm2, cloud: a}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
+    built = Lab(tmp_path_factory.mktemp("lab") / "state")
+    try:
+        built.up(plan_lab(clouds=2, vms=6))
+        yield built
+    finally:
+        built.down()
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    return folder
+
+
+async def knowledge(state: Path) -> str:
+    async def found() -> str | None:
+        try:
+            return find_server(None, state).url
+        except Exception:
+            return None
+
+    return await until(found, "the daemon's Redis", seconds=30)
+
+
+async def finished_plan(state: Path) -> tuple[Plan, PlanStatus, tuple[Outcome, ...]]:
+    """Wait until the daemon has carried a plan out; return it with its outcomes."""
+    async with Store.connect(await knowledge(state)) as store:
+
+        async def ended() -> tuple[Plan, PlanStatus] | None:
+            for stored in await store.plans():
+                if stored.status in (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED):
+                    assert isinstance(stored.plan, Plan)
+                    return stored.plan, stored.status
+            return None
+
+        plan, status = await until(ended, "a plan to be carried out")
+        outcomes = [o for o in await store.outcomes() if o.plan == plan.id]
+        return plan, status, tuple(reversed(outcomes))
+
+
+async def groups(state: Path) -> list[set[str]]:
+    async with Store.connect(await knowledge(state)) as store:
+        return [set(group.vms) for group in (await store.snapshot()).groups]
+
+
+def history(config: Path) -> list[dict[str, dict[str, float]]]:
+    words = ["history", "--json", "--config", str(config)]
+    return json.loads(subprocess.check_output([*TRANSHUME, *words], timeout=30))
+
+
+def test_a_price_rise_moves_exactly_the_group_that_pays_and_no_connection_breaks(
+    lab: Lab, tmp_path: Path, policies: Path
+) -> None:
+    """The web cluster talks to a VM whose licence is bound to a: moving the rest of it wouldn't pay."""
+    shutil.copy(EXAMPLES / "cheap-but-on-time.yaml", policies)
+    (policies / "licence.yaml").write_text(LICENCE)
+    rise = prices(
+        tmp_path,
+        "{cloud: a, at: 0s, vcpu: 0.04/h, memory: 0.005/GiB/h, egress: 0.09/GB}",
+        "{cloud: b, at: 0s, vcpu: 0.05/h, memory: 0.005/GiB/h, egress: 0.09/GB}",
+        "{cloud: a, at: 20s, vcpu: 0.20/h, memory: 0.005/GiB/h, egress: 0.09/GB}",
+    )
+    config = deployment_of(lab, tmp_path, prices=rise)
+    with (
+        OutsideConnection(lab.spec.guest("vm1").ip) as moved,
+        OutsideConnection(lab.spec.guest("vm2").ip) as stayed,
+        RunningDaemon(config, policies, tmp_path / "log") as daemon,
+    ):
+        plan, status, outcomes = asyncio.run(finished_plan(tmp_path / "state"))
+        assert status is PlanStatus.DONE, daemon.log
+        assert {step.vm for step in plan.steps} == BLAST
+        assert sorted(asyncio.run(groups(tmp_path / "state")), key=min) == [BLAST, WEB]
+        assert where(lab) == {vm: ["b"] for vm in BLAST} | {vm: ["a"] for vm in WEB}
+        for outcome in outcomes:
+            assert outcome.result is StepResult.DONE
+            assert outcome.measured is not None
+            assert outcome.measured.bytes > 10e6
+            assert outcome.measured.downtime_seconds is not None
+        told = history(config)
+        assert len(told) == len(BLAST)
+        assert all(line["measured"]["bytes"] and line["predicted"]["bytes"] for line in told)
+        for connection in (moved, stayed):
+            before = connection.survived()
+            asyncio.run(asyncio.sleep(2))  # the guests go on talking; so must the connections
+            assert connection.survived().failure is None
+            assert connection.survived().bytes > before.bytes
+        assert daemon.stop() == 0, daemon.log
+    assert_nothing_was_lost(lab)
+
+
+def test_a_notice_of_two_minutes_evacuates_a_cloud_group_by_group_as_far_as_there_is_room(
+    lab: Lab, tmp_path: Path, policies: Path
+) -> None:
+    bring_home(lab, "a")
+    shutil.copy(EXAMPLES / "evacuate-on-notice.yaml", policies)
+    config = deployment_of(lab, tmp_path, rooms={"b1": 4})
+    with RunningDaemon(config, policies, tmp_path / "log") as daemon:
+        asyncio.run(until_groups_are_known(tmp_path / "state"))
+        told = subprocess.check_output(
+            [*TRANSHUME, "notice", "a", "--in", "120s", "--json", "--config", str(config)]
+        )
+        deadline = json.loads(told)["deadline"]
+        plan, status, outcomes = asyncio.run(finished_plan(tmp_path / "state"))
+        assert status is PlanStatus.DONE, daemon.log
+        order = [step.vm for step in plan.steps]
+        assert len(order) == 4
+        assert set(order[:3]) in (BLAST, WEB), "a whole group goes first"
+        assert set(plan.unplaced) == (BLAST | WEB) - set(order)
+        assert all("b" in why for why in plan.unplaced.values())
+        assert plan.made_at < outcomes[0].started_at
+        assert max(outcome.ended_at for outcome in outcomes).isoformat() < deadline
+        assert where(lab) == {vm: ["b" if vm in order else "a"] for vm in BLAST | WEB}
+        assert daemon.stop() == 0, daemon.log
+    assert_nothing_was_lost(lab)
+
+
+async def until_groups_are_known(state: Path) -> None:
+    async with Store.connect(await knowledge(state)) as store:
+
+        async def known() -> bool | None:
+            return len((await store.snapshot()).groups) == 2 or None
+
+        await until(known, "the groups to be found", seconds=60)
