@@ -24,7 +24,7 @@ from transhume.knowledge.model import (
 )
 from transhume.plan import PlannerSettings, make_plan
 from transhume.policies.composition import strictest
-from transhume.policies.model import Mode, Policy
+from transhume.policies.model import Mode, MoveBudget, Policy
 
 Moves = frozenset[tuple[VmName, CloudName]]
 
@@ -101,7 +101,7 @@ class Loop:
         self._before = snapshot
         if symptoms:
             self._trigger = "; ".join(symptom.detail for symptom in symptoms)
-        result = make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+        result = self._plan(snapshot, policies)
         if isinstance(result, NoPlan):
             self._since.clear()
             new = forced or self._recorded != result.reason or bool(symptoms)
@@ -117,6 +117,10 @@ class Loop:
             snapshot=snapshot, symptoms=symptoms, result=result, status=status, waiting=waiting
         )
 
+    def rethink(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
+        """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
+        return make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+
     def ended(self, plan: Plan, status: PlanStatus, now: datetime) -> None:
         """Take note of how a plan ended: one that failed is not tried again at once."""
         moves = _moves(plan)
@@ -129,6 +133,28 @@ class Loop:
         first = FIRST_PATIENCE_IN_NEED if _in_need(plan) else FIRST_PATIENCE
         delay = min(known.delay * 2, LONGEST_PATIENCE) if known else first
         self._patience[moves] = _Patience(until=now + delay, delay=delay)
+
+    def _plan(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
+        """Plan; where moves that must be made can't wait, leave out the others that would have to."""
+        result = make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+        if isinstance(result, NoPlan) or not _in_need(result):
+            return result
+        holds = any(policy.elective.hold_seconds > 0 for policy in policies)
+        if _only_mandatory(result) or not (holds or self._unseen(snapshot)):
+            return result
+        return make_plan(
+            snapshot,
+            [_without_electives(policy) for policy in policies],
+            trigger=self._trigger,
+            settings=self._settings,
+        )
+
+    def _unseen(self, snapshot: Snapshot) -> str:
+        """Say how much traffic is still to be seen before an elective move; empty where it's enough."""
+        seen = snapshot.matrix.seconds if snapshot.matrix is not None else 0.0
+        if seen >= self._observation_seconds:
+            return ""
+        return f"traffic seen for {seen:.0f} s of the {self._observation_seconds:.0f} s needed"
 
     def _judge(
         self, plan: Plan, snapshot: Snapshot, policies: Sequence[Policy]
@@ -153,9 +179,9 @@ class Loop:
             return f"the same moves failed; next try at {patience.until:%H:%M:%S}"
         if _in_need(plan):
             return ""
-        seen = snapshot.matrix.seconds if snapshot.matrix is not None else 0.0
-        if seen < self._observation_seconds:
-            return f"traffic seen for {seen:.0f} s of the {self._observation_seconds:.0f} s needed"
+        unseen = self._unseen(snapshot)
+        if unseen:
+            return unseen
         since = self._since.setdefault(moves, now)
         self._since = {moves: since}
         hold = max((policy.elective.hold_seconds for policy in governing), default=0.0)
@@ -163,6 +189,15 @@ class Loop:
         if lasted < hold:
             return f"held: its reason has lasted {lasted:.0f} s of {hold:.0f} s"
         return ""
+
+
+def _only_mandatory(plan: Plan) -> bool:
+    return all(step.kind is MoveKind.MANDATORY for step in plan.steps)
+
+
+def _without_electives(policy: Policy) -> Policy:
+    none = replace(policy.elective, budgets=(MoveBudget(moves=0, per_seconds=3600.0),))
+    return replace(policy, elective=none)
 
 
 def _in_need(plan: Plan) -> bool:

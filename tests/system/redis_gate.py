@@ -60,4 +60,3 @@ class Gate:
                 return
             back.write(data)
             await back.drain()
-

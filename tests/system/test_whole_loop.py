@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.system.running import (
     TRANSHUME,
     RunningDaemon,
@@ -19,7 +20,7 @@ from tests.system.running import (
     until,
     where,
 )
-
+from transhume.errors import KnowledgeUnreachable
 from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepResult
 from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store
@@ -66,7 +67,7 @@ async def knowledge(state: Path) -> str:
     async def found() -> str | None:
         try:
             return find_server(None, state).url
-        except Exception:
+        except KnowledgeUnreachable:
             return None
 
     return await until(found, "the daemon's Redis", seconds=30)

@@ -26,7 +26,7 @@ from transhume.knowledge.model import (
 )
 from transhume.loop import FIRST_PATIENCE, Loop
 from transhume.plan import PlannerSettings
-from transhume.policies.model import ElectiveLimits, Mode, Policy
+from transhume.policies.model import ElectiveLimits, Mode, Pin, Policy, Selector
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 1 << 20
@@ -129,6 +129,16 @@ def test_an_evacuation_waits_for_nothing() -> None:
     notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
     revoked = replace(snapshot(seen_seconds=1.0), notices=(notice,))
     decision = loop().consider(revoked, [policy(hold_seconds=600)])
+    assert decision.to_execute is not None
+
+
+def test_moves_that_pay_do_not_ride_along_with_one_that_must_be_made_before_traffic_was_seen() -> (
+    None
+):
+    pin = Pin(who=Selector(vms=("vm1",)), cloud=B)
+    decision = loop().consider(snapshot(seen_seconds=1.0), [replace(policy(), rules=(pin,))])
+    assert isinstance(decision.result, Plan)
+    assert [step.vm for step in decision.result.steps] == ["vm1"]
     assert decision.to_execute is not None
 
 

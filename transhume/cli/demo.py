@@ -29,10 +29,11 @@ OBSERVATION_SECONDS = 15.0
     help="Write a picture of the terminal.",
 )
 def command(*, live: bool, report: Path, svg: Path | None) -> None:
-    """Show the whole loop: packets, matrix, groups, a price that rises, a plan, its moves, the bill.
+    """Show the whole loop in a minute, on simulated or real clouds.
 
-    Without --live the packets are a recording and the clouds are simulated; the analysis, the planner, the
-    executor, the journal and Redis are the real ones, and nothing is left behind.
+    Packets, the matrix, its groups, a price that rises, a plan, its moves, the bill. Without --live the packets
+    are a recording and the clouds are simulated; the analysis, the planner, the executor, the journal and Redis
+    are the real ones, and nothing is left behind.
 
     \b
     Examples:
@@ -43,13 +44,21 @@ def command(*, live: bool, report: Path, svg: Path | None) -> None:
 
     from rich.console import Console
 
-    console = Console(record=svg is not None, highlight=False, width=110 if svg else None)
+    console = Console(record=svg is not None, highlight=False, width=96 if svg else None)
     story = asyncio.run(_tell(console, live=live))
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(_render(story, live=live), encoding="utf-8")
     console.print(f"\nThe report is in {report}")
     if svg is not None:
-        console.save_svg(str(svg), title="transhume demo")
+        svg.write_text(_picture(console), encoding="utf-8")
+
+
+def _picture(console: "Console") -> str:
+    """Return the terminal as SVG, without the fonts that Rich would have a viewer fetch from elsewhere."""
+    import re
+
+    drawn = console.export_svg(title="transhume demo")
+    return re.sub(r"\s*@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
 
 
 async def _tell(console: "Console", *, live: bool) -> "Story":

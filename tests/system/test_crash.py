@@ -1,0 +1,144 @@
+"""`kill -9` between any two lines of a move's journal, on real guests: each VM runs exactly once afterwards."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.redis_gate import Gate
+from tests.system.running import (
+    RunningDaemon,
+    assert_nothing_was_lost,
+    deployment_of,
+    until,
+    where,
+)
+from transhume.execute.overlay import VxlanOverlay
+from transhume.knowledge.model import Phase, PlanStatus, StepResult
+from transhume.knowledge.server import ServerAddress, find_program, run_server
+from transhume.knowledge.store import Store
+from transhume.lab.lab import Lab
+from transhume.lab.network import lab_namespaces
+from transhume.lab.outside import OutsideConnection
+from transhume.lab.spec import plan_lab
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: the lab needs root"),
+]
+
+LINES = (Phase.INTENDED, Phase.MOVED, Phase.VERIFIED, Phase.REPOINTED, Phase.COMMITTED)
+VM = "vm1"
+
+PIN = """
+policy: pinned
+mode: auto
+rules:
+  - pin: {{vm: {vm}, cloud: {cloud}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
+    built = Lab(tmp_path_factory.mktemp("lab") / "state")
+    try:
+        built.up(plan_lab(clouds=2, vms=2, clusters=1))
+        yield built
+    finally:
+        built.down()
+
+
+@pytest.fixture
+async def redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerAddress]:
+    program = find_program()
+    assert program is not None, "apt-get install redis-server"
+    async with run_server(program, tmp_path_factory.mktemp("r")) as address:
+        yield address
+
+
+def ends(lab: Lab) -> tuple[str, str]:
+    """Return the cloud that the VM is in, and the other one."""
+    return ("a", "b") if where(lab)[VM] == ["a"] else ("b", "a")
+
+
+def write_pin(folder: Path, cloud: str) -> Path:
+    """Ask for the VM to be in a cloud: a mandatory move, which no cool-down holds back."""
+    path = folder / "pin.yaml"
+    path.write_text(PIN.format(vm=VM, cloud=cloud))
+    return path
+
+
+async def settled(store: Store) -> PlanStatus | None:
+    """Return how the plan stands once nothing of it is open."""
+    latest = await store.plans(limit=1)
+    if not latest or latest[0].status in (None, PlanStatus.EXECUTING):
+        return None
+    return None if await store.open_steps() else latest[0].status
+
+
+async def recover(lab: Lab, folder: Path, redis: ServerAddress, policy: Path) -> StepResult:
+    """Start a daemon again, wait until it has finished or undone what was open; return how, and stop it."""
+    config = deployment_of(lab, folder, knowledge={"url": redis.url})
+    with RunningDaemon(config, policy, folder / "log") as daemon:
+        async with Store.connect(redis.url) as store:
+            status = await until(lambda: settled(store), f"recovery\n{daemon.log}")
+            (result,) = [outcome.result for outcome in await store.outcomes()]
+        assert await asyncio.to_thread(daemon.stop) == 0, daemon.log
+    assert status is (PlanStatus.DONE if result is StepResult.DONE else PlanStatus.UNDONE)
+    return result
+
+
+async def assert_runs_once(lab: Lab) -> str:
+    """Check both clouds and the overlay at every site; return the cloud."""
+    found = await asyncio.to_thread(where, lab)
+    assert {vm: len(clouds) for vm, clouds in found.items()} == {"vm1": 1, "vm2": 1}
+    for vm, (cloud,) in found.items():
+        faults = await VxlanOverlay(lab.network).check([lab.spec.guest(vm).mac], cloud)
+        assert faults == ()
+    return found[VM][0]
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("phase", LINES)
+async def test_killed_at_any_line_of_the_journal_the_vm_runs_exactly_once(
+    lab: Lab, tmp_path: Path, redis: ServerAddress, phase: Phase, *, durable: bool
+) -> None:
+    source, destination = ends(lab)
+    policy = write_pin(tmp_path, destination)
+    behind = Path(redis.url.removeprefix("unix://").split("?")[0])
+    socket = behind.with_name("gate")
+    with OutsideConnection(lab.spec.guest(VM).ip) as outside:
+        async with Gate(redis=behind, socket=socket, phase=phase, durable=durable) as gate:
+            config = deployment_of(lab, tmp_path, knowledge={"url": f"unix://{socket}"})
+            with RunningDaemon(config, policy, tmp_path / "log") as daemon:
+                async with asyncio.timeout(120):
+                    await gate.shut.wait()
+                daemon.kill()
+        result = await recover(lab, tmp_path, redis, policy)
+        place = {StepResult.DONE: destination, StepResult.UNDONE: source}
+        assert await assert_runs_once(lab) == place[result]
+        assert outside.survived().failure is None
+    await asyncio.to_thread(assert_nothing_was_lost, lab)
+
+
+async def test_killed_while_the_memory_is_on_its_way_the_vm_runs_exactly_once(
+    lab: Lab, tmp_path: Path, redis: ServerAddress
+) -> None:
+    """The hypervisors go on without us; whoever comes after finds the VM where it has arrived."""
+    _, destination = ends(lab)
+    policy = write_pin(tmp_path, destination)
+    config = deployment_of(lab, tmp_path, knowledge={"url": redis.url})
+    async with Store.connect(redis.url) as store:
+        with RunningDaemon(config, policy, tmp_path / "log") as daemon:
+
+            async def flowing() -> bool | None:
+                return any(m.bytes_sent > 10_000_000 for m in await store.move_progress()) or None
+
+            await until(flowing, "memory to flow", seconds=60)
+            daemon.kill()
+    assert await recover(lab, tmp_path, redis, policy) is StepResult.DONE
+    assert await assert_runs_once(lab) == destination
+    await asyncio.to_thread(assert_nothing_was_lost, lab)
