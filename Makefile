@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live check lint types contracts unit test system bench docs clean
+.PHONY: help demo demo-live check lint types contracts unit test system bench bench-capture bench-startup docs pictures clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@tools/make-venv $(PYTHON) $(VENV)
@@ -56,11 +56,19 @@ system: $(VENV)/.dev ## only the tests with real guests
 	@tools/debian-packages lab
 	@$(BIN)/pytest tests/system
 
-bench: $(VENV)/.dev ## every benchmark; tables go to build/bench/
-	@for each in benchmarks/bench_*.py; do $(BIN)/python $$each; done
+bench: bench-capture bench-startup ## every benchmark; tables go to build/bench/
+
+bench-capture: $(VENV)/.dev ## reading a capture, beside tshark and tcpdump where they are installed
+	@$(BIN)/python -m benchmarks.bench_capture
+
+bench-startup: $(VENV)/.dev ## transhume --help, beside Python alone
+	@$(BIN)/python -m benchmarks.bench_startup
 
 docs: $(VENV)/.dev ## write the generated parts of docs/ anew
-	@$(BIN)/python tools/generate-docs
+	@$(BIN)/python docs/reference/renew.py
+
+pictures: $(VENV)/.core ## draw the README's picture anew
+	@$(BIN)/transhume demo --report build/demo.html --svg docs/pictures/demo.svg
 
 clean: ## remove what was made here
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

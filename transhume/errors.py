@@ -9,6 +9,7 @@
         ├── UsageError
         ├── InvalidFile       (a policy, deployment or price file; carries every mistake found)
         ├── UnreadableCapture
+        ├── UnreadableProgress
         ├── ExtraMissing
         ├── UnreadableRecord  (in `knowledge.codec`: a record in Redis that isn't what it should be)
         ├── LeaseLost
@@ -106,6 +107,20 @@ class UnreadableCapture(PermanentError):
     def __init__(self, path: str, seen: str) -> None:
         self.path, self.seen = path, seen
         super().__init__(f"{path}: {seen}")
+
+
+class UnreadableProgress(PermanentError):
+    """A Redis key in which an application should keep its progress holds something else."""
+
+    code = "TRANSHUME-E024"
+    exit_status = 65
+
+    def __init__(self, key: str, seen: str) -> None:
+        self.key, self.seen = key, seen
+        super().__init__(
+            f"Redis key {key}: {seen} is no progress; let the application write what is done of how much "
+            "(SET key 120/4000), or the share that is done, from 0 to 1 (SET key 0.35)"
+        )
 
 
 class ExtraMissing(PermanentError):

@@ -93,10 +93,8 @@ class Loop:
         self._recorded: Moves | str | None = None
         self._patience: dict[Moves, _Patience] = {}
 
-    def consider(
-        self, snapshot: Snapshot, policies: Sequence[Policy], *, forced: bool = False
-    ) -> Decision:
-        """Look at what is known and decide; `forced` shows a plan whatever was recorded before."""
+    def consider(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Decision:
+        """Look at what is known and decide."""
         symptoms = find_symptoms(self._before, snapshot, policies)
         self._before = snapshot
         if symptoms:
@@ -104,12 +102,12 @@ class Loop:
         result = self._plan(snapshot, policies)
         if isinstance(result, NoPlan):
             self._since.clear()
-            new = forced or self._recorded != result.reason or bool(symptoms)
+            new = self._recorded != result.reason or bool(symptoms)
             self._recorded = result.reason
             status = PlanStatus.RECOMMENDED if new else None
             return Decision(snapshot=snapshot, symptoms=symptoms, result=result, status=status)
         status, waiting = self._judge(result, snapshot, policies)
-        if status is not PlanStatus.EXECUTING and not forced and self._recorded == _moves(result):
+        if status is not PlanStatus.EXECUTING and self._recorded == _moves(result):
             status = None
         if status is not None:
             self._recorded = _moves(result)
@@ -120,6 +118,10 @@ class Loop:
     def rethink(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
         return make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+
+    def forget(self) -> None:
+        """Take note that what was recorded may not stand any more: the next round records what is best anew."""
+        self._recorded = None
 
     def ended(self, plan: Plan, status: PlanStatus, now: datetime) -> None:
         """Take note of how a plan ended: one that failed is not tried again at once."""

@@ -21,6 +21,9 @@ _BINARY_BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _BITS = {"bit": 1, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 _RATE = re.compile(rf"{_NUMBER} ?([A-Za-z]+)(/s)?")
 
+_SPECK_DOLLARS = 0.00005
+"""Less than this an hour is 44 cents a year: beside a bill it would only look like a figure."""
+
 
 def parse_duration(text: str) -> float:
     """Return the seconds in `45m`, `500ms` or `1h 30m` (units from the largest to the smallest).
@@ -142,12 +145,14 @@ def format_rate(bytes_per_second: float) -> str:
 
 
 def format_dollars_per_hour(dollars: float) -> str:
-    """Write money per hour: `$12.00/h`; amounts below a dime keep two significant figures."""
+    """Write money per hour: `$12.00/h`; amounts below a dime keep two figures, and specks are nothing."""
     size = abs(dollars)
+    if size < _SPECK_DOLLARS:
+        return "$0.00/h"
     sign = "-" if dollars < 0 else ""
-    if size == 0 or size >= 0.1:
+    if size >= 0.1:
         return f"{sign}${size:,.2f}/h"
-    places = min(8, 1 - math.floor(math.log10(size)))
+    places = 1 - math.floor(math.log10(size))
     return f"{sign}${size:.{places}f}/h"
 
 

@@ -60,14 +60,19 @@ class RunningDaemon:
 
 
 def deployment_of(lab: Lab, folder: Path, **changes: object) -> Path:
-    """Write the lab's deployment file anew with some keys replaced; `rooms` sets hosts' vCPUs."""
+    """Write the lab's deployment file anew with some keys replaced.
+
+    `rooms` sets hosts' vCPUs; `remote` names hosts whose capture is not the daemon's.
+    """
     written = yaml.safe_load(lab.deployment.read_text())
-    rooms = changes.pop("rooms", {})
+    rooms, remote = changes.pop("rooms", {}), changes.pop("remote", ())
     assert isinstance(rooms, dict)
+    assert isinstance(remote, tuple)
     for cloud in written["clouds"].values():
         for host, described in cloud["hosts"].items():
             if host in rooms:
                 described["capacity"]["vcpus"] = rooms[host]
+            described["capture"]["remote"] = host in remote
     written["knowledge"] = {"state_dir": str(folder / "state")}
     written["prices"] = {"file": str(lab.deployment.parent / "prices.yaml")}
     written |= changes

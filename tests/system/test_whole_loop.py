@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from tests.system.running import (
     where,
 )
 from transhume.errors import KnowledgeUnreachable
-from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepResult
+from transhume.execute.plan_transaction import UNDO_SUFFIX
+from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepId, StepResult
 from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
@@ -142,11 +144,16 @@ def test_a_price_rise_moves_exactly_the_group_that_pays_and_no_connection_breaks
 def test_a_notice_of_two_minutes_evacuates_a_cloud_group_by_group_as_far_as_there_is_room(
     lab: Lab, tmp_path: Path, policies: Path
 ) -> None:
+    """Here `transhume capture` is the ears of a's host, as it would be on a machine of its own."""
     bring_home(lab, "a")
     shutil.copy(EXAMPLES / "evacuate-on-notice.yaml", policies)
-    config = deployment_of(lab, tmp_path, rooms={"b1": 4})
+    config = deployment_of(lab, tmp_path, rooms={"b1": 4}, remote=("a1",))
     with RunningDaemon(config, policies, tmp_path / "log") as daemon:
-        asyncio.run(until_groups_are_known(tmp_path / "state"))
+        asyncio.run(knowledge(tmp_path / "state"))
+        with subprocess.Popen([*TRANSHUME, "capture", "a1", "--config", str(config)]) as ears:
+            asyncio.run(until_groups_are_known(tmp_path / "state"))
+            ears.send_signal(signal.SIGINT)
+            assert ears.wait(timeout=10) == 130
         told = subprocess.check_output(
             [*TRANSHUME, "notice", "a", "--in", "120s", "--json", "--config", str(config)]
         )
@@ -172,3 +179,62 @@ async def until_groups_are_known(state: Path) -> None:
             return len((await store.snapshot()).groups) == 2 or None
 
         await until(known, "the groups to be found", seconds=60)
+
+
+def test_a_move_that_fails_takes_the_moves_of_its_group_back(
+    lab: Lab, tmp_path: Path, policies: Path
+) -> None:
+    """The destination's QEMU of the second VM is killed while memory flows; the first VM returns."""
+    bring_home(lab, "a")
+    shutil.copy(EXAMPLES / "cheap-but-on-time.yaml", policies)
+    (policies / "licence.yaml").write_text(LICENCE)
+    dear = prices(
+        tmp_path,
+        "{cloud: a, at: 0s, vcpu: 0.20/h, memory: 0.005/GiB/h, egress: 0.09/GB}",
+        "{cloud: b, at: 0s, vcpu: 0.05/h, memory: 0.005/GiB/h, egress: 0.09/GB}",
+    )
+    config = deployment_of(lab, tmp_path, prices=dear)
+    with (
+        OutsideConnection(lab.spec.guest("vm1").ip) as outside,
+        RunningDaemon(config, policies, tmp_path / "log") as daemon,
+    ):
+        victim = asyncio.run(second_under_way(tmp_path / "state"))
+        os.kill(qemu_of(victim, netns=lab.cloud("b").spec.netns), signal.SIGKILL)
+        plan, status, outcomes = asyncio.run(finished_plan(tmp_path / "state"))
+        assert status is PlanStatus.UNDONE, daemon.log
+        results = {outcome.step: outcome.result for outcome in outcomes}
+        first, second, third = (step.id for step in plan.steps)
+        assert results[first] is StepResult.DONE
+        assert results[second] is StepResult.UNDONE
+        assert results[third] is StepResult.SKIPPED
+        assert results[StepId(first + UNDO_SUFFIX)] is StepResult.DONE
+        assert set(map(tuple, where(lab).values())) == {("a",)}
+        assert outside.survived().failure is None
+        assert daemon.stop() == 0, daemon.log
+    assert_nothing_was_lost(lab)
+
+
+async def second_under_way(state: Path) -> str:
+    """Wait until memory of a second VM flows, and return its name."""
+    async with Store.connect(await knowledge(state)) as store:
+
+        async def flowing() -> str | None:
+            done = {outcome.vm for outcome in await store.outcomes()}
+            moving = [m for m in await store.move_progress() if m.vm not in done]
+            return next((m.vm for m in moving if done and m.bytes_sent > 5_000_000), None)
+
+        return await until(flowing, "a second move")
+
+
+def qemu_of(vm: str, *, netns: str) -> int:
+    """Find the QEMU of a VM in one of the lab's clouds."""
+    inside = (Path("/run/netns") / netns).stat().st_ino
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes()
+            namespace = (process / "ns" / "net").stat().st_ino
+        except OSError:
+            continue  # it has just ended
+        if f"guest={vm},".encode() in words and namespace == inside:
+            return int(process.name)
+    raise AssertionError(f"{netns} runs no QEMU of {vm}")

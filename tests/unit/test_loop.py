@@ -92,7 +92,20 @@ def test_a_recommendation_is_recorded_once() -> None:
     judgement = loop()
     assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)]).status is not None
     assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)]).status is None
-    assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)], forced=True).status is not None
+
+
+def test_a_recommendation_that_was_superseded_is_recorded_anew() -> None:
+    judgement = loop()
+    first = judgement.consider(snapshot(), [policy(Mode.APPROVE)])
+    judgement.forget()
+    again = judgement.consider(snapshot(), [policy(Mode.APPROVE)])
+    assert again.status is first.status is PlanStatus.AWAITING_APPROVAL
+
+
+def test_thinking_again_for_a_comparison_leaves_no_trace() -> None:
+    judgement = loop()
+    assert isinstance(judgement.rethink(snapshot(), [policy(Mode.APPROVE)]), Plan)
+    assert judgement.consider(snapshot(), [policy(Mode.APPROVE)]).status is not None
 
 
 def test_nothing_to_do_is_said_with_its_reason() -> None:

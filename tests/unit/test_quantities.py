@@ -138,7 +138,11 @@ def test_an_instant_is_in_utc():
             (format_dollars_per_hour, 0, "$0.00/h"),
             (format_dollars_per_hour, 12, "$12.00/h"),
             (format_dollars_per_hour, -0.3, "-$0.30/h"),
+            (format_dollars_per_hour, 0.0062, "$0.0062/h"),
             (format_dollars_per_hour, 0.00012, "$0.00012/h"),
+            (format_dollars_per_hour, 0.00005, "$0.000050/h"),
+            (format_dollars_per_hour, 0.000049, "$0.00/h"),
+            (format_dollars_per_hour, -9.1e-7, "$0.00/h"),
             (format_dollars_per_hour, 12345.6, "$12,345.60/h"),
         ]
     ],

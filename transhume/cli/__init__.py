@@ -16,6 +16,7 @@ COMMANDS = (
     "analyze",
     "apply",
     "approve",
+    "capture",
     "demo",
     "explain",
     "history",

@@ -46,7 +46,7 @@ def command(
     as_json: bool,
     html_file: Path | None,
 ) -> None:
-    """Show who talks to whom in capture files: the matrix, the groups, the cut.
+    """Show who talks to whom in captures: matrix, groups, cut.
 
     Reads pcap and pcapng, gzipped or not, cut short or not. Without --vms each MAC address is a VM, called by
     its IP address where it has one, and what lies behind a router is outside. Several files are several

@@ -40,16 +40,26 @@ def with_store(config: Path, url: str | None, action: Callable[["Store"], Awaita
     """
     import asyncio
 
+    from transhume.cli.logs import log_to_stderr
     from transhume.knowledge.store import Store
 
+    # A damaged record is told of in the log, which mustn't get into what `--json` prints.
+    log_to_stderr(as_json=False)
+
     async def act() -> T:
-        async with Store.connect(_url(config, url)) as store:
+        async with Store.connect(knowledge_url(config, url)) as store:
             return await action(store)
 
     return asyncio.run(act())
 
 
-def _url(config: Path, url: str | None) -> str:
+def knowledge_url(config: Path, url: str | None) -> str:
+    """Return where the knowledge of the running daemon is.
+
+    Raises:
+        UsageError: there is neither a URL nor a deployment file.
+        KnowledgeUnreachable: the daemon keeps its knowledge itself, and doesn't run.
+    """
     from transhume.deployment.loader import load_deployment
     from transhume.errors import UsageError
     from transhume.knowledge.server import find_server

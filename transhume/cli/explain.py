@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 def command(
     *, plan: str | None, vm: str | None, as_json: bool, config: Path, url: str | None
 ) -> None:
-    """Explain a decision: each move's reason, cost and gain, or why nothing is worth doing.
+    """Explain a decision: why these moves, or why none.
 
-    Where no PLAN is named, the latest decision is meant. With a VM, only its moves are explained.
+    Each move comes with its reason, cost and gain. Where no PLAN is named, the latest decision is meant. With
+    a VM, only its moves are explained.
 
     \b
     Examples:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @knowledge_options
 def command(*, limit: int, as_json: bool, config: Path, url: str | None) -> None:
-    """Show the latest moves: bytes, seconds and pause, predicted beside measured.
+    """Show the latest moves, predicted beside measured.
 
-    The pause is the guest's own, from the source's stop to the destination's start as this machine saw them.
+    That is bytes, seconds and pause. The pause is the guest's own, from the source's stop to the destination's
+    start as this machine saw them.
 
     \b
     Examples:

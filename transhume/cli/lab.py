@@ -26,11 +26,12 @@ STATE = Path("/run/transhume-lab")
 )
 @click.pass_context
 def command(context: click.Context, state: Path) -> None:
-    """Run real clouds on this machine: namespaces, libvirt, QEMU guests, a slow WAN. Needs root.
+    """Run real clouds on this machine, for tests and demonstrations.
 
-    Each cloud is a libvirt daemon of Debian 13 in namespaces of its own; the first `up` bootstraps that Debian
-    from this machine's mirror into /var/cache/transhume. The guests talk to each other all the time and check
-    every byte. Nothing outside the lab's namespaces and directories is touched.
+    Needs root. Each cloud is a libvirt daemon of Debian 13 in namespaces of its own, behind a slow WAN; the
+    first `up` bootstraps that Debian from this machine's mirror into /var/cache/transhume. The guests talk to
+    each other all the time and check every byte. Nothing outside the lab's namespaces and directories is
+    touched.
 
     \b
     Examples:
@@ -99,7 +100,9 @@ def up(
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def status(state: Path, as_json: bool) -> None:
-    """Show what each cloud runs; the exit status is 1 where one doesn't answer.
+    """Show what each cloud runs.
+
+    The exit status is 1 where one doesn't answer.
 
     \b
     Examples:
@@ -123,7 +126,9 @@ def status(state: Path, as_json: bool) -> None:
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for its end.")
 @click.pass_obj
 def execute(state: Path, vm: str, words: tuple[str, ...], timeout: float) -> None:
-    """Run a shell command line in a VM, wherever it is; its exit status becomes ours.
+    """Run a shell command line in a VM, wherever it is.
+
+    Its exit status becomes ours.
 
     \b
     Examples:
@@ -140,7 +145,9 @@ def execute(state: Path, vm: str, words: tuple[str, ...], timeout: float) -> Non
 @command.command()
 @click.pass_obj
 def down(state: Path) -> None:
-    """Remove the lab, or whatever an interrupted one has left; may be repeated.
+    """Remove the lab, or whatever an interrupted one has left.
+
+    May be repeated.
 
     \b
     Examples:

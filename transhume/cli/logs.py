@@ -1,4 +1,4 @@
-"""How the daemon's log looks: one line an event, to standard error, in colour on a terminal or as JSON."""
+"""How the log looks: one line an event, to standard error, in colour on a terminal or as JSON."""
 
 import sys
 
@@ -19,5 +19,5 @@ def log_to_stderr(*, as_json: bool) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )

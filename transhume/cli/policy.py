@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Check policy files, or print the schema that editors check them with."""
+    """Check policy files, or print the schema that editors use.
+
+    \b
+    Examples:
+      transhume policy check policies/
+      transhume policy schema > policy.schema.json
+    """
 
 
 @command.command()
@@ -26,9 +32,9 @@ def command() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Say what each policy will do, or every mistake in it as file:line:column.
+    """Say what each policy will do, or every mistake in it.
 
-    A directory stands for its *.yaml. Exits with 65 where there is a mistake.
+    A directory stands for its *.yaml. Mistakes are told as file:line:column, and the exit status is 65 then.
 
     \b
     Examples:

@@ -30,7 +30,9 @@ def command(
     config: Path,
     url: str | None,
 ) -> None:
-    """Tell what CLOUD asks from now on. What isn't given stays as it was.
+    """Tell what CLOUD asks from now on.
+
+    What isn't given stays as it was.
 
     \b
     Examples:

@@ -5,17 +5,17 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from transhume.daemon.ledger import FencedLedger
-from transhume.daemon.senses import senses_of
+from transhume.daemon.senses import progress_keys, senses_of
 from transhume.daemon.service import LEASE_SECONDS, Daemon, Parts
 from transhume.deployment.model import Deployment
-from transhume.errors import LeaseHeld
+from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.migration.transport import Direct
@@ -59,7 +59,7 @@ class Reconciler:
 
 @asynccontextmanager
 async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
-    """Take the lease, waiting for another's to run out; told once."""
+    """Have the lease, waiting for another's to run out (told once), and give it back."""
     lease = store.lease(holder, LEASE_SECONDS)
     told = False
     while True:
@@ -71,7 +71,11 @@ async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
                 log.warning("waiting_for_lease", holder=held.holder)
             told = True
             await asyncio.sleep(0.5)
-    yield lease, token
+    try:
+        yield lease, token
+    finally:
+        with suppress(TemporaryError):
+            await lease.release()
 
 
 @asynccontextmanager
@@ -81,6 +85,7 @@ async def serving(
     """Have a daemon for a deployment, ready to run, with the pen and the knowledge that it writes to."""
     book = PolicyBook(policy_paths)
     connections = Connections(deployment.hypervisors)
+    source = LibvirtInventory(connections, deployment)
     overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
     hypervisors = LibvirtHosts(connections, Direct())
     holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -111,9 +116,7 @@ async def serving(
                         token=token,
                         loop=Loop(PlannerSettings()),
                         book=book,
-                        senses=senses_of(
-                            deployment, LibvirtInventory(connections, deployment), now
-                        ),
+                        senses=[*senses_of(deployment, source, now), progress_keys(book, now)],
                         world=world,
                         reconcile=Reconciler(overlay),
                         clock=now,

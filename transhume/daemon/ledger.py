@@ -1,6 +1,12 @@
-"""The executor's ledger on the store: every line carries the fencing token of this daemon's lease."""
+"""The executor's ledger on the store: what it writes carries the fencing token of this daemon's lease."""
 
-from transhume.knowledge.model import JournalRecord, MoveProgress, Outcome
+from transhume.knowledge.model import (
+    JournalRecord,
+    MoveProgress,
+    Outcome,
+    PlanId,
+    PlanStatus,
+)
 from transhume.knowledge.store import Store
 
 
@@ -22,3 +28,7 @@ class FencedLedger:
     async def add_outcome(self, outcome: Outcome) -> None:
         """Keep how a step ended."""
         await self._store.add_outcome(outcome, self._token)
+
+    async def set_plan_status(self, plan: PlanId, status: PlanStatus) -> None:
+        """Move a plan on."""
+        await self._store.set_plan_status(plan, status, self._token)

@@ -1,29 +1,33 @@
 """The senses of a daemon: tasks that write what they perceive into the knowledge, and never stop for long.
 
-Owns how each sense is kept alive: a passing fault is told once, retried with growing pauses, and its end is
-told once. What a sense perceives is its own module's affair (`monitor`).
+Owns which senses there are, and when each looks. What it perceives is its own module's affair (`monitor`), and
+how it is kept alive that of `perseverance`.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
+from transhume.daemon.perseverance import Trouble, persevere
 from transhume.deployment.model import CapturePoint, Deployment
-from transhume.errors import HypervisorUnreachable, TemporaryError
+from transhume.errors import HypervisorUnreachable, UnreadableProgress
+from transhume.knowledge.model import JobName
 from transhume.knowledge.store import Store
+from transhume.monitor.applications import read_progress
 from transhume.monitor.capture.live import LiveCapture
 from transhume.monitor.clouds.inventory import LibvirtInventory
 from transhume.monitor.clouds.prices import HttpPriceFeed, PriceSchedule, load_prices
+from transhume.policies.book import PolicyBook
 
 log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 
 INVENTORY_SECONDS = 2.0
+PROGRESS_SECONDS = 2.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 TICK_SECONDS = 0.5
 
@@ -37,21 +41,13 @@ class Sense:
 
 
 async def keep_alive(sense: Sense, store: Store) -> None:
-    """Run a sense for ever; a temporary fault is told once, tried again, and its end is told once."""
-    pause = FIRST_PAUSE_SECONDS
-    failing = False
-    while True:
-        try:
-            async for _ in sense.perceive(store):
-                if failing:
-                    log.info("sense_recovered", sense=sense.name)
-                failing, pause = False, FIRST_PAUSE_SECONDS
-        except TemporaryError as error:
-            if not failing:
-                log.warning("sense_failed", sense=sense.name, why=str(error))
-            failing = True
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+    """Run a sense for ever; a fault is told once, tried again, and its end is told once."""
+    await persevere(
+        lambda: sense.perceive(store),
+        Trouble("sense_failed", "sense_recovered", sense=sense.name),
+        first_pause=FIRST_PAUSE_SECONDS,
+        longest_pause=LONGEST_PAUSE_SECONDS,
+    )
 
 
 def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
@@ -119,10 +115,51 @@ def price_feed(feed: HttpPriceFeed, every_seconds: float, clock: Clock) -> Sense
     return Sense(name="prices", perceive=perceive)
 
 
+def progress_keys(book: PolicyBook, clock: Clock) -> Sense:
+    """Read the keys in which applications keep their progress, those that policies in force name.
+
+    A key that isn't there says nothing: its job may be told of by `transhume progress` instead.
+    """
+    lines: dict[JobName, str] = {}
+    troubles: dict[JobName, Trouble] = {}
+
+    async def look(store: Store, job: JobName) -> None:
+        line = await store.line_of(job)
+        if line is not None and line != lines.get(job):
+            await store.put_progress(read_progress(job, line, clock()))
+            lines[job] = line
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        while True:
+            for job in _jobs(book):
+                trouble = troubles.setdefault(
+                    job, Trouble("progress_unreadable", "progress_readable_again", key=job)
+                )
+                try:
+                    await look(store, job)
+                except UnreadableProgress as error:
+                    trouble.tell(error)
+                else:
+                    trouble.over()
+            yield
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+    return Sense(name="progress", perceive=perceive)
+
+
+def _jobs(book: PolicyBook) -> list[JobName]:
+    goals = (policy.deadline for policy in book.policies)
+    return [goal.progress_job for goal in goals if goal is not None and goal.progress_job]
+
+
 def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) -> list[Sense]:
     """Return the senses that a deployment file asks for."""
     senses = [inventory(source, clock)]
-    senses += [traffic(point, deployment.window_seconds) for point in deployment.capture]
+    senses += [
+        traffic(point, deployment.window_seconds)
+        for point in deployment.capture
+        if not point.remote
+    ]
     prices = deployment.prices
     if prices is not None and prices.file is not None:
         senses.append(price_schedule(load_prices(prices.file), clock))

@@ -1,31 +1,28 @@
-"""The daemon itself: senses, rounds and the one plan that is being carried out, as asyncio tasks.
+"""The daemon itself: senses, rounds, and the chores beside them, as asyncio tasks of one group.
 
 Owns what happens when: a change in the knowledge wakes a round after a short debounce; a decision to execute
-starts the executor; a notice stops an elective plan at its next step; a signal stops everything in good
-order. Judgement is the loop's, effects are the executor's, and both are handed in.
+begins an undertaking; a notice stops an elective plan at its next step; a signal stops everything in good
+order. A passing fault of any task is told once and outlived; a lost lease ends them all. Judgement is the
+loop's, effects are the executor's, and both are handed in.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
 from transhume.daemon.ledger import FencedLedger
+from transhume.daemon.perseverance import Trouble, first_cause, persevere
 from transhume.daemon.senses import Clock, Sense, keep_alive
-from transhume.errors import Error, LeaseLost, TemporaryError, UsageError
-from transhume.execute.executor import Executor, World
+from transhume.daemon.undertaking import Undertaking
+from transhume.errors import LeaseLost, OverlayError, TemporaryError, UsageError
+from transhume.execute.executor import World
 from transhume.knowledge.lease import Lease
-from transhume.knowledge.model import (
-    MoveKind,
-    NoPlan,
-    Plan,
-    PlanId,
-    PlanStatus,
-    Snapshot,
-)
+from transhume.knowledge.model import NoPlan, Plan, PlanId, PlanStatus, Snapshot
 from transhume.knowledge.records import (
     ChangeKind,
     CommandKind,
@@ -44,7 +41,8 @@ DEBOUNCE_SECONDS = 0.3
 QUIET_ROUND_SECONDS = 5.0
 POLICY_SECONDS = 1.0
 LEASE_SECONDS = 10.0
-RETRY_SECONDS = 5.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
+"""Between attempts at a chore, short beside the lease."""
 
 FACTS = frozenset(
     (
@@ -82,54 +80,97 @@ class Daemon:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = parts.store
-        self._ledger = FencedLedger(parts.store, parts.token)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._executor: Executor | None = None
-        self._executing: asyncio.Task[None] | None = None
+        self._thinking = asyncio.Lock()
+        """Held while a plan is decided on and begun: the rounds and a person's word may both do that."""
+        self._undertaking = Undertaking(
+            parts.store, FencedLedger(parts.store, parts.token), parts.world, self._ended
+        )
+        self._tasks = asyncio.TaskGroup()
+        self._in_doubt = True
+        """A plan may have been left half way: by a crash before our time, or by a fault of now."""
+        self._round_trouble = Trouble("round_put_off", "rounds_go_on")
+        self._overlay_trouble = Trouble("overlay_not_in_line", "overlay_in_line_again")
+        self._heard: str | None = None
+        self._rejected: tuple[str, ...] = ()
+        self._started_at = parts.clock()
 
     def stop(self) -> None:
         """Stop in good order: a move under way is finished, nothing new is begun."""
         self._stopping.set()
         self._wake.set()
-        if self._executor is not None:
-            self._executor.stop("the daemon was stopped")
+        self._undertaking.stop()
 
     async def run(self) -> None:
         """Recover what a crash left open, then run until stopped.
 
         Raises `LeaseLost` when another daemon has taken over.
         """
-        await self._recover()
-        background = [keep_alive(sense, self._store) for sense in self._parts.senses]
-        background += [self._renew(), self._watch_policies(), self._listen(), self._obey()]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(coroutine) for coroutine in background]
-                try:
-                    await self._rounds()
-                finally:
-                    for task in running:
-                        task.cancel()
-        except* LeaseLost as lost:
-            raise lost.exceptions[0] from None
+            async with self._tasks:
+                background = [
+                    self._tasks.create_task(task, name=name) for name, task in self._background()
+                ]
+                await self._rounds()
+                for task in background:
+                    task.cancel()
+        except ExceptionGroup as group:
+            raise first_cause(group) from group
         finally:
-            await self._parts.lease.release()
+            with suppress(TemporaryError):
+                await self._parts.lease.release()
+
+    def _background(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+        for sense in self._parts.senses:
+            yield sense.name, keep_alive(sense, self._store)
+        for name, chore in (
+            ("lease", self._renew),
+            ("policies", self._watch_policies),
+            ("changes", self._listen),
+            ("commands", self._obey),
+        ):
+            trouble = Trouble("chore_failed", "chore_recovered", chore=name)
+            yield (
+                name,
+                persevere(
+                    chore,
+                    trouble,
+                    first_pause=FIRST_PAUSE_SECONDS,
+                    longest_pause=LONGEST_PAUSE_SECONDS,
+                ),
+            )
 
     # --- rounds ------------------------------------------------------------------------------
 
     async def _rounds(self) -> None:
         while not self._stopping.is_set():
+            if self._in_doubt:
+                await self._think(self._recover)
             await self._next_reason()
-            if self._executing is not None:
-                if not self._executing.done():
-                    continue
-                self._executing.result()
-                self._executing = None
-            if not self._stopping.is_set():
-                await self._round()
-        if self._executing is not None:
-            await self._executing
+            if not self._in_doubt:
+                await self._think(self._round)
+        while self._undertaking.busy:
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _think(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of a round, unless there is something to wait for; what goes wrong is told once."""
+        async with self._thinking:
+            if self._stopping.is_set() or self._undertaking.busy:
+                return
+            try:
+                await work()
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001  (the next round looks at everything again)
+                self._in_doubt = True
+                self._round_trouble.tell(error)
+
+    async def _recover(self) -> None:
+        await self._undertaking.recover()
+        self._parts.loop.forget()
+        self._in_doubt = False
 
     async def _next_reason(self) -> None:
         """Wait for a change, and a moment more for what comes with it; or for the quiet round."""
@@ -142,16 +183,22 @@ class Daemon:
         self._wake.clear()
 
     async def _round(self) -> None:
-        try:
-            snapshot = await self._perceive()
-            if not snapshot.vms:
-                return
-            await self._parts.reconcile(snapshot)
-            decision = await self._decide(snapshot, forced=False)
+        snapshot = await self._perceive()
+        if snapshot.vms:
+            await self._reconcile(snapshot)
+            decision = await self._decide(snapshot)
             if decision.to_execute is not None:
-                self._start(decision.to_execute, snapshot)
-        except TemporaryError as error:
-            log.warning("round_put_off", why=str(error))
+                self._begin(decision.to_execute, snapshot)
+        self._round_trouble.over()
+
+    async def _reconcile(self, snapshot: Snapshot) -> None:
+        """Bring the overlay in line; a site that can't be reached keeps nobody from being evacuated."""
+        try:
+            await self._parts.reconcile(snapshot)
+        except (OverlayError, TemporaryError) as error:
+            self._overlay_trouble.tell(error)
+        else:
+            self._overlay_trouble.over()
 
     async def _perceive(self) -> Snapshot:
         snapshot = await self._store.snapshot()
@@ -163,11 +210,9 @@ class Daemon:
             await self._store.put_groups(seen.groups)
         return seen
 
-    async def _decide(self, snapshot: Snapshot, *, forced: bool) -> Decision:
+    async def _decide(self, snapshot: Snapshot) -> Decision:
         policies = self._parts.book.policies
-        decision = await asyncio.to_thread(
-            self._parts.loop.consider, snapshot, policies, forced=forced
-        )
+        decision = await asyncio.to_thread(self._parts.loop.consider, snapshot, policies)
         for symptom in decision.symptoms:
             await self._store.add_symptom(symptom)
             log.info("symptom", kind=symptom.kind, detail=symptom.detail)
@@ -183,88 +228,54 @@ class Daemon:
         if latest is not None and latest.id is not None and latest.status in APPROVABLE:
             await self._store.set_plan_status(latest.id, PlanStatus.SUPERSEDED, self._parts.token)
 
-    # --- carrying out ------------------------------------------------------------------------
-
-    def _start(self, plan: Plan, snapshot: Snapshot) -> None:
-        world = self._parts.world(self._ledger, snapshot)
-        self._executor = Executor(plan, world)
-        self._executing = asyncio.create_task(self._carry_out(plan), name=f"plan {plan.id}")
-
-    async def _carry_out(self, plan: Plan) -> None:
-        assert self._executor is not None
+    def _begin(self, plan: Plan, snapshot: Snapshot) -> None:
+        work = self._undertaking.begin(plan, snapshot.notices)
+        self._tasks.create_task(work, name=f"plan {plan.id}").add_done_callback(
+            lambda _task: self._wake.set()
+        )
         log.info("plan_started", plan=plan.id, moves=len(plan.steps))
-        try:
-            status = await self._executor.carry_out()
-        except* TemporaryError as group:
-            # The journal keeps the open steps; they are taken up again as after a crash.
-            log.warning("plan_interrupted", plan=plan.id, why=str(group.exceptions[0]))
-            await asyncio.sleep(RETRY_SECONDS)
-            await self._recover()
-        else:
-            await self._conclude(plan, status)
-        finally:
-            self._executor = None
 
-    async def _conclude(self, plan: Plan, status: PlanStatus) -> None:
-        await self._store.set_plan_status(plan.id, status, self._parts.token)
+    def _ended(self, plan: Plan, status: PlanStatus) -> None:
         self._parts.loop.ended(plan, status, self._parts.clock())
-        log.info("plan_ended", plan=plan.id, status=status)
-        self._wake.set()
-
-    async def _recover(self) -> None:
-        """Finish or undo each plan that was under way when this daemon's predecessor ended."""
-        for stored in await self._store.plans(limit=50):
-            if stored.status is not PlanStatus.EXECUTING or not isinstance(stored.plan, Plan):
-                continue
-            log.warning("plan_resumed", plan=stored.plan.id)
-            journal = await self._store.journal(stored.plan.id)
-            latest = {record.step: record for record in journal}
-            snapshot = await self._store.snapshot()
-            world = self._parts.world(self._ledger, snapshot)
-            await self._parts.reconcile(snapshot)
-            executor = Executor(stored.plan, world, tuple(latest.values()))
-            await self._conclude(stored.plan, await executor.carry_out())
 
     # --- what else goes on -------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    # Each chore yields when it has done something, and is begun anew after a fault (`persevere`).
+
+    async def _listen(self) -> AsyncIterator[None]:
         """Wake a round when a fact changes; stop an elective plan when a notice comes in."""
-        async for change in self._store.changes(await self._store.last_change()):
-            if change.kind is ChangeKind.NOTICE and self._executor is not None:
-                self._make_way(self._executor)
+        newest = await self._store.last_change()
+        yield
+        self._heard = self._heard or newest
+        async for change in self._store.changes(self._heard):
+            self._heard = change.id
+            if change.kind is ChangeKind.NOTICE:
+                self._undertaking.make_way()
             if change.kind in FACTS:
                 self._wake.set()
 
-    def _make_way(self, executor: Executor) -> None:
-        if all(step.kind is MoveKind.ELECTIVE for step in executor.plan.steps):
-            executor.stop("a revocation notice came in")
-
-    async def _watch_policies(self) -> None:
-        rejected: tuple[str, ...] = ()
-        await self._publish_policies(rejected)
+    async def _watch_policies(self) -> AsyncIterator[None]:
         while True:
-            await asyncio.sleep(POLICY_SECONDS)
-            change = await asyncio.to_thread(self._parts.book.refresh)
-            if change is None:
-                continue
-            rejected = tuple(str(mistake) for mistake in change.mistakes)
-            for mistake in rejected:
+            await self._publish_policies()
+            yield
+            while (change := await asyncio.to_thread(self._parts.book.refresh)) is None:
+                await asyncio.sleep(POLICY_SECONDS)
+            self._rejected = tuple(str(mistake) for mistake in change.mistakes)
+            for mistake in self._rejected:
                 log.error("policy_refused", mistake=mistake)
-            await self._publish_policies(rejected)
             self._wake.set()
 
-    async def _publish_policies(self, rejected: tuple[str, ...]) -> None:
+    async def _publish_policies(self) -> None:
         in_force = tuple(
             PolicyFile(name=policy.name, source=policy.source, mode=policy.mode)
             for policy in self._parts.book.policies
         )
         log.info("policies_in_force", names=[policy.name for policy in in_force])
         await self._store.put_policies(
-            PoliciesStatus(at=self._parts.clock(), in_force=in_force, rejected=rejected)
+            PoliciesStatus(at=self._parts.clock(), in_force=in_force, rejected=self._rejected)
         )
 
-    async def _renew(self) -> None:
-        started = self._parts.clock()
+    async def _renew(self) -> AsyncIterator[None]:
         while True:
             await self._parts.lease.renew()
             mode = strictest(policy.mode for policy in self._parts.book.policies)
@@ -273,42 +284,53 @@ class Daemon:
                     pid=os.getpid(),
                     holder=self._parts.lease.holder,
                     mode=mode,
-                    started_at=started,
+                    started_at=self._started_at,
                     at=self._parts.clock(),
                 )
             )
-            await asyncio.sleep(LEASE_SECONDS / 4)
+            yield
+            await asyncio.sleep(self._parts.lease.seconds / 4)
 
-    async def _obey(self) -> None:
+    async def _obey(self) -> AsyncIterator[None]:
         """Carry out what the command line asks for, each wish once."""
-        started = self._parts.clock()
+        await self._store.last_change()
+        yield
         async for sent in self._store.commands():
             command = sent.command
             try:
                 if command.kind is not CommandKind.STOP:
                     await self._approve(PlanId(command.subject))
-                elif command.at >= started:
+                elif command.at >= self._started_at:
                     self.stop()
-            except Error as error:
-                log.warning("command_refused", command=command.kind, why=str(error))
+            except (LeaseLost, TemporaryError):
+                self._in_doubt = True
+                raise
+            except Exception as error:  # noqa: BLE001  (told; the next command may be a sound one)
+                Trouble("command_refused", "", command=command.kind).tell(error)
             await self._store.finish_command(sent.id, self._parts.token)
+            yield
 
     async def _approve(self, plan_id: PlanId) -> None:
         """Execute a plan that a person approved, if it still is what the planner would do."""
-        stored = await self._store.plan(plan_id)
-        if not isinstance(stored.plan, Plan) or stored.status not in APPROVABLE:
-            raise UsageError(f"plan {plan_id} is {stored.status}: there is nothing to approve")
-        if self._executing is not None:
-            raise UsageError(f"plan {plan_id} has to wait: another one is being carried out")
-        snapshot = await self._perceive()
-        decision = await self._decide(snapshot, forced=True)
-        if not _same_moves(decision.result, stored.plan):
-            await self._store.set_plan_status(plan_id, PlanStatus.SUPERSEDED, self._parts.token)
-            raise UsageError(
-                f"plan {plan_id} is out of date; see `transhume plan` for what is best now"
+        async with self._thinking:
+            stored = await self._store.plan(plan_id)
+            if not isinstance(stored.plan, Plan) or stored.status not in APPROVABLE:
+                raise UsageError(f"plan {plan_id} is {stored.status}: there is nothing to approve")
+            if self._undertaking.busy or self._stopping.is_set() or self._in_doubt:
+                raise UsageError(f"plan {plan_id} has to wait: another one is being carried out")
+            snapshot = await self._perceive()
+            best = await asyncio.to_thread(
+                self._parts.loop.rethink, snapshot, self._parts.book.policies
             )
-        await self._store.set_plan_status(plan_id, PlanStatus.EXECUTING, self._parts.token)
-        self._start(stored.plan, snapshot)
+            if not _same_moves(best, stored.plan):
+                await self._store.set_plan_status(plan_id, PlanStatus.SUPERSEDED, self._parts.token)
+                self._parts.loop.forget()
+                self._wake.set()
+                raise UsageError(
+                    f"plan {plan_id} is out of date; see `transhume plan` for what is best now"
+                )
+            await self._store.set_plan_status(plan_id, PlanStatus.EXECUTING, self._parts.token)
+            self._begin(stored.plan, snapshot)
 
 
 def _same_moves(result: Plan | NoPlan, plan: Plan) -> bool:

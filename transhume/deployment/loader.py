@@ -98,6 +98,7 @@ def _capture_points(written: DeploymentSchema) -> Iterator[CapturePoint]:
                     host=HostName(name),
                     interfaces=tuple(capture.interfaces),
                     netns=capture.netns,
+                    remote=capture.remote,
                 )
 
 

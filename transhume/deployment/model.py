@@ -29,6 +29,8 @@ class CapturePoint:
     host: HostName
     interfaces: tuple[str, ...] = ("vnet*",)
     netns: str | None = None
+    remote: bool = False
+    """True where `transhume capture` runs on that host; the daemon listens at the others itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

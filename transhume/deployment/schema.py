@@ -99,6 +99,10 @@ class CaptureSchema(_Record):
     netns: Name | None = Field(
         default=None, description="the network namespace that they are in, if not ours"
     )
+    remote: bool = Field(
+        default=False,
+        description="true where `transhume capture` runs on that host; else the daemon listens itself",
+    )
 
 
 class CapacitySchema(_Record):

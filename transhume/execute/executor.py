@@ -6,11 +6,12 @@ stage run at the same time) and nothing of the order of effects, which the trans
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from transhume.errors import MoveFailed, OverlayError
+from transhume.errors import LeaseLost, MoveFailed, OverlayError, TemporaryError
 from transhume.execute.hypervisor.protocol import Hypervisors, JobSample
 from transhume.execute.instructions import (
     Begun,
@@ -83,6 +84,7 @@ class Executor:
             plan,
             {record.step: RESULTS[record.phase] for record in journal if record.phase.final},
         )
+        self._interruptions: list[Exception] = []
 
     def stop(self, why: str) -> None:
         """Begin no further step. Steps under way are finished: stopping is safe at any time."""
@@ -91,8 +93,9 @@ class Executor:
     async def carry_out(self) -> PlanStatus:
         """Finish what a crash left open, then the rest of the plan; return how it ended.
 
-        Raises `LeaseLost` when another daemon has taken over, and `HypervisorUnreachable` when a host
-        needed for a step under way doesn't answer: the journal then keeps the step open.
+        Raises `LeaseLost`, in a group, when another daemon has taken over: every step is dropped at once.
+        What else hinders a step (a host that doesn't answer) is raised when the steps beside it have ended;
+        the journal keeps that step open, for an executor after this one.
         """
         await self._resume_open_steps()
         transaction = self._transaction
@@ -105,6 +108,7 @@ class Executor:
                 if not running:
                     break
                 _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        self._raise_interruptions()
         for step, why in transaction.left_out():
             await self._leave_out(step, why)
         return transaction.status()
@@ -116,6 +120,11 @@ class Executor:
                 if step is not None:
                     self._transaction.begin(step)
                     tasks.create_task(self._run(step, Resumed(phase=phase)))
+        self._raise_interruptions()
+
+    def _raise_interruptions(self) -> None:
+        if self._interruptions:
+            raise ExceptionGroup("steps were interrupted", self._interruptions)
 
     async def _leave_out(self, step: Step, why: str) -> None:
         now = self.world.clock()
@@ -123,6 +132,15 @@ class Executor:
         await self._add_outcome(StepTransaction(step), StepResult.SKIPPED, why, now)
 
     async def _run(self, step: Step, first: Event) -> None:
+        """Carry a step out; a fault leaves it open, and its VM's neighbours go on."""
+        try:
+            await self._drive(step, first)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001  (told by whoever carries the plan out)
+            self._interruptions.append(error)
+
+    async def _drive(self, step: Step, first: Event) -> None:
         transaction = StepTransaction(step)
         started = self.world.clock()
         instructions = transaction.handle(first)
@@ -186,18 +204,19 @@ class Executor:
     async def _report(self, step: Step, samples: "asyncio.Queue[JobSample]") -> None:
         while True:
             sample = await samples.get()
-            await self.world.ledger.put_move_progress(
-                MoveProgress(
-                    plan=self.plan.id,
-                    step=step.id,
-                    vm=step.vm,
-                    at=self.world.clock(),
-                    bytes_sent=sample.bytes_sent,
-                    bytes_remaining=sample.bytes_remaining,
-                    bytes_per_second=sample.bytes_per_second,
-                    dirty_bytes_per_second=sample.dirty_bytes_per_second,
-                )
+            progress = MoveProgress(
+                plan=self.plan.id,
+                step=step.id,
+                vm=step.vm,
+                at=self.world.clock(),
+                bytes_sent=sample.bytes_sent,
+                bytes_remaining=sample.bytes_remaining,
+                bytes_per_second=sample.bytes_per_second,
+                dirty_bytes_per_second=sample.dirty_bytes_per_second,
             )
+            # A sample that can't be written is lost; the move, and the next sample, are not.
+            with suppress(TemporaryError):
+                await self.world.ledger.put_move_progress(progress)
 
     async def _repoint(self, step: Step, cloud: CloudName) -> Repointed:
         macs = self.world.macs_of(step.vm)

@@ -8,6 +8,7 @@ whole stands. Steps are started stage by stage. The undoing of a done step is a 
 own lines in the journal, so that a crash in the middle of it is like any other.
 """
 
+from collections import Counter
 from dataclasses import replace
 
 from transhume.knowledge.model import (
@@ -20,6 +21,7 @@ from transhume.knowledge.model import (
 )
 
 UNDO_SUFFIX = "~undo"
+UNDO_ATTEMPTS = 3
 
 
 def reversed_step(step: Step) -> Step:
@@ -58,11 +60,12 @@ class PlanTransaction:
         self.results: dict[StepId, StepResult] = dict(results or {})
         self.running: set[StepId] = set()
         self.stopped = False
+        self._attempts: Counter[StepId] = Counter()
         self._why_stopped = ""
 
     def ready(self) -> list[Step]:
         """Return the steps to start now: undoings first, else the earliest stage that isn't through."""
-        undoings = [s for s in self._undoings() if s.id not in self.results]
+        undoings = [s for s in self._undoings() if self._to_undo(s)]
         if undoings:
             return [] if self.running else undoings[:1]
         waiting = [s for s in self.plan.steps if self._waits(s)]
@@ -76,6 +79,7 @@ class PlanTransaction:
     def begin(self, step: Step) -> None:
         """Note that a step has been started."""
         self.running.add(step.id)
+        self._attempts[step.id] += 1
 
     def finished(self, step: Step, result: StepResult) -> None:
         """Note how a step ended."""
@@ -99,7 +103,9 @@ class PlanTransaction:
         if self.running or self.ready():
             return PlanStatus.EXECUTING
         results = set(self.results.values())
-        if StepResult.FAILED in results:
+        undoings = self._undoings()
+        in_vain = any(self.results.get(step.id) is not StepResult.DONE for step in undoings)
+        if StepResult.FAILED in results or in_vain:
             return PlanStatus.FAILED
         kept = [
             step
@@ -107,8 +113,14 @@ class PlanTransaction:
             if self.results.get(step.id) is StepResult.DONE
             and self.results.get(reversed_step(step).id) is not StepResult.DONE
         ]
-        undone = StepResult.UNDONE in results or self._undoings()
+        undone = StepResult.UNDONE in results or undoings
         return PlanStatus.UNDONE if undone and not kept else PlanStatus.DONE
+
+    def _to_undo(self, undoing: Step) -> bool:
+        """Say whether an undoing is still to be done; one that a crash cut short is begun again."""
+        result = self.results.get(undoing.id)
+        again = result is StepResult.UNDONE and self._attempts[undoing.id] < UNDO_ATTEMPTS
+        return result is None or again
 
     def _waits(self, step: Step) -> bool:
         return step.id not in self.results and not self._spoiled(step)

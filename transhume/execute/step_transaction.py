@@ -64,7 +64,7 @@ class StepTransaction:
                 return [Check()]
             case Resumed(phase=phase):
                 self.phase = phase
-                self.trouble = f"the daemon died when the step was {phase}"
+                self.trouble = f"interrupted when the step was {phase}"
                 return [Settle()]
             case Checked(obstacle=obstacle):
                 if obstacle is not None:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from transhume.errors import KnowledgeUnreachable, UsageError
+from transhume.errors import KnowledgeUnreachable, UnreadableProgress, UsageError
 from transhume.knowledge import keys
 from transhume.knowledge.codec import UnreadableRecord, decode, encode
 from transhume.knowledge.decisions import (
@@ -68,6 +69,9 @@ from transhume.knowledge.transaction import Transaction, Unexpected, millisecond
 from transhume.knowledge.wire import connect, reaching, text
 
 T = TypeVar("T")
+
+LONGEST_LINE = 64
+"""In bytes, of what we read that isn't ours."""
 
 
 def utc_now() -> datetime:
@@ -247,6 +251,25 @@ class Store:
                 self._reader.doubt(f"{keys.CHANGES} {entry}", str(error))
             else:
                 yield Change(id=entry, kind=kind, subject=text(fields.get(b"subject", b"")))
+
+    # What others keep in the same Redis
+
+    async def line_of(self, key: str) -> str | None:
+        """Return the short line that an application keeps in a key of its own; None where there is none.
+
+        Raises:
+            UnreadableProgress: the key holds something else than a short line, or may not be read.
+        """
+        try:
+            async with reaching():
+                found = await self._client.getrange(key, 0, LONGEST_LINE)
+        except KnowledgeUnreachable as error:
+            if isinstance(error.__cause__, ResponseError):
+                raise UnreadableProgress(key, f"({error.__cause__})") from error
+            raise
+        if len(found) > LONGEST_LINE:
+            raise UnreadableProgress(key, f"a value longer than {LONGEST_LINE} bytes")
+        return text(found) or None
 
     # What is asked for
 

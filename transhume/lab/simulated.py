@@ -1,8 +1,8 @@
 """Clouds without machines: the executor's protocol and an inventory over a model of migration.
 
 For the demonstration and for tests of what can't be provoked otherwise. A simulated migration takes
-(memory in use) / (rate of the link) of simulated time, several rounds where the guest dirties memory, and sleeps
-that time divided by `speedup`. Says what real hypervisors would say; knows nothing of frames.
+(memory in use) / (rate of the link) of simulated time, several rounds where the guest dirties memory, and
+sleeps that time divided by `speedup`. Says what real hypervisors would say; knows nothing of frames.
 """
 
 import asyncio

@@ -29,6 +29,9 @@ from transhume.plan.constraints import (
 from transhume.plan.problem import Problem
 from transhume.plan.solver import Solution
 
+SOLVE_ERROR = 4
+"""SciPy's status for "other": the presolve of HiGHS sometimes trips over a bound that is just met."""
+
 Terms = dict[int, float]
 """A linear expression: coefficient by variable."""
 
@@ -242,15 +245,19 @@ class Program:
         entries = [(r, c, v) for r, row in enumerate(self.rows) for c, v in row[0].items()]
         at_row, at_column, value = (np.array(part) for part in zip(*entries, strict=True))
         matrix = csr_array((value, (at_row, at_column)), shape=(len(self.rows), size))
-        result = milp(
-            _dense(objective, size),
-            integrality=np.array(self.integral),
-            bounds=Bounds(0, np.array(self.upper_bounds)),
-            constraints=LinearConstraint(
-                matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]
-            ),
-            options={"time_limit": seconds, "mip_rel_gap": 0.0},
+        limits = LinearConstraint(
+            matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]
         )
+        for presolve in (True, False):
+            result = milp(
+                _dense(objective, size),
+                integrality=np.array(self.integral),
+                bounds=Bounds(0, np.array(self.upper_bounds)),
+                constraints=limits,
+                options={"time_limit": seconds, "mip_rel_gap": 0.0, "presolve": presolve},
+            )
+            if result.status != SOLVE_ERROR:
+                break
         return result.x, result.status == 0
 
     def assignment(self, values: NDArray[np.float64]) -> Assignment:

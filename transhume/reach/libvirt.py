@@ -1,7 +1,8 @@
 """Connections to libvirt daemons, shared by whoever senses or moves VMs.
 
 Owns the opening of connections (once a host, reopened when dead), the bounded pool of threads that libvirt's
-blocking calls run in, and libvirt's event loop, which keep-alives and events need. Leaves out what the calls mean.
+blocking calls run in, and libvirt's event loop, which keep-alives and events need. Leaves out what the calls
+mean.
 """
 
 import asyncio

@@ -41,6 +41,23 @@ async def test_a_fault_is_told_once_and_its_end_once() -> None:
     assert attempts == 4
 
 
+async def test_a_fault_that_nobody_foresaw_is_outlived_and_told_with_its_traceback() -> None:
+    attempts = 0
+
+    async def perceive(_store: Store) -> AsyncIterator[None]:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise ZeroDivisionError
+        yield
+        raise PermanentError("enough")
+
+    with capture_logs() as logs, pytest.raises(PermanentError):
+        await keep_alive(Sense(name="prices", perceive=perceive), STORE)
+    assert told(logs) == ["sense_failed", "sense_recovered"]
+    assert isinstance(logs[0]["exc_info"], ZeroDivisionError)
+
+
 async def test_a_cancelled_sense_closes_what_it_opened() -> None:
     closed = asyncio.Event()
     began = asyncio.Event()

@@ -1,12 +1,12 @@
 """The executor on simulated clouds: effects, outcomes, undoing, and taking up after a crash."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import pytest
 
 from tests.unit.execute.plans import NOW, clouds, plan, step
-from transhume.errors import LeaseLost
+from transhume.errors import HypervisorUnreachable, LeaseLost
 from transhume.execute.executor import Executor, World
 from transhume.knowledge.model import (
     HostName,
@@ -102,6 +102,28 @@ async def test_whoever_takes_over_at_any_line_of_the_journal_finishes_the_plan(l
     there = "b1" if status is PlanStatus.DONE else "a1"
     assert hosts.running_at == {"vm1": there, "vm2": there, "vm3": "a1"}
     assert all(record.phase.final for record in notebook.latest())
+
+
+class HalfSilent(SimulatedClouds):
+    """Clouds in which whoever asks after vm1 gets no answer."""
+
+    async def obstacle(self, vm: VmName, source: HostName, destination: HostName) -> str | None:
+        if vm == "vm1":
+            raise HypervisorUnreachable(source, "qemu+tcp://a1/system", "timed out")
+        return await SimulatedClouds.obstacle(self, vm, source, destination)
+
+
+async def test_a_step_that_is_interrupted_leaves_its_neighbours_alone() -> None:
+    plain, notebook = clouds(), Notebook()
+    hosts = HalfSilent(**{each.name: getattr(plain, each.name) for each in fields(plain)})
+    the_plan = plan(step(1, mandatory=True), step(2, mandatory=True))
+    with pytest.raises(ExceptionGroup) as interrupted:
+        await Executor(the_plan, world(hosts, notebook)).carry_out()
+    assert interrupted.group_contains(HypervisorUnreachable)
+    assert hosts.running_at == {"vm1": "a1", "vm2": "b1", "vm3": "a1"}
+    status = await Executor(the_plan, world(plain, notebook), notebook.latest()).carry_out()
+    assert status is PlanStatus.DONE
+    assert plain.running_at == {"vm1": "b1", "vm2": "b1", "vm3": "a1"}
 
 
 async def test_stopping_finishes_the_move_under_way_and_leaves_the_rest() -> None:

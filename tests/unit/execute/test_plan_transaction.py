@@ -3,7 +3,12 @@
 import pytest
 
 from tests.unit.execute.plans import plan, step
-from transhume.execute.plan_transaction import PlanTransaction, reversed_step, step_of
+from transhume.execute.plan_transaction import (
+    UNDO_ATTEMPTS,
+    PlanTransaction,
+    reversed_step,
+    step_of,
+)
 from transhume.knowledge.model import PlanStatus, StepId, StepResult
 
 
@@ -60,6 +65,25 @@ def test_skipped_is_not_failed() -> None:
 def test_a_failed_undoing_needs_a_person() -> None:
     transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
     run(transaction, {"s2": StepResult.UNDONE, "s1~undo": StepResult.FAILED})
+    assert transaction.status() is PlanStatus.FAILED
+
+
+def test_an_undoing_that_a_crash_cut_short_is_begun_again() -> None:
+    results = {
+        StepId("s1"): StepResult.DONE,
+        StepId("s2"): StepResult.UNDONE,
+        StepId("s1~undo"): StepResult.UNDONE,
+    }
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)), results)
+    assert run(transaction, {}) == ["s1~undo"]
+    assert transaction.status() is PlanStatus.UNDONE
+
+
+@pytest.mark.parametrize("result", [StepResult.UNDONE, StepResult.SKIPPED])
+def test_a_group_that_can_not_be_brought_back_needs_a_person(result: StepResult) -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
+    order = run(transaction, {"s2": StepResult.UNDONE, "s1~undo": result})
+    assert order.count("s1~undo") == (UNDO_ATTEMPTS if result is StepResult.UNDONE else 1)
     assert transaction.status() is PlanStatus.FAILED
 
 

@@ -111,7 +111,7 @@ def outcomes(found: Iterable[Outcome]) -> RenderableType:
 
 
 def _when(at: datetime) -> str:
-    return f"{at:%H:%M:%S}" if at.date() == datetime.now(at.tzinfo).date() else f"{at:%d %b %H:%M}"
+    return f"{at:%H:%M}" if at.date() == datetime.now(at.tzinfo).date() else f"{at:%d %b %H:%M}"
 
 
 def _both(predicted: float, measured: float | None, written: Callable[[float], str]) -> str:

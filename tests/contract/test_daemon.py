@@ -1,0 +1,330 @@
+"""The daemon on real servers and simulated clouds: what it does, and what stops it."""
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from tests.contract.daemon_stage import (
+    A1,
+    B1,
+    CHEAP,
+    DEAR,
+    ENDED,
+    ONE_SERVER,
+    PINNED,
+    TALKERS,
+    VMS,
+    A,
+    Stage,
+    hurry,
+    notice,
+    outcomes,
+    set_stage,
+    so,
+    told,
+    until,
+)
+from transhume.daemon.composition import now
+from transhume.errors import LeaseLost
+from transhume.knowledge import keys
+from transhume.knowledge.model import (
+    MoveKind,
+    Plan,
+    PlanId,
+    PlanStatus,
+    StepResult,
+    SymptomKind,
+)
+from transhume.knowledge.records import Command, CommandKind
+from transhume.knowledge.store import Store
+from transhume.loop import Decision, Loop
+from transhume.plan import PlannerSettings
+
+
+@pytest.fixture
+async def stage(client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    hurry(monkeypatch)
+    return await set_stage(Store(client), tmp_path)
+
+
+# --- what it does --------------------------------------------------------------------------------
+
+
+async def test_a_price_rise_moves_exactly_the_group_that_pays(stage: Stage) -> None:
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        _, plan = await stage.plan(*ENDED)
+        assert (stage.at(B1), stage.at(A1)) == (TALKERS, PINNED)
+        found = await outcomes(stage.store, plan)
+    assert found.keys() == TALKERS
+    for outcome in found.values():
+        assert outcome.result is StepResult.DONE
+        assert outcome.measured is not None
+        assert outcome.measured.bytes == pytest.approx(outcome.predicted.bytes, rel=0.2)
+        assert outcome.measured.downtime_seconds is not None
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "kind"),
+    [
+        ("approve", PlanStatus.AWAITING_APPROVAL, CommandKind.APPROVE),
+        ("recommend", PlanStatus.RECOMMENDED, CommandKind.APPLY),
+    ],
+)
+async def test_a_plan_waits_for_a_persons_word(
+    stage: Stage, mode: str, status: PlanStatus, kind: CommandKind
+) -> None:
+    stage.write_policy(mode)
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        stored, plan = await stage.plan(status)
+        assert not stage.clouds.begun
+        await stage.store.send_command(Command(kind=kind, at=now(), subject=plan.id))
+        seen = {status}
+        while (current := await stage.store.plan(plan.id)).status not in ENDED:
+            assert current.status is not None
+            seen.add(current.status)
+        assert (current.id, current.status) == (stored.id, PlanStatus.DONE)
+        assert seen <= {status, PlanStatus.EXECUTING}, "whoever watches takes it for outdated"
+        assert stage.at(B1) == TALKERS
+        assert len(await stage.store.plans()) == 1
+
+
+async def test_a_plan_that_is_out_of_date_is_superseded_and_not_carried_out(stage: Stage) -> None:
+    stage.write_policy("approve")
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        _, plan = await stage.plan(PlanStatus.AWAITING_APPROVAL)
+        await stage.price(A, CHEAP)
+        await stage.store.send_command(Command(kind=CommandKind.APPROVE, at=now(), subject=plan.id))
+        await stage.plan(PlanStatus.SUPERSEDED)
+        await stage.price(A, DEAR)
+        await stage.plan(PlanStatus.AWAITING_APPROVAL, past=plan.id)
+        assert stage.at(A1) == set(VMS)
+
+
+async def test_a_wish_for_a_plan_that_does_not_exist_is_refused_once(stage: Stage) -> None:
+    for subject in ("no-such-plan", ""):
+        await stage.store.send_command(
+            Command(kind=CommandKind.APPROVE, at=now(), subject=PlanId(subject))
+        )
+    with capture_logs() as logs:
+        async with stage.daemon():
+            await until(so(lambda: told(logs, "command_refused") == 2), "both to be refused")
+        async with stage.daemon():
+            await stage.calm()
+    assert told(logs, "command_refused") == 2
+
+
+async def test_the_command_to_stop_ends_a_daemon_but_not_its_successor(stage: Stage) -> None:
+    daemon = await stage.new_daemon()
+    running = asyncio.create_task(daemon.run())
+    await stage.store.send_command(Command(kind=CommandKind.STOP, at=now()))
+    await asyncio.wait_for(running, 10)
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await stage.plan(PlanStatus.DONE)
+
+
+async def test_ten_mistakes_are_told_with_their_places_and_the_old_policy_stays(
+    stage: Stage,
+) -> None:
+    good = stage.policy.read_text()
+
+    async def refused() -> tuple[str, ...] | None:
+        status = await stage.store.policies()
+        return status.rejected if status is not None and status.rejected else None
+
+    async def accepted() -> bool | None:
+        status = await stage.store.policies()
+        return True if status is not None and not status.rejected else None
+
+    async with stage.daemon():
+        await stage.calm()
+        stage.replace_policy(TEN_MISTAKES)
+        found = await until(refused, "the file to be refused")
+        lines = TEN_MISTAKES.splitlines()
+        for told_of, (line, token) in zip(found, MISTAKEN, strict=True):
+            assert token in told_of
+            column = lines[line - 1].index(token) + 1
+            assert told_of.startswith(f"{stage.policy}:{line}:{column}: ")
+        status = await stage.store.policies()
+        assert status is not None
+        assert [policy.name for policy in status.in_force] == ["cheap-but-together"]
+        await stage.price(A, DEAR)
+        await stage.plan(PlanStatus.DONE)
+        assert stage.at(B1) == TALKERS
+        stage.replace_policy(good.replace("together\n", "better\n").replace("vm3", "vm1"))
+        await until(accepted, "the mended file to be in force")
+        # The pin of vm1 is a rule: it brings the pair back, and waits for no cool-down.
+        await until(so(lambda: VMS[0] in stage.at(A1)), "the new policy to rule")
+
+
+TEN_MISTAKES = """\
+policy: cheap-but-together
+mode: automatic
+keep_together: {measured: yes, cut_above: 100}
+price: {payback: 45, budget: 12}
+elective: {min_gain: 5, hold: soon, cooldown: 6h}
+rules:
+  - pin: {vm: vm1}
+  - quota: {cloud: a, vms: -1}
+  - sprad: {tag: db, min: 2}
+deadline: {at: 2030-01-01T18:00Z, work: 48h}
+"""
+MISTAKEN = [
+    (2, "automatic"),
+    (3, "yes"),
+    (3, "100"),
+    (4, "45"),
+    (4, "12"),
+    (5, "5"),
+    (5, "soon"),
+    (7, "pin"),
+    (8, "-1"),
+    (9, "sprad"),
+]
+"""By line and by what stands at the place that a mistake is told of."""
+
+
+async def test_prices_that_flap_move_no_vm_twice_within_its_cool_down(stage: Stage) -> None:
+    flips = 8
+
+    async def noticed(number: int) -> bool | None:
+        symptoms = await stage.store.symptoms()
+        changes = [s for s in symptoms if s.kind is SymptomKind.PRICE_CHANGED]
+        executing = [p for p in await stage.store.plans() if p.status is PlanStatus.EXECUTING]
+        return True if len(changes) == number and not executing else None
+
+    async with stage.daemon():
+        await stage.calm()
+        for flip in range(1, flips + 1):
+            await stage.price(A, DEAR if flip % 2 else CHEAP / 4)
+
+            async def this_one(flip: int = flip) -> bool | None:
+                return await noticed(flip)
+
+            await until(this_one, f"price change {flip} to be looked at")
+    # A successor knows the cool-downs too.
+    async with stage.daemon():
+        await stage.price(A, CHEAP / 8)
+        await stage.calm()
+    moved = [outcome.vm for outcome in await stage.store.outcomes()]
+    assert sorted(moved) == sorted(TALKERS)
+
+
+# --- what stops it -------------------------------------------------------------------------------
+
+
+async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
+    stage: Stage, client: Redis
+) -> None:
+    stage.clouds.gate.clear()
+    async with stage.daemon() as daemon:
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await stage.moving()
+        daemon.stop()
+        stage.clouds.gate.set()
+    (stored,) = await stage.store.plans()
+    assert stored.status is PlanStatus.DONE
+    assert isinstance(stored.plan, Plan)
+    found = await outcomes(stage.store, stored.plan)
+    first, second = (found[step.vm] for step in stored.plan.steps)
+    assert (first.result, second.result) == (StepResult.DONE, StepResult.SKIPPED)
+    assert second.why == "the daemon was stopped"
+    assert stage.at(B1) == {first.vm}
+    assert await client.get(keys.LEASE) is None
+
+
+async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
+    stage: Stage,
+) -> None:
+    stage.write_policy(pinned="nobody")
+    stage.clouds.gate.clear()
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await stage.moving()
+        _, elective = await stage.plan(PlanStatus.EXECUTING)
+        await stage.store.put_notice(notice())
+        stage.clouds.gate.set()
+        _, evacuation = await stage.plan(PlanStatus.DONE, past=elective.id)
+        assert stage.at(B1) == set(VMS)
+        found = await outcomes(stage.store, elective)
+    assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
+    assert {step.kind for step in evacuation.steps} == {MoveKind.MANDATORY}
+
+
+@dataclass
+class Slow(Loop):
+    """A judgement that, once it has decided to act, doesn't say so before it is let."""
+
+    decided: threading.Event = field(default_factory=threading.Event)
+    let: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__(PlannerSettings())
+
+    def consider(self, *args: Any, **options: Any) -> Decision:
+        decision = super().consider(*args, **options)
+        if decision.to_execute is not None:
+            self.decided.set()
+            self.let.wait(10)
+        return decision
+
+
+@ONE_SERVER
+async def test_a_notice_that_comes_while_a_plan_is_made_stops_it_before_its_first_step(
+    stage: Stage,
+) -> None:
+    slow = Slow()
+    stage.loop = lambda: slow
+    stage.write_policy(pinned="nobody")
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await until(so(slow.decided.is_set), "the decision")
+        await stage.store.put_notice(notice())
+        slow.let.set()
+        _, elective = await stage.plan(*ENDED)
+        found = await outcomes(stage.store, elective)
+        assert {outcome.result for outcome in found.values()} == {StepResult.SKIPPED}
+        await until(so(lambda: stage.at(B1) == set(VMS)), "the evacuation")
+
+
+async def test_a_lost_lease_ends_the_daemon_and_nothing_more_is_written(
+    stage: Stage, client: Redis
+) -> None:
+    stage.lease_seconds = 0.2
+    stage.clouds.gate.clear()
+    daemon = await stage.new_daemon()
+    running = asyncio.create_task(daemon.run())
+    await stage.calm()
+    await stage.price(A, DEAR)
+    await stage.moving()
+    await client.delete(keys.LEASE)  # as when it runs out
+    await stage.store.lease("another", 60).acquire()
+    before = await decided(client)
+    with pytest.raises(LeaseLost):
+        await asyncio.wait_for(running, 10)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert await decided(client) == before
+    assert await client.get(keys.LEASE) == b"another"
+
+
+async def decided(client: Redis) -> dict[bytes, bytes]:
+    """Return, as bytes, all that only the holder of the pen may write."""
+    names = [keys.PLANS_STATUS, keys.OPEN_STEPS, keys.GOING, keys.OUTCOMES, keys.COMMANDS_DONE]
+    names += [name async for name in client.scan_iter(f"{keys.PREFIX}journal:plan:*")]
+    return {name: await client.dump(name) for name in names}

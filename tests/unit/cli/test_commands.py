@@ -1,0 +1,158 @@
+"""The command line as a whole: what it says of itself, how soon, and how it fails."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from transhume import cli
+from transhume.errors import (
+    Error,
+    HypervisorUnreachable,
+    InvalidFile,
+    KnowledgeUnreachable,
+    Mistake,
+    UsageError,
+)
+
+HEAVY = {"numpy", "scipy", "sklearn", "redis", "pydantic", "rich", "libvirt"}
+
+
+def contexts(context: click.Context) -> Iterator[click.Context]:
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            command = context.command.get_command(context, name)
+            assert command is not None
+            yield from contexts(click.Context(command, info_name=name, parent=context))
+
+
+ALL = list(
+    contexts(
+        click.Context(
+            cli.group, info_name="transhume", terminal_width=80, **cli.group.context_settings
+        )
+    )
+)
+
+
+def test_the_commands_are_in_alphabetical_order_and_all_there() -> None:
+    found = [context.info_name for context in ALL if context.parent is ALL[0]]
+    assert found == sorted(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("context", ALL, ids=lambda context: context.command_path)
+def test_help_shows_examples_that_call_the_command(context: click.Context) -> None:
+    _, heading, examples = context.get_help().partition("  Examples:\n")
+    assert heading
+    assert examples.startswith(f"    {context.command_path}")
+
+
+@pytest.mark.parametrize("context", ALL[1:], ids=lambda context: context.command_path)
+def test_a_command_says_in_one_whole_line_what_it_does(context: click.Context) -> None:
+    """Click shortens what doesn't fit beside the name, and dots tell nobody anything."""
+    assert context.parent is not None
+    summary = (context.command.help or "").splitlines()[0]
+    assert summary.endswith(".")
+    assert f"  {context.info_name} " in context.parent.get_help()
+    assert f" {summary}\n" in f"{context.parent.get_help()}\n"
+
+
+def test_help_imports_nothing_that_is_slow_to_import() -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import atexit, json, sys\n"
+            "atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))\n"
+            "sys.argv = ['transhume', '--help']\n"
+            "from transhume.cli import main\n"
+            "main()\n",
+        ],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert told.stdout.startswith("Usage: transhume")
+    assert HEAVY & set(json.loads(told.stderr)) == set()
+
+
+def raising(error: BaseException) -> click.Command:
+    @click.command("analyze")
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        pytest.param(UsageError("no such VM"), 2, "transhume: no such VM\n", id="usage"),
+        pytest.param(KnowledgeUnreachable("gone"), 75, "transhume: gone\n", id="temporary"),
+        pytest.param(Error("odd"), 1, "transhume: odd\n", id="no code of its own"),
+        pytest.param(
+            HypervisorUnreachable("a1", "qemu:///system", "refused"),
+            75,
+            "transhume: host a1: qemu:///system doesn't answer (refused); is its libvirtd running?\n",
+            id="made from fields",
+        ),
+        pytest.param(
+            InvalidFile((Mistake("p.yaml", 2, 1, "b"), Mistake("p.yaml", 1, 7, "a"))),
+            65,
+            "transhume: p.yaml:1:7: a\np.yaml:2:1: b\n",
+            id="a line for each mistake",
+        ),
+        pytest.param(click.ClickException("odd"), 1, "Error: odd\n", id="click's own"),
+        pytest.param(KeyboardInterrupt(), 130, "", id="Ctrl-C"),
+    ],
+)
+def test_an_error_is_told_on_stderr_and_by_the_exit_status(
+    error: BaseException,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli.group, "get_command", lambda *_: raising(error))
+    monkeypatch.setattr(sys, "argv", ["transhume", "analyze"])
+
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+
+    out, err = capsys.readouterr()
+    assert (left.value.code, out, err.lstrip("\n")) == (status, "", said)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.group, "get_command", lambda *_: raising(ZeroDivisionError()))
+    monkeypatch.setattr(sys, "argv", ["transhume", "analyze"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_an_unknown_command_is_told_with_a_way_to_the_known_ones() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "transhume", "frobnicate"],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=os.environ | {"COLUMNS": "80"},
+    )
+    assert told.returncode == 2
+    assert "No such command 'frobnicate'" in told.stderr
+    assert "transhume --help" in told.stderr
+
+
+def test_status_of_a_daemon_that_keeps_its_own_knowledge_and_does_not_run(tmp_path: Path) -> None:
+    config = tmp_path / "transhume.yaml"
+    config.write_text(f"clouds: {{home: {{}}}}\nknowledge: {{state_dir: {tmp_path}}}\n")
+    told = CliRunner().invoke(cli.group, ["status", "--json", "--config", str(config)])
+    assert (told.exit_code, json.loads(told.stdout)["running"]) == (3, False)
+    assert "transhume run" in told.stderr

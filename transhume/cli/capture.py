@@ -1,0 +1,46 @@
+"""`transhume capture`: the ears of one host, for a daemon that runs elsewhere."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from transhume.cli.connection import knowledge_options, with_store
+
+if TYPE_CHECKING:
+    from transhume.knowledge.store import Store
+
+
+@click.command("capture")
+@click.argument("host")
+@click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
+@knowledge_options
+def command(*, host: str, log_json: bool, config: Path, url: str | None) -> None:
+    """Capture the traffic of HOST's VMs, until stopped.
+
+    The windows go into the shared knowledge, a Redis that the daemon reaches too. To be run on a hypervisor, as
+    root, with the daemon's deployment file, in which the host's capture says `remote: true`. Only addresses and
+    lengths leave the host.
+
+    \b
+    Examples:
+      transhume capture hv1 --config transhume.yaml
+      transhume capture hv1 --config transhume.yaml --url rediss://knowledge.example:6379
+    """
+    from transhume.cli.logs import log_to_stderr
+    from transhume.deployment.loader import load_deployment
+    from transhume.errors import UsageError
+
+    deployment = load_deployment(config)
+    points = [point for point in deployment.capture if point.host == host]
+    if not points:
+        known = ", ".join(sorted({point.host for point in deployment.capture})) or "none"
+        raise UsageError(f"{config} has no capture for a host {host}; it has some for: {known}")
+    log_to_stderr(as_json=log_json)
+
+    async def listen(store: "Store") -> None:
+        from transhume.daemon.senses import keep_alive, traffic
+
+        await keep_alive(traffic(points[0], deployment.window_seconds), store)
+
+    with_store(config, url, listen)

@@ -1,0 +1,211 @@
+"""The one plan that is being carried out: begun, stopped, taken up again, given up, and its end written down.
+
+Owns what the daemon does when carrying out is hindered. The journal keeps what is open; a new executor takes
+it up from there, as after a crash. A plan that stays hindered is given up and left to a person, for the VMs
+that it doesn't touch must not wait for ever. Judgement is the loop's, effects are the executor's.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from transhume.daemon.ledger import FencedLedger
+from transhume.daemon.perseverance import Trouble, first_cause
+from transhume.errors import KnowledgeUnreachable, LeaseLost
+from transhume.execute.executor import Executor, World
+from transhume.execute.plan_transaction import step_of
+from transhume.execute.step_transaction import RESULTS
+from transhume.knowledge.model import (
+    JournalRecord,
+    MoveKind,
+    Outcome,
+    Phase,
+    Plan,
+    PlanStatus,
+    RevocationNotice,
+    Snapshot,
+)
+from transhume.knowledge.store import Store, utc_now
+
+log = structlog.get_logger()
+
+PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before each new attempt at a plan that is hindered; then it is given up."""
+STALE = timedelta(minutes=1)
+"""A plan that was never begun, and is older than that when it is found, is made anew instead."""
+PLANS_LOOKED_AT = 50
+OUTCOMES_LOOKED_AT = 1000
+
+STOPPED = "the daemon was stopped"
+NOTICED = "a revocation notice came in"
+
+Builder = Callable[[FencedLedger, Snapshot], World]
+Ended = Callable[[Plan, PlanStatus], None]
+
+
+class Undertaking:
+    """Carries plans out, one at a time.
+
+    Args:
+        store: the knowledge.
+        ledger: the part of it that is written with the pen.
+        world: makes what an executor acts upon.
+        ended: is told how each plan ended, once that is written down.
+    """
+
+    def __init__(self, store: Store, ledger: FencedLedger, world: Builder, ended: Ended) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._world = world
+        self._ended = ended
+        self._plan: Plan | None = None
+        self._executor: Executor | None = None
+        self._why_stopped = ""
+        self._daemon_stops = asyncio.Event()
+
+    @property
+    def busy(self) -> bool:
+        """True from a plan's beginning until its end is written down."""
+        return self._plan is not None
+
+    def stop(self) -> None:
+        """Finish the moves under way and begin nothing new, now or later."""
+        self._daemon_stops.set()
+        self._stop_executor(STOPPED)
+
+    def make_way(self) -> None:
+        """Stop an elective plan at its next step: there is an evacuation to be planned."""
+        if self._plan and all(step.kind is MoveKind.ELECTIVE for step in self._plan.steps):
+            self._stop_executor(NOTICED)
+
+    def begin(self, plan: Plan, known: Collection[RevocationNotice]) -> Coroutine[None, None, None]:
+        """Be busy with a plan from now on; return what carries it out, to its end or until `stop`.
+
+        It raises `LeaseLost` when another daemon has taken over. `known` are the notices that the plan was
+        made in sight of.
+        """
+        self._plan, self._executor, self._why_stopped = plan, None, ""
+        if self._daemon_stops.is_set():
+            self._why_stopped = STOPPED
+        return self._carry_out(plan, known)
+
+    async def recover(self) -> None:
+        """Finish or undo each plan that was left half way, by a crash or by a fault."""
+        for stored in await self._store.plans(limit=PLANS_LOOKED_AT):
+            plan = stored.plan
+            if stored.status is not PlanStatus.EXECUTING or not isinstance(plan, Plan):
+                continue
+            snapshot = await self._store.snapshot()
+            begun = await self._store.journal(plan.id)
+            if not begun and stored.since and snapshot.at - stored.since > STALE:
+                await self._ledger.set_plan_status(plan.id, PlanStatus.SUPERSEDED)
+                continue
+            log.warning("plan_resumed", plan=plan.id)
+            known = [notice for notice in snapshot.notices if notice.at <= plan.made_at]
+            await self.begin(plan, known)
+
+    def _stop_executor(self, why: str) -> None:
+        self._why_stopped = why
+        if self._executor is not None:
+            self._executor.stop(why)
+
+    # --- one plan ----------------------------------------------------------------------------
+
+    async def _carry_out(self, plan: Plan, known: Collection[RevocationNotice]) -> None:
+        trouble = Trouble("plan_interrupted", "plan_goes_on", plan=plan.id)
+        pauses = list(PAUSES_SECONDS)
+        try:
+            while (hindrance := await _hindrance(self._attempt(plan, known))) is not None:
+                trouble.tell(hindrance)
+                if await self._daemon_stops_within(pauses[0]):
+                    log.warning("plan_left_open", plan=plan.id, hint="the next start takes it up")
+                    return
+                if isinstance(hindrance, KnowledgeUnreachable):
+                    continue
+                if len(pauses) == 1:
+                    await _hindrance(self._give_up(plan, hindrance))
+                pauses = pauses[1:] or pauses
+        finally:
+            self._plan = self._executor = None
+
+    async def _attempt(self, plan: Plan, known: Collection[RevocationNotice]) -> None:
+        """Go on from where the journal says that the plan stands."""
+        latest = _latest(await self._store.journal(plan.id))
+        snapshot = await self._store.snapshot()
+        world = self._world(self._ledger, snapshot)
+        self._executor = executor = Executor(plan, world, tuple(latest.values()))
+        if any(notice not in known for notice in snapshot.notices):
+            self.make_way()
+        if self._why_stopped:
+            executor.stop(self._why_stopped)
+        await self._conclude(plan, await executor.carry_out())
+
+    async def _conclude(self, plan: Plan, status: PlanStatus) -> None:
+        await self._complete_outcomes(plan)
+        await self._ledger.set_plan_status(plan.id, status)
+        log.info("plan_ended", plan=plan.id, status=status)
+        self._ended(plan, status)
+
+    async def _give_up(self, plan: Plan, hindrance: Exception) -> None:
+        """Leave each open step to a person; the next attempt finds nothing to do but to write the end."""
+        log.error("plan_given_up", plan=plan.id, why=str(hindrance), hint="look where its VMs run")
+        why = f"given up, look where the VM runs: {hindrance}"
+        for record in _latest(await self._store.journal(plan.id)).values():
+            if not record.phase.final:
+                failed = replace(record, phase=Phase.FAILED, at=utc_now(), note=why)
+                await self._ledger.append_journal(failed)
+        self._stop_executor(why)
+
+    async def _complete_outcomes(self, plan: Plan) -> None:
+        """Add the outcomes that a crash, or giving up, has kept from being written: cool-downs rest on them."""
+        known = {
+            (outcome.step, outcome.result)
+            for outcome in await self._store.outcomes(limit=OUTCOMES_LOOKED_AT)
+            if outcome.plan == plan.id
+        }
+        journal = await self._store.journal(plan.id)
+        for end in _latest(journal).values():
+            began = next(record.at for record in journal if record.step == end.step)
+            step = step_of(plan, end.step)
+            if step is not None and end.phase.final and (end.step, RESULTS[end.phase]) not in known:
+                await self._ledger.add_outcome(
+                    Outcome(
+                        plan=plan.id,
+                        step=step.id,
+                        vm=step.vm,
+                        source=step.source,
+                        destination=step.destination,
+                        result=RESULTS[end.phase],
+                        why=end.note,
+                        started_at=began,
+                        ended_at=end.at,
+                        predicted=step.prediction,
+                        measured=None,
+                    )
+                )
+
+    async def _daemon_stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._daemon_stops.wait()
+        except TimeoutError:
+            return False
+
+
+async def _hindrance(work: Coroutine[None, None, None]) -> Exception | None:
+    """Return what kept work from being done, or None where it is done; raise `LeaseLost` alone."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  (told by the caller, who tries again)
+        cause = first_cause(error)
+        if isinstance(cause, LeaseLost):
+            raise cause from None
+        return cause if isinstance(cause, Exception) else error
+    return None
+
+
+def _latest(journal: Iterable[JournalRecord]) -> dict[str, JournalRecord]:
+    return {record.step: record for record in journal}
