@@ -117,6 +117,9 @@ class MoveLimit:
         return float(max(0, moved - self.limit))
 
 
+NEGLIGIBLE_SECONDS = 1e-6
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTime:
     """The members that go to the place, one after the other over one link, are there within `limit`."""
@@ -131,7 +134,9 @@ class LinkTime:
     def excess(self, terrain: Terrain, assignment: Assignment) -> float:
         """Return the seconds that are missing."""
         going = assignment[list(self.members)] == self.place
-        return max(0.0, float(np.asarray(self.seconds)[going].sum()) - self.limit - 1e-6)
+        return max(
+            0.0, float(np.asarray(self.seconds)[going].sum()) - self.limit - NEGLIGIBLE_SECONDS
+        )
 
 
 Constraint = SameCloud | AtLeastClouds | AtMost | AllOrNone | CutLimit | MoveLimit | LinkTime

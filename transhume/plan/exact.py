@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transhume.plan.constraints import (
+    NEGLIGIBLE_SECONDS,
     AllOrNone,
     Assignment,
     AtLeastClouds,
@@ -29,8 +30,8 @@ from transhume.plan.constraints import (
 from transhume.plan.problem import Problem
 from transhume.plan.solver import Solution
 
-SOLVE_ERROR = 4
-"""SciPy's status for "other": the presolve of HiGHS sometimes trips over a bound that is just met."""
+PENALTY_TOLERANCE = 1e-5
+"""Ten times the tolerance of HiGHS, which fails on a bound that is met no more exactly than that."""
 
 Terms = dict[int, float]
 """A linear expression: coefficient by variable."""
@@ -53,7 +54,7 @@ class ExactSolver:
             if values is None:
                 return Solution.of(problem, problem.home, optimal=False)
             least = sum(weight * values[at] for at, weight in program.penalties.items())
-            program.add_row(program.penalties, upper=least + 1e-6)
+            program.add_row(program.penalties, upper=least + PENALTY_TOLERANCE)
         values, cheapest = program.minimise(program.dollars, self.seconds)
         if values is None:
             return Solution.of(problem, problem.home, optimal=False)
@@ -188,7 +189,7 @@ class Program:
                 self.add_row(stays, lower=len(members) - limit)
             case LinkTime(members=members, place=place, seconds=seconds, limit=limit):
                 busy = {self.at(vm, place): s for vm, s in zip(members, seconds, strict=True)}
-                self.add_row(busy, upper=limit)
+                self.add_row(busy, upper=limit + NEGLIGIBLE_SECONDS)
             case _:
                 raise NotImplementedError(f"no rows for {constraint!r}")
 
@@ -245,19 +246,15 @@ class Program:
         entries = [(r, c, v) for r, row in enumerate(self.rows) for c, v in row[0].items()]
         at_row, at_column, value = (np.array(part) for part in zip(*entries, strict=True))
         matrix = csr_array((value, (at_row, at_column)), shape=(len(self.rows), size))
-        limits = LinearConstraint(
-            matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]
+        result = milp(
+            _dense(objective, size),
+            integrality=np.array(self.integral),
+            bounds=Bounds(0, np.array(self.upper_bounds)),
+            constraints=LinearConstraint(
+                matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]
+            ),
+            options={"time_limit": seconds, "mip_rel_gap": 0.0},
         )
-        for presolve in (True, False):
-            result = milp(
-                _dense(objective, size),
-                integrality=np.array(self.integral),
-                bounds=Bounds(0, np.array(self.upper_bounds)),
-                constraints=limits,
-                options={"time_limit": seconds, "mip_rel_gap": 0.0, "presolve": presolve},
-            )
-            if result.status != SOLVE_ERROR:
-                break
         return result.x, result.status == 0
 
     def assignment(self, values: NDArray[np.float64]) -> Assignment:

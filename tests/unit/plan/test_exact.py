@@ -41,8 +41,8 @@ def test_the_solver_library_is_loaded_only_when_it_is_needed() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_failure_of_the_presolve_is_solved_without_it() -> None:
-    """Found by chance: on this problem the presolve of HiGHS gives up where the penalties are just met."""
+def test_penalties_that_are_only_just_met_do_not_make_the_solver_give_up() -> None:
+    """Found by chance: HiGHS fails on this problem where the bound on the penalties is too tight."""
     some = (0, 1, 2, 4)
     problem = Problem(
         vms=tuple(VmName(f"vm{number}") for number in range(6)),
