@@ -202,6 +202,7 @@ async def test_watching_goes_on_until_it_is_interrupted(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
     )
     os.close(theirs)
     shown = await asyncio.to_thread(read_until, ours, b"ada")

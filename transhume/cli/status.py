@@ -1,5 +1,6 @@
 """`transhume status`: what a running daemon sees and does, once or as it changes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -39,7 +40,7 @@ def command(*, as_json: bool, watch: bool, config: Path, url: str | None) -> Non
     if watch and as_json:
         raise UsageError("--watch is for people; for a program, ask again with --json")
     if watch:
-        if not sys.stdout.isatty():
+        if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
             raise UsageError("--watch needs a terminal; in a script, ask again with --json")
         _watch(config, url)
     sight = _look_once(config, url)

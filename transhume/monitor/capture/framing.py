@@ -96,7 +96,8 @@ def _pcap(source: Bytes) -> Iterator[RawFrame]:
     header = struct.Struct(f"{order}4I")
     while raw := source.begin_record(header.size):
         seconds, fraction, kept, length = header.unpack(raw)
-        if fraction * unit_ns >= 1_000_000_000:
+        # Exactly a second is what writers that round a float leave behind.
+        if fraction * unit_ns > 1_000_000_000:
             raise source.damaged("a record's time has a fraction of more than a second")
         yield RawFrame(
             seconds * 1_000_000_000 + fraction * unit_ns, source.take(kept), length, link

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dpkt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.monitor.capture.capture_writing import (
@@ -262,6 +262,7 @@ def test_a_window_that_makes_no_sense_is_refused(tmp_path: Path, seconds: float)
 
 
 @settings(max_examples=50, deadline=None)
+@example(frames=[(15_624_999_999_501, frame(1, 1, 34))])  # dpkt rounds this up to a whole second
 @given(
     frames=st.lists(
         st.tuples(
