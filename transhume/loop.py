@@ -27,6 +27,8 @@ from transhume.policies.composition import strictest
 from transhume.policies.model import Mode, MoveBudget, Policy
 
 Moves = frozenset[tuple[VmName, CloudName]]
+Attempt = tuple[bool, Moves]
+"""Moves, and whether they are made in need: a notice must not wait because the same moves failed to pay."""
 
 FIRST_PATIENCE = timedelta(minutes=1)
 FIRST_PATIENCE_IN_NEED = timedelta(seconds=5)
@@ -90,8 +92,8 @@ class Loop:
         self._before: Snapshot | None = None
         self._trigger = "first look"
         self._since: dict[Moves, datetime] = {}
-        self._recorded: Moves | str | None = None
-        self._patience: dict[Moves, _Patience] = {}
+        self._recorded: tuple[PlanStatus, Moves] | str | None = None
+        self._patience: dict[Attempt, _Patience] = {}
 
     def consider(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Decision:
         """Look at what is known and decide."""
@@ -107,12 +109,14 @@ class Loop:
             status = PlanStatus.RECOMMENDED if new else None
             return Decision(snapshot=snapshot, symptoms=symptoms, result=result, status=status)
         status, waiting = self._judge(result, snapshot, policies)
-        if status is not PlanStatus.EXECUTING and self._recorded == _moves(result):
-            status = None
-        if status is not None:
-            self._recorded = _moves(result)
+        new = status is PlanStatus.EXECUTING or self._recorded != (status, _moves(result))
+        self._recorded = (status, _moves(result))
         return Decision(
-            snapshot=snapshot, symptoms=symptoms, result=result, status=status, waiting=waiting
+            snapshot=snapshot,
+            symptoms=symptoms,
+            result=result,
+            status=status if new else None,
+            waiting=waiting,
         )
 
     def rethink(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
@@ -124,17 +128,17 @@ class Loop:
         self._recorded = None
 
     def ended(self, plan: Plan, status: PlanStatus, now: datetime) -> None:
-        """Take note of how a plan ended: one that failed is not tried again at once."""
-        moves = _moves(plan)
-        self._since.pop(moves, None)
+        """Take note of how a plan ended: one that came to nothing is not tried again at once."""
+        attempt = (_in_need(plan), _moves(plan))
+        self._since.pop(_moves(plan), None)
         self._recorded = None
         if status is PlanStatus.DONE:
-            self._patience.pop(moves, None)
+            self._patience.pop(attempt, None)
             return
-        known = self._patience.get(moves)
+        known = self._patience.get(attempt)
         first = FIRST_PATIENCE_IN_NEED if _in_need(plan) else FIRST_PATIENCE
         delay = min(known.delay * 2, LONGEST_PATIENCE) if known else first
-        self._patience[moves] = _Patience(until=now + delay, delay=delay)
+        self._patience[attempt] = _Patience(until=now + delay, delay=delay)
 
     def _plan(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Plan; where moves that must be made can't wait, leave out the others that would have to."""
@@ -176,9 +180,9 @@ class Loop:
 
     def _why_wait(self, plan: Plan, snapshot: Snapshot, governing: Sequence[Policy]) -> str:
         now, moves = snapshot.at, _moves(plan)
-        patience = self._patience.get(moves)
+        patience = self._patience.get((_in_need(plan), moves))
         if patience is not None and now < patience.until:
-            return f"the same moves failed; next try at {patience.until:%H:%M:%S}"
+            return f"the same moves came to nothing; next try at {patience.until:%H:%M:%S}"
         if _in_need(plan):
             return ""
         unseen = self._unseen(snapshot)

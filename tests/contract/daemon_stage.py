@@ -15,6 +15,7 @@ from transhume.daemon.composition import Reconciler, now
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.senses import Sense
 from transhume.daemon.service import Daemon, Parts
+from transhume.errors import HypervisorUnreachable
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.protocol import OnSample, Whereabouts
 from transhume.execute.ledger import Ledger
@@ -95,7 +96,18 @@ class StagedClouds(SimulatedClouds):
     begun: list[VmName] = field(default_factory=list)
     ailing: Exception | None = None
     """What whoever asks after a VM gets to hear."""
+    stuck: VmName | None = None
+    """Once it has moved, the host that it has moved to gives no answer."""
+    suspended: frozenset[VmName] = frozenset()
+    """VMs that somebody has paused."""
     under_way: dict[VmName, "asyncio.Task[Measurement]"] = field(default_factory=dict)
+
+    async def obstacle(self, vm: VmName, source: HostName, destination: HostName) -> str | None:
+        if vm == self.stuck and source == B1:
+            raise HypervisorUnreachable(source, "qemu:///b1", "timed out")
+        if vm in self.suspended:
+            return f"{vm} is paused at {source}"
+        return await SimulatedClouds.obstacle(self, vm, source, destination)
 
     async def migrate(
         self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
@@ -106,7 +118,7 @@ class StagedClouds(SimulatedClouds):
         self.under_way[vm] = asyncio.create_task(moving)
         return await asyncio.shield(self.under_way[vm])
 
-    async def settle(self, vm: VmName, source: HostName) -> None:
+    async def settle(self, vm: VmName, host: HostName) -> None:
         if vm in self.under_way:
             await asyncio.wait([self.under_way[vm]])
 

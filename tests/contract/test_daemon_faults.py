@@ -214,6 +214,39 @@ async def test_a_plan_that_stays_hindered_is_given_up_and_the_daemon_goes_on(
 
 
 @ONE_SERVER
+async def test_an_undoing_that_stays_hindered_is_given_up_too(stage: Stage) -> None:
+    """The destination dies for good between the first move of a group and the failure of the second."""
+    async with stage.daemon():
+        await stage.calm()
+        stage.clouds.faults[VMS[1]] = "no memory left there"
+        stage.clouds.stuck = VMS[0]
+        await stage.price(A, DEAR)
+        _, plan = await stage.plan(PlanStatus.FAILED)
+        told_of = {
+            outcome.step: outcome.why
+            for outcome in await stage.store.outcomes()
+            if outcome.plan == plan.id
+        }
+        (undoing,) = (reversed_step(step) for step in plan.steps if step.vm == VMS[0])
+        assert "look where the VM runs" in told_of[undoing.id]
+        assert await stage.store.open_steps() == ()
+
+
+@ONE_SERVER
+async def test_a_plan_that_comes_to_nothing_is_not_made_again_and_again(stage: Stage) -> None:
+    """A VM that a person has paused is skipped: without patience, each round would try once more."""
+    stage.clouds.suspended = frozenset(TALKERS)
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        _, plan = await stage.plan(PlanStatus.UNDONE)
+        _, held = await stage.plan(PlanStatus.RECOMMENDED, past=plan.id)
+        seen = stage.reconciled
+        await until(so(lambda: stage.reconciled > seen + 3), "more rounds")
+        assert [stored.id for stored in await stage.store.plans()] == [held.id, plan.id]
+
+
+@ONE_SERVER
 async def test_a_server_that_restarts_is_waited_for(
     program: Program, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

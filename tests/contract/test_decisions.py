@@ -133,7 +133,7 @@ async def test_a_paused_holder_can_write_nothing_after_its_lease_was_taken(
 ) -> None:
     ada, bob = store.lease("ada", 60), store.lease("bob", 60)
     old = await ada.acquire()
-    await store.put_plan(PLAN, PlanStatus.APPROVED, old)
+    await store.put_plan(PLAN, PlanStatus.AWAITING_APPROVAL, old)
     await client.pexpire(keys.LEASE, 0)  # ada was paused for longer than her lease
     new = await bob.acquire()
     assert new > old
@@ -208,7 +208,7 @@ async def test_of_decisions_to_do_nothing_only_the_last_is_kept(store: Store, to
 
 async def test_a_status_changes_only_from_the_expected_one(store: Store, token: int) -> None:
     await store.put_plan(PLAN, PlanStatus.RECOMMENDED, token)
-    approved, executing = PlanStatus.APPROVED, PlanStatus.EXECUTING
+    approved, executing = PlanStatus.AWAITING_APPROVAL, PlanStatus.EXECUTING
     assert not await store.set_plan_status(PLAN.id, executing, token, expected=approved)
     assert (await store.plan(PLAN.id)).status is PlanStatus.RECOMMENDED
     assert await store.set_plan_status(PLAN.id, approved, token, PlanStatus.RECOMMENDED)

@@ -165,3 +165,23 @@ def test_moves_that_failed_are_not_tried_again_at_once_and_each_time_later() -> 
         soon = replace(snapshot(), at=now + patience * 0.9)
         assert judgement.consider(soon, [policy()]).to_execute is None
         now += patience
+
+
+def test_moves_that_failed_to_pay_are_tried_at_once_when_a_notice_demands_them() -> None:
+    judgement = loop()
+    elective = judgement.consider(snapshot(), [policy()]).to_execute
+    assert elective is not None
+    for _ in range(10):
+        judgement.ended(elective, PlanStatus.UNDONE, NOW)
+    notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
+    revoked = judgement.consider(replace(snapshot(), notices=(notice,)), [policy()]).to_execute
+    assert revoked is not None
+    assert {step.vm for step in revoked.steps} == {step.vm for step in elective.steps}
+
+
+def test_a_plan_that_was_held_asks_for_approval_once_its_reason_has_lasted() -> None:
+    judgement, cautious = loop(), [policy(Mode.APPROVE, hold_seconds=60)]
+    assert judgement.consider(snapshot(), cautious).status is PlanStatus.RECOMMENDED
+    later = replace(snapshot(), at=NOW + timedelta(seconds=61))
+    assert judgement.consider(later, cautious).status is PlanStatus.AWAITING_APPROVAL
+    assert judgement.consider(later, cautious).status is None

@@ -48,17 +48,20 @@ async def persevere(
 ) -> None:
     """Run something without end, and begin it again after a fault; each time it yields, all is well.
 
-    Raises whatever a person has to mend (`PermanentError`), `LeaseLost` among it.
+    Raises `LeaseLost`; and whatever a person has to mend (`PermanentError`) before it was well for the first
+    time. What breaks later is outlived: a cloud that vanishes must not end the evacuation of another.
     """
-    pause = first_pause
+    pause, worked = first_pause, False
     while True:
         try:
             async for _ in attempt():
                 trouble.over()
-                pause = first_pause
-        except PermanentError:
+                pause, worked = first_pause, True
+        except LeaseLost:
             raise
-        except Exception as error:  # noqa: BLE001  (one task's fault must not end the others)
+        except Exception as error:
+            if isinstance(error, PermanentError) and not worked:
+                raise
             trouble.tell(error)
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         pause = min(pause * 2, longest_pause)

@@ -86,11 +86,12 @@ def traffic(point: CapturePoint, window_seconds: float) -> Sense:
 
 
 def price_schedule(schedule: PriceSchedule, clock: Clock) -> Sense:
-    """Follow a schedule on disk; its offsets count from now on."""
+    """Follow a schedule on disk; its offsets count from now on, whatever comes between."""
+    start = clock()
+    told = datetime.min.replace(tzinfo=start.tzinfo)
 
     async def perceive(store: Store) -> AsyncIterator[None]:
-        start = clock()
-        told = datetime.min.replace(tzinfo=start.tzinfo)
+        nonlocal told
         while True:
             now = clock()
             for tick in schedule.ticks_between(start, told, now):

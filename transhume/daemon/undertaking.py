@@ -7,7 +7,6 @@ that it doesn't touch must not wait for ever. Judgement is the loop's, effects a
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -150,13 +149,23 @@ class Undertaking:
         self._ended(plan, status)
 
     async def _give_up(self, plan: Plan, hindrance: Exception) -> None:
-        """Leave each open step to a person; the next attempt finds nothing to do but to write the end."""
+        """Leave what is hindered to a person; the next attempt takes back what it can, and writes the end."""
         log.error("plan_given_up", plan=plan.id, why=str(hindrance), hint="look where its VMs run")
         why = f"given up, look where the VM runs: {hindrance}"
-        for record in _latest(await self._store.journal(plan.id)).values():
-            if not record.phase.final:
-                failed = replace(record, phase=Phase.FAILED, at=utc_now(), note=why)
-                await self._ledger.append_journal(failed)
+        latest = _latest(await self._store.journal(plan.id))
+        for step in self._executor.hindered if self._executor else ():
+            if step.id in latest and latest[step.id].phase.final:
+                continue
+            await self._ledger.append_journal(
+                JournalRecord(
+                    plan=plan.id,
+                    step=step.id,
+                    vm=step.vm,
+                    phase=Phase.FAILED,
+                    at=utc_now(),
+                    note=why,
+                )
+            )
         self._stop_executor(why)
 
     async def _complete_outcomes(self, plan: Plan) -> None:

@@ -84,7 +84,12 @@ class Executor:
             plan,
             {record.step: RESULTS[record.phase] for record in journal if record.phase.final},
         )
-        self._interruptions: list[Exception] = []
+        self._interruptions: list[tuple[Step, Exception]] = []
+
+    @property
+    def hindered(self) -> tuple[Step, ...]:
+        """The steps, undoings among them, that something kept from ending."""
+        return tuple(step for step, _ in self._interruptions)
 
     def stop(self, why: str) -> None:
         """Begin no further step. Steps under way are finished: stopping is safe at any time."""
@@ -124,7 +129,7 @@ class Executor:
 
     def _raise_interruptions(self) -> None:
         if self._interruptions:
-            raise ExceptionGroup("steps were interrupted", self._interruptions)
+            raise ExceptionGroup("steps were interrupted", [why for _, why in self._interruptions])
 
     async def _leave_out(self, step: Step, why: str) -> None:
         now = self.world.clock()
@@ -138,7 +143,7 @@ class Executor:
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001  (told by whoever carries the plan out)
-            self._interruptions.append(error)
+            self._interruptions.append((step, error))
 
     async def _drive(self, step: Step, first: Event) -> None:
         transaction = StepTransaction(step)

@@ -99,22 +99,21 @@ class PlanTransaction:
         ]
 
     def status(self) -> PlanStatus:
-        """Say how the plan stands; `EXECUTING` as long as something runs or may still start."""
+        """Say how the plan stands; `EXECUTING` as long as something runs or may still start.
+
+        A plan is done where something of it stands; one of which every step was skipped is not.
+        """
         if self.running or self.ready():
             return PlanStatus.EXECUTING
-        results = set(self.results.values())
-        undoings = self._undoings()
-        in_vain = any(self.results.get(step.id) is not StepResult.DONE for step in undoings)
-        if StepResult.FAILED in results or in_vain:
+        in_vain = any(self.results.get(s.id) is not StepResult.DONE for s in self._undoings())
+        if StepResult.FAILED in self.results.values() or in_vain:
             return PlanStatus.FAILED
-        kept = [
-            step
-            for step in self.plan.steps
-            if self.results.get(step.id) is StepResult.DONE
+        kept = any(
+            self.results.get(step.id) is StepResult.DONE
             and self.results.get(reversed_step(step).id) is not StepResult.DONE
-        ]
-        undone = StepResult.UNDONE in results or undoings
-        return PlanStatus.UNDONE if undone and not kept else PlanStatus.DONE
+            for step in self.plan.steps
+        )
+        return PlanStatus.DONE if kept else PlanStatus.UNDONE
 
     def _to_undo(self, undoing: Step) -> bool:
         """Say whether an undoing is still to be done; one that a crash cut short is begun again."""

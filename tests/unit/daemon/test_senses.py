@@ -1,16 +1,20 @@
-"""A sense is kept alive through passing faults, and what can't pass ends the daemon."""
+"""A sense is kept alive through faults; one that never worked, and a lost lease, end the daemon."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from transhume.daemon import senses
-from transhume.daemon.senses import Sense, keep_alive
-from transhume.errors import PermanentError, TemporaryError
+from transhume.daemon.senses import Sense, keep_alive, price_schedule
+from transhume.errors import LeaseLost, TemporaryError, UsageError
+from transhume.knowledge.model import CloudName, PriceTick
 from transhume.knowledge.store import Store
+from transhume.monitor.clouds.prices import load_prices
 
 STORE = cast("Store", None)
 
@@ -33,9 +37,9 @@ async def test_a_fault_is_told_once_and_its_end_once() -> None:
         if attempts <= 3:
             raise TemporaryError("no answer")
         yield
-        raise PermanentError("enough")
+        raise LeaseLost(1)
 
-    with capture_logs() as logs, pytest.raises(PermanentError):
+    with capture_logs() as logs, pytest.raises(LeaseLost):
         await keep_alive(Sense(name="prices", perceive=perceive), STORE)
     assert told(logs) == ["sense_failed", "sense_recovered"]
     assert attempts == 4
@@ -50,9 +54,9 @@ async def test_a_fault_that_nobody_foresaw_is_outlived_and_told_with_its_traceba
         if attempts == 1:
             raise ZeroDivisionError
         yield
-        raise PermanentError("enough")
+        raise LeaseLost(1)
 
-    with capture_logs() as logs, pytest.raises(PermanentError):
+    with capture_logs() as logs, pytest.raises(LeaseLost):
         await keep_alive(Sense(name="prices", perceive=perceive), STORE)
     assert told(logs) == ["sense_failed", "sense_recovered"]
     assert isinstance(logs[0]["exc_info"], ZeroDivisionError)
@@ -75,3 +79,59 @@ async def test_a_cancelled_sense_closes_what_it_opened() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert closed.is_set()
+
+
+async def test_a_mistake_that_keeps_a_sense_from_ever_working_ends_the_daemon() -> None:
+    async def perceive(_store: Store) -> AsyncIterator[None]:
+        raise UsageError("there is no network namespace cloud-a")
+        yield
+
+    with pytest.raises(UsageError):
+        await keep_alive(Sense(name="traffic", perceive=perceive), STORE)
+
+
+async def test_a_cloud_that_vanishes_later_is_outlived() -> None:
+    attempts = 0
+
+    async def perceive(_store: Store) -> AsyncIterator[None]:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
+            raise LeaseLost(1)
+        yield
+        raise UsageError("there is no network namespace cloud-a")
+
+    with capture_logs() as logs, pytest.raises(LeaseLost):
+        await keep_alive(Sense(name="traffic", perceive=perceive), STORE)
+    assert told(logs) == ["sense_failed", "sense_recovered", "sense_failed"]
+
+
+class Till:
+    """A store that keeps the prices, and can't be reached once."""
+
+    def __init__(self, fails_at: int) -> None:
+        self.kept: list[PriceTick] = []
+        self._fails_in = fails_at
+
+    async def put_price(self, tick: PriceTick) -> None:
+        self._fails_in -= 1
+        if not self._fails_in:
+            raise TemporaryError("no answer")
+        self.kept.append(tick)
+
+
+async def test_a_schedule_goes_on_after_a_fault_and_does_not_begin_again(tmp_path: Path) -> None:
+    """A price that has risen would otherwise fall back, and rise again later: VMs would follow it."""
+    file = tmp_path / "prices.csv"
+    file.write_text("cloud,at,vcpu\na,0s,0.1/h\na,60s,0.9/h\n")
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    till = Till(fails_at=2)
+    sense = price_schedule(load_prices(file), lambda: time)
+    first = sense.perceive(cast("Store", till))
+    await anext(first)
+    time += timedelta(seconds=61)
+    with pytest.raises(TemporaryError):
+        await anext(sense.perceive(cast("Store", till)))
+    await anext(sense.perceive(cast("Store", till)))
+    asked = [(tick.cloud, tick.dollars_per_vcpu_hour) for tick in till.kept]
+    assert asked == [(CloudName("a"), 0.1), (CloudName("a"), 0.9)]

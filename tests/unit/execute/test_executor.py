@@ -82,7 +82,7 @@ async def test_a_full_destination_skips_the_step() -> None:
     hosts, notebook = clouds(room=1), Notebook()
     hosts.running_at[VmName("vm3")] = HostName("b1")
     status = await Executor(plan(step(1)), world(hosts, notebook)).carry_out()
-    assert status is PlanStatus.DONE
+    assert status is PlanStatus.UNDONE
     assert notebook.outcomes[0].result is StepResult.SKIPPED
     assert "no room" in notebook.outcomes[0].why
 
@@ -117,9 +117,11 @@ async def test_a_step_that_is_interrupted_leaves_its_neighbours_alone() -> None:
     plain, notebook = clouds(), Notebook()
     hosts = HalfSilent(**{each.name: getattr(plain, each.name) for each in fields(plain)})
     the_plan = plan(step(1, mandatory=True), step(2, mandatory=True))
+    executor = Executor(the_plan, world(hosts, notebook))
     with pytest.raises(ExceptionGroup) as interrupted:
-        await Executor(the_plan, world(hosts, notebook)).carry_out()
+        await executor.carry_out()
     assert interrupted.group_contains(HypervisorUnreachable)
+    assert executor.hindered == the_plan.steps[:1]
     assert hosts.running_at == {"vm1": "a1", "vm2": "b1", "vm3": "a1"}
     status = await Executor(the_plan, world(plain, notebook), notebook.latest()).carry_out()
     assert status is PlanStatus.DONE

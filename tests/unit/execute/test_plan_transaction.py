@@ -62,6 +62,12 @@ def test_skipped_is_not_failed() -> None:
     assert transaction.status() is PlanStatus.DONE
 
 
+def test_a_plan_of_which_every_step_was_skipped_is_not_told_as_done() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
+    run(transaction, {"s1": StepResult.SKIPPED, "s2": StepResult.SKIPPED})
+    assert transaction.status() is PlanStatus.UNDONE
+
+
 def test_a_failed_undoing_needs_a_person() -> None:
     transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
     run(transaction, {"s2": StepResult.UNDONE, "s1~undo": StepResult.FAILED})

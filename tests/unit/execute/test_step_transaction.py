@@ -1,6 +1,6 @@
 """The transaction of one move, driven by a world that may fail or crash at any point."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -153,6 +153,14 @@ def test_an_overlay_that_cannot_be_repointed_brings_the_vm_back() -> None:
     assert world.finished is not None
     assert world.finished.result is StepResult.UNDONE
     assert (world.at, world.overlay) == (A, "a")
+
+
+def test_a_vm_that_fled_a_dying_cloud_is_never_brought_back_for_the_overlays_sake() -> None:
+    """A site that is down can't be re-pointed, and the revoked one is the first to be down."""
+    world = World(repointings=[False])
+    drive(world, StepTransaction(replace(STEP, deadline=NOW)), Begun())
+    assert world.finished == Finish(result=StepResult.DONE, why="a site is silent")
+    assert world.at == B
 
 
 def test_undoing_that_fails_three_times_asks_for_a_person() -> None:

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
+import libvirt
 import pytest
 
-from transhume.deployment.model import Deployment
+from transhume.deployment.model import Deployment, Hypervisor
+from transhume.errors import HypervisorUnreachable
 from transhume.knowledge.model import (
     ClusterName,
     HostName,
@@ -16,7 +19,14 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
-from transhume.monitor.clouds.inventory import HostReport, SeenVm, merge, parse_domain
+from transhume.monitor.clouds.inventory import (
+    HostReport,
+    LibvirtInventory,
+    SeenVm,
+    merge,
+    parse_domain,
+)
+from transhume.reach.libvirt import Connections
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 1 << 20
@@ -97,6 +107,38 @@ def test_a_vm_seen_at_two_hosts_is_where_it_runs() -> None:
         HostName("b1"): report("b1", "vm1"),
     }
     assert merge(reports, deployment(), NOW).placement.host_of == {"vm1": "b1"}
+
+
+@pytest.mark.parametrize("hosts", [("a1", "b1"), ("b1", "a1")], ids=" ".join)
+def test_a_host_that_fell_silent_is_not_believed_against_one_that_answers(
+    hosts: tuple[str, str],
+) -> None:
+    """Its last word was that the VM runs there; the VM has moved since."""
+    reports = {HostName(host): report(host, "vm1") for host in hosts}
+    silent = [HypervisorUnreachable("a1", "qemu:///a1", "timed out")]
+    assert merge(reports, deployment(), NOW, silent).placement.host_of == {"vm1": "b1"}
+
+
+class Ailing:
+    """Connections to two hosts, the first of which is reached and answers with an error."""
+
+    hosts = (HostName("a1"), HostName("b1"))
+
+    def hypervisor(self, host: HostName) -> Hypervisor:
+        return Hypervisor(host=host, uri=host, peer_uri=host)
+
+    async def call(self, host: HostName, _what: object) -> tuple[tuple[SeenVm, ...], Resources]:
+        if host == "a1":
+            raise libvirt.libvirtError("cannot acquire state change lock")
+        told = report("b1", "vm1")
+        return told.seen, told.total
+
+
+async def test_a_host_that_ails_does_not_hide_the_others() -> None:
+    source = LibvirtInventory(cast("Connections", Ailing()), deployment())
+    read = await source.read(NOW)
+    assert read.placement.host_of == {"vm1": "b1"}
+    assert [error.host for error in read.silent] == ["a1"]
 
 
 def test_an_awaited_vm_already_takes_room_at_its_destination() -> None:

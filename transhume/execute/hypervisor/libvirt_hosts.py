@@ -7,10 +7,12 @@ seen from outside: the time from the source's SUSPENDED event to the destination
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from transhume.errors import MoveFailed
+from transhume.errors import HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
 from transhume.execute.migration.transport import Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
@@ -23,6 +25,9 @@ SAMPLE_SECONDS = 0.25
 SETTLE_SECONDS = 0.2
 MIB = 1 << 20
 
+OnLifecycle = Callable[[str, int], None]
+"""Takes a domain's name and a lifecycle event."""
+
 
 class LibvirtHosts:
     """The hosts of a federation, each with its libvirt daemon."""
@@ -33,9 +38,11 @@ class LibvirtHosts:
 
     async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
         """Say where a VM is, asking both hosts."""
-        at_source, migrating = await self._connections.call(source, lambda c: _seen(c, vm))
-        at_destination, _ = await self._connections.call(destination, lambda c: _seen(c, vm))
-        return Whereabouts(source=at_source, destination=at_destination, migrating=migrating)
+        at_source, leaving = await self._connections.call(source, lambda c: _seen(c, vm))
+        at_destination, coming = await self._connections.call(destination, lambda c: _seen(c, vm))
+        return Whereabouts(
+            source=at_source, destination=at_destination, migrating=leaving or coming
+        )
 
     async def obstacle(self, vm: VmName, source: HostName, destination: HostName) -> str | None:
         """Say why the VM can't move now: not running at the source, or already at the destination."""
@@ -52,34 +59,26 @@ class LibvirtHosts:
         self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
     ) -> Measurement:
         """Live-migrate a VM and return what it took; see the protocol for errors and cancellation."""
-        peer = self._connections.hypervisor(destination).peer_uri
+        import libvirt
+
         pause = _Pause(vm)
         async with (
             pause.watched(self._connections, source, destination),
             self._transport.route(vm, source, destination) as route,
         ):
             began = time.monotonic()
-            moving = asyncio.ensure_future(
-                self._connections.call(source, lambda c: _migrate(c, vm, peer, route))
-            )
             try:
-                sent = await self._watch(moving, vm, source, on_sample)
-            except asyncio.CancelledError:
-                await self._connections.call(source, lambda c: c.lookupByName(vm).abortJob())
-                await asyncio.gather(moving, return_exceptions=True)
-                raise
+                sent = await self._move(vm, source, destination, route, on_sample)
+            except libvirt.libvirtError as error:
+                raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
-        failure = moving.exception()
-        if failure is not None:
-            raise MoveFailed(vm, source, destination, str(failure))
+            downtime = await pause.seconds()
         completed = await self._connections.call(destination, lambda c: _completed_bytes(c, vm))
-        return Measurement(
-            bytes=max(completed, sent), seconds=seconds, downtime_seconds=await pause.seconds()
-        )
+        return Measurement(bytes=max(completed, sent), seconds=seconds, downtime_seconds=downtime)
 
-    async def settle(self, vm: VmName, source: HostName) -> None:
-        """Wait until no migration of the VM is under way at `source`."""
-        while (await self._connections.call(source, lambda c: _seen(c, vm)))[1]:
+    async def settle(self, vm: VmName, host: HostName) -> None:
+        """Wait until no migration of the VM is under way at a host."""
+        while (await self._connections.call(host, lambda c: _seen(c, vm)))[1]:
             await asyncio.sleep(SETTLE_SECONDS)
 
     async def resume(self, vm: VmName, host: HostName) -> None:
@@ -90,21 +89,36 @@ class LibvirtHosts:
         """End a paused copy of a VM; one that runs is left alone."""
         await self._connections.call(host, lambda c: _discard(c, vm))
 
-    async def _watch(
+    async def _move(
         self,
-        moving: "asyncio.Future[None]",
         vm: VmName,
         source: HostName,
+        destination: HostName,
+        route: Route,
         on_sample: OnSample,
     ) -> int:
-        """Report the job until the migration's call returns; return the most bytes it told of."""
+        """Migrate, reporting the job; return the most bytes it told of."""
+        peer = self._connections.hypervisor(destination).peer_uri
+        call = self._connections.call(source, lambda c: _migrate(c, vm, peer, route))
+        moving = asyncio.create_task(call, name=f"migration of {vm}")
         sent = 0
-        while not moving.done():
-            await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
-            sample = await self._connections.call(source, lambda c: _sample(c, vm))
-            if sample is not None:
-                sent = max(sent, sample.bytes_sent)
-                on_sample(sample)
+        try:
+            while not moving.done():
+                await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+                sample = await self._connections.call(source, lambda c: _sample(c, vm))
+                if sample is not None:
+                    sent = max(sent, sample.bytes_sent)
+                    on_sample(sample)
+        except asyncio.CancelledError:
+            while not moving.done():  # at first there may be nothing to abort yet
+                with suppress(HypervisorUnreachable):
+                    await self._connections.call(source, lambda c: _abort(c, vm))
+                await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+            raise
+        finally:
+            # Whatever ends the watching, the call ends before we do.
+            await asyncio.gather(moving, return_exceptions=True)
+        moving.result()
         return sent
 
 
@@ -117,11 +131,27 @@ class _Pause:
         self._stopped: float | None = None
         self._resumed: asyncio.Future[float] = self._loop.create_future()
 
-    def watched(
+    @asynccontextmanager
+    async def watched(
         self, connections: Connections, source: HostName, destination: HostName
-    ) -> "_Watch":
-        """Listen to both hosts for as long as the context lasts."""
-        return _Watch(connections, {source: self._suspended, destination: self._running_there})
+    ) -> AsyncIterator[None]:
+        """Listen to both hosts for as long as the context lasts.
+
+        A measurement must not hinder a move: an event that can't be had leaves the pause unknown.
+        """
+        import libvirt
+
+        numbers: dict[HostName, int] = {}
+        try:
+            for host, listener in ((source, self._suspended), (destination, self._running_there)):
+                with suppress(libvirt.libvirtError):
+                    register = partial(_register, listener=listener)
+                    numbers[host] = await connections.call(host, register)
+            yield
+        finally:
+            for host, number in numbers.items():
+                with suppress(libvirt.libvirtError, HypervisorUnreachable):
+                    await connections.call(host, partial(_deregister, number=number))
 
     async def seconds(self) -> float | None:
         """Return how long the guest stood still, or None where an event did not come."""
@@ -150,49 +180,35 @@ class _Pause:
             self._resumed.set_result(at)
 
 
-class _Watch:
-    """A subscription to lifecycle events at several hosts. Entered before a move, left after it."""
+def _register(connection: "libvirt.virConnect", listener: OnLifecycle) -> int:
+    import libvirt
 
-    def __init__(
-        self, connections: Connections, listeners: dict[HostName, Callable[[str, int], None]]
-    ) -> None:
-        self._connections = connections
-        self._listeners = listeners
-        self._ids: dict[HostName, int] = {}
+    number: int = connection.domainEventRegisterAny(
+        None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _heard, listener
+    )
+    return number
 
-    async def __aenter__(self) -> None:
-        import libvirt
 
-        for host, listener in self._listeners.items():
+def _heard(
+    _connection: object,
+    domain: "libvirt.virDomain",
+    event: int,
+    _detail: int,
+    listener: OnLifecycle,
+) -> None:
+    listener(domain.name(), event)
 
-            def heard(
-                _connection: object,
-                domain: "libvirt.virDomain",
-                event: int,
-                _detail: int,
-                opaque: Callable[[str, int], None],
-            ) -> None:
-                opaque(domain.name(), event)
 
-            self._ids[host] = await self._connections.call(
-                host,
-                lambda c, heard=heard, listener=listener: c.domainEventRegisterAny(  # type: ignore[misc]
-                    None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, heard, listener
-                ),
-            )
+def _deregister(connection: "libvirt.virConnect", number: int) -> None:
+    connection.domainEventDeregisterAny(number)
 
-    async def __aexit__(self, *_error: object) -> None:
-        # The destination's RESUMED may still be on its way; the VM is settled by now either way.
-        await asyncio.sleep(0.05)
-        for host, number in self._ids.items():
-            await self._connections.call(
-                host,
-                lambda c, number=number: c.domainEventDeregisterAny(number),  # type: ignore[misc]
-            )
+
+_NO_JOB_TOLD = (55, 84)
+"""VIR_ERR_OPERATION_INVALID or VIR_ERR_OPERATION_UNSUPPORTED: which of them depends on libvirt's version."""
 
 
 def _seen(connection: "libvirt.virConnect", vm: VmName) -> tuple[Seen, bool]:
-    """Say what a host knows of a VM, and whether a job of its own works on it."""
+    """Say what a host knows of a VM, and whether a job works on it there."""
     import libvirt
 
     try:
@@ -203,20 +219,31 @@ def _seen(connection: "libvirt.virConnect", vm: VmName) -> tuple[Seen, bool]:
             return Seen.ABSENT, True
         if not domain.isActive():
             return Seen.ABSENT, False
-        job = domain.jobInfo()[0]
+        busy = _busy(domain)
     except libvirt.libvirtError as error:
-        if error.get_error_code() in (
-            libvirt.VIR_ERR_NO_DOMAIN,
-            libvirt.VIR_ERR_OPERATION_INVALID,  # it went between two questions
-        ):
-            return Seen.ABSENT, False
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, *_NO_JOB_TOLD):
+            return Seen.ABSENT, False  # it went between two questions
         raise
-    busy = job in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
     if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED):
         return Seen.RUNNING, busy
     if state == libvirt.VIR_DOMAIN_PAUSED:
         return Seen.PAUSED, busy
     return Seen.ABSENT, busy
+
+
+def _busy(domain: "libvirt.virDomain") -> bool:
+    """Say whether a job works on a domain that was active a moment ago."""
+    import libvirt
+
+    try:
+        job = domain.jobInfo()[0]
+    except libvirt.libvirtError as error:
+        # Of a migration that comes in, libvirt tells nothing but that its source has to be asked. What is
+        # there is about to run, so nobody may resume the source's copy.
+        if error.get_error_code() in _NO_JOB_TOLD and domain.isActive():
+            return True
+        raise
+    return job in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
 
 
 def _migrate(connection: "libvirt.virConnect", vm: VmName, peer: str, route: Route) -> None:
@@ -237,6 +264,13 @@ def _migrate(connection: "libvirt.virConnect", vm: VmName, peer: str, route: Rou
     if route.bytes_per_second is not None:
         parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, int(route.bytes_per_second / MIB))
     domain.migrateToURI3(peer, parameters, flags)
+
+
+def _abort(connection: "libvirt.virConnect", vm: VmName) -> None:
+    import libvirt
+
+    with suppress(libvirt.libvirtError):  # not begun, or over
+        connection.lookupByName(vm).abortJob()
 
 
 def _sample(connection: "libvirt.virConnect", vm: VmName) -> JobSample | None:

@@ -27,7 +27,7 @@ class Whereabouts:
     source: Seen
     destination: Seen
     migrating: bool = False
-    """True while the source's hypervisor still works on a migration of it."""
+    """True while a hypervisor at either end still works on a migration of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ OnSample = Callable[[JobSample], None]
 class Hypervisors(Protocol):
     """The hosts of the federation.
 
-    Every method raises `HypervisorUnreachable` when a host that it needs doesn't answer.
+    Every method raises `HypervisorUnreachable` when a host that it needs doesn't answer. After that, and
+    after whatever else it raises but `MoveFailed`, where the VM is must be looked for.
     """
 
     async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
@@ -62,13 +63,13 @@ class Hypervisors(Protocol):
     ) -> Measurement:
         """Live-migrate a VM and return what it took.
 
-        Raises `MoveFailed` when the hypervisor says that it did not happen. Cancellation asks the
+        Raises `MoveFailed` when the hypervisor says that it failed. Cancellation asks the
         hypervisor to abort, and waits for its answer.
         """
         ...
 
-    async def settle(self, vm: VmName, source: HostName) -> None:
-        """Wait until no migration of the VM, whoever began it, is under way at `source`."""
+    async def settle(self, vm: VmName, host: HostName) -> None:
+        """Wait until no migration of the VM, whoever began it, is under way at a host."""
         ...
 
     async def resume(self, vm: VmName, host: HostName) -> None:

@@ -89,7 +89,6 @@ class PlanStatus(StrEnum):
 
     RECOMMENDED = "recommended"
     AWAITING_APPROVAL = "awaiting-approval"
-    APPROVED = "approved"
     EXECUTING = "executing"
     DONE = "done"
     UNDONE = "undone"

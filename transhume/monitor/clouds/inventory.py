@@ -91,8 +91,14 @@ class LibvirtInventory:
         return merge(self._last, self._deployment, now, silent)
 
     async def _ask(self, host: HostName) -> HostReport:
-        seen, has = await self._connections.call(host, lambda c: (_domains(c, host), _total(c)))
-        return HostReport(seen=seen, total=self._connections.hypervisor(host).capacity or has)
+        import libvirt
+
+        hypervisor = self._connections.hypervisor(host)
+        try:
+            seen, has = await self._connections.call(host, lambda c: (_domains(c, host), _total(c)))
+        except libvirt.libvirtError as error:  # one that ails must not hide the others
+            raise HypervisorUnreachable(host, hypervisor.uri, str(error)) from error
+        return HostReport(seen=seen, total=hypervisor.capacity or has)
 
 
 def merge(
@@ -101,12 +107,21 @@ def merge(
     now: datetime,
     silent: Iterable[HypervisorUnreachable] = (),
 ) -> Inventory:
-    """Join the hosts' reports: a VM seen at two of them is where it runs, not where it is awaited."""
+    """Join the hosts' reports: a VM seen at two of them is where it runs, not where it is awaited.
+
+    A host that fell silent may have lost the VM since: one that answers is believed rather.
+    """
+    silent = tuple(silent)
+    quiet = {error.host for error in silent}
+
+    def certainty(seen: SeenVm) -> tuple[bool, bool]:
+        return seen.running, seen.host not in quiet
+
     found: dict[VmName, SeenVm] = {}
     for report in reports.values():
         for seen in report.seen:
             known = found.get(seen.vm.name)
-            if known is None or (seen.running and not known.running):
+            if known is None or certainty(seen) > certainty(known):
                 found[seen.vm.name] = seen
     vms = tuple(_labelled(found[name].vm, deployment) for name in sorted(found))
     return Inventory(
@@ -122,7 +137,7 @@ def merge(
             )
             for host, report in reports.items()
         ),
-        silent=tuple(silent),
+        silent=silent,
     )
 
 

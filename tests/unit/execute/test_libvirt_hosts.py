@@ -1,0 +1,211 @@
+"""How libvirt's answers are understood, also those that it gives in the middle of a migration."""
+
+# ruff: noqa: N802  (libvirt's names)
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import libvirt
+import pytest
+
+from transhume.errors import HypervisorUnreachable, MoveFailed
+from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.hypervisor.protocol import Seen, Whereabouts
+from transhume.execute.migration.transport import Direct
+from transhume.knowledge.model import HostName, VmName
+from transhume.reach.libvirt import Connections
+
+VM, A1, B1 = VmName("vm1"), HostName("a1"), HostName("b1")
+NO_JOB, JOB = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+
+
+def error(code: int, seen: str = "so says libvirt") -> libvirt.libvirtError:
+    made = libvirt.libvirtError(seen)
+    made.err = (code, 10, seen, 2, None, None, None, -1, -1)
+    return made
+
+
+GONE = error(libvirt.VIR_ERR_NO_DOMAIN)
+ASK_THE_SOURCE = error(libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+ASK_THE_SOURCE_OLD = error(libvirt.VIR_ERR_OPERATION_INVALID)
+NOT_RUNNING = error(libvirt.VIR_ERR_OPERATION_INVALID)
+
+
+@dataclass
+class Domain:
+    """A domain at one host, and what happens when it is told to move."""
+
+    state_number: int = libvirt.VIR_DOMAIN_RUNNING
+    job: int | Exception = NO_JOB
+    active: bool = True
+    goes_when_asked: bool = False
+    move: Callable[[], None] = lambda: None
+    on_abort: Callable[[], None] = lambda: None
+
+    def state(self) -> list[int]:
+        return [self.state_number, 0]
+
+    def isActive(self) -> bool:
+        return self.active
+
+    def isPersistent(self) -> bool:
+        return False
+
+    def jobInfo(self) -> list[int]:
+        self.active = self.active and not self.goes_when_asked
+        if isinstance(self.job, Exception):
+            raise self.job
+        return [self.job]
+
+    def jobStats(self, _flags: int = 0) -> dict[str, int]:
+        return {"type": JOB, "data_processed": 7}
+
+    def migrateToURI3(self, _peer: str, _parameters: object, _flags: int) -> None:
+        self.move()
+
+    def abortJob(self) -> None:
+        self.on_abort()
+        raise error(libvirt.VIR_ERR_OPERATION_INVALID, "no job is active")
+
+
+@dataclass
+class Host:
+    """A libvirt daemon with one domain or none."""
+
+    domain: Domain | None = None
+    events: bool = True
+
+    def lookupByName(self, _name: str) -> Domain:
+        if self.domain is None:
+            raise GONE
+        return self.domain
+
+    def domainEventRegisterAny(self, *_what: object) -> int:
+        if not self.events:
+            raise error(libvirt.VIR_ERR_INTERNAL_ERROR)
+        return 1
+
+    def domainEventDeregisterAny(self, _number: int) -> None:
+        raise error(libvirt.VIR_ERR_INTERNAL_ERROR, "not registered")
+
+
+@dataclass
+class Pool:
+    """Connections to two such hosts."""
+
+    hosts: dict[HostName, Host]
+
+    def hypervisor(self, host: HostName) -> SimpleNamespace:
+        return SimpleNamespace(peer_uri=host)
+
+    async def call(self, host: HostName, what: Callable[[Any], Any]) -> Any:
+        return await asyncio.to_thread(what, self.hosts[host])
+
+
+def hosts(source: Domain | None, destination: Domain | None = None, **more: bool) -> LibvirtHosts:
+    pool = Pool({A1: Host(source, **more), B1: Host(destination, **more)})
+    return LibvirtHosts(cast("Connections", pool), Direct())
+
+
+RUNNING, PAUSED, ABSENT = Seen.RUNNING, Seen.PAUSED, Seen.ABSENT
+AWAITED = libvirt.VIR_DOMAIN_PAUSED
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "expected"),
+    [
+        pytest.param(Domain(), None, (RUNNING, ABSENT, False), id="at rest"),
+        pytest.param(
+            Domain(job=JOB),
+            Domain(state_number=AWAITED, job=ASK_THE_SOURCE),
+            (RUNNING, PAUSED, True),
+            id="under way",
+        ),
+        pytest.param(
+            Domain(state_number=libvirt.VIR_DOMAIN_PAUSED),
+            Domain(state_number=AWAITED, job=ASK_THE_SOURCE),
+            (PAUSED, PAUSED, True),
+            id="the source's daemon has lost track, the destination goes on",
+        ),
+        pytest.param(
+            Domain(state_number=libvirt.VIR_DOMAIN_PAUSED),
+            Domain(state_number=AWAITED, job=ASK_THE_SOURCE_OLD),
+            (PAUSED, PAUSED, True),
+            id="the same with an older libvirt",
+        ),
+        pytest.param(
+            Domain(state_number=AWAITED, job=ASK_THE_SOURCE),
+            Domain(job=JOB),
+            (PAUSED, RUNNING, True),
+            id="on its way back",
+        ),
+        pytest.param(
+            Domain(state_number=libvirt.VIR_DOMAIN_SHUTDOWN),
+            Domain(),
+            (ABSENT, RUNNING, True),
+            id="handed over",
+        ),
+        pytest.param(
+            Domain(job=NOT_RUNNING, goes_when_asked=True),
+            Domain(),
+            (ABSENT, RUNNING, False),
+            id="gone between two questions",
+        ),
+    ],
+)
+async def test_whereabouts(
+    source: Domain | None, destination: Domain | None, expected: tuple[Seen, Seen, bool]
+) -> None:
+    at_source, at_destination, migrating = expected
+    assert await hosts(source, destination).whereabouts(VM, A1, B1) == Whereabouts(
+        source=at_source, destination=at_destination, migrating=migrating
+    )
+
+
+async def move(through: LibvirtHosts) -> int:
+    """Migrate and return the bytes."""
+    return (await through.migrate(VM, A1, B1, lambda _sample: None)).bytes
+
+
+async def test_a_pause_that_cannot_be_measured_hinders_no_move() -> None:
+    assert await move(hosts(Domain(), Domain(), events=False)) == 7
+    assert await move(hosts(Domain(), Domain(), events=True)) == 7
+
+
+async def test_what_the_hypervisor_says_of_a_failed_move_is_told() -> None:
+    def fails() -> None:
+        raise error(libvirt.VIR_ERR_OPERATION_FAILED, "no route to b1")
+
+    with pytest.raises(MoveFailed, match="no route to b1"):
+        await move(hosts(Domain(move=fails)))
+
+
+async def test_a_host_that_falls_silent_does_not_say_that_the_move_failed() -> None:
+    """The migration may well go on without us: where the VM is has to be looked for."""
+
+    def falls_silent() -> None:
+        raise HypervisorUnreachable(A1, "qemu:///a1", "keepalive timed out")
+
+    with pytest.raises(HypervisorUnreachable):
+        await move(hosts(Domain(move=falls_silent)))
+
+
+async def test_cancelling_asks_for_the_abort_and_waits_for_the_end() -> None:
+    """Even when the abort comes too late it is the cancellation that is raised."""
+    begun, let = threading.Event(), threading.Event()
+
+    def moves() -> None:
+        begun.set()
+        assert let.wait(10)
+
+    domain = Domain(move=moves, on_abort=let.set)
+    moving = asyncio.create_task(move(hosts(domain)))
+    await asyncio.to_thread(begun.wait, 10)
+    moving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await moving
+    assert let.is_set()

@@ -1,0 +1,106 @@
+"""Connections to hypervisors: shared, reopened when dead, and waited for in vain only for a moment."""
+
+# ruff: noqa: N802  (libvirt's names)
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from transhume.deployment.model import Hypervisor
+from transhume.errors import HypervisorUnreachable
+from transhume.knowledge.model import HostName
+from transhume.reach import libvirt as reach
+from transhume.reach.libvirt import Connections
+
+A1, B1 = HostName("a1"), HostName("b1")
+
+
+class Connection:
+    """What `libvirt.open` gives, as far as it matters here."""
+
+    def __init__(self) -> None:
+        self.alive = True
+
+    def isAlive(self) -> bool:
+        return self.alive
+
+    def setKeepAlive(self, _seconds: int, _count: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self.alive = False
+
+
+class Daemons:
+    """Two libvirt daemons: a1 answers, b1 lets whoever connects wait."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.let = threading.Event()
+
+    def open(self, uri: str) -> Connection:
+        self.opened.append(uri)
+        if uri == "b1":
+            assert self.let.wait(10)
+        return Connection()
+
+
+@pytest.fixture
+def daemons(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
+    daemons = Daemons()
+    monkeypatch.setattr(libvirt, "open", daemons.open)
+    monkeypatch.setattr(reach, "_start_events", lambda: None)
+    monkeypatch.setattr(reach, "OPENING_SECONDS", 0.01)
+    yield daemons
+    daemons.let.set()
+
+
+@pytest.fixture
+def connections(daemons: Daemons) -> Iterator[Connections]:
+    connections = Connections(Hypervisor(host=host, uri=host, peer_uri=host) for host in (A1, B1))
+    yield connections
+    connections.close()
+
+
+async def test_one_connection_serves_all_until_it_dies(
+    connections: Connections, daemons: Daemons
+) -> None:
+    first = await connections.call(A1, lambda c: c)
+    assert await connections.call(A1, lambda c: c) is first
+    first.close()
+    assert await connections.call(A1, lambda c: c) is not first
+    assert daemons.opened == ["a1", "a1"]
+
+
+async def test_a_host_that_drops_packets_holds_nobody_up_for_long(
+    connections: Connections, daemons: Daemons
+) -> None:
+    """However often it is asked, one thread alone waits for it, and what comes of that is used."""
+    for _ in range(50):
+        with pytest.raises(HypervisorUnreachable, match="no connection within"):
+            await connections.call(B1, lambda c: c)
+    assert daemons.opened == ["b1"]
+    await connections.call(A1, lambda c: c)
+    daemons.let.set()
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await connections.call(B1, lambda c: c)
+                break
+            except HypervisorUnreachable:
+                await asyncio.sleep(0)
+    assert daemons.opened == ["b1", "a1"]
+
+
+async def test_an_error_on_a_broken_connection_means_that_the_host_is_unreachable(
+    connections: Connections,
+) -> None:
+    def breaks(connection: Connection) -> None:
+        connection.close()
+        raise libvirt.libvirtError("client socket is closed")
+
+    with pytest.raises(HypervisorUnreachable, match="client socket is closed"):
+        await connections.call(A1, breaks)  # type: ignore[arg-type]
