@@ -47,7 +47,8 @@ def add_pair(name: str) -> None:
     """Make a veth pair: `name` is listened to here, `peer` sends from there."""
     ip("-n", HERE, "link", "add", name, "type", "veth", "peer", "peer", "netns", THERE)
     for netns, device in ((HERE, name), (THERE, "peer")):
-        ip("netns", "exec", netns, "sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
+        quiet = f"echo 1 >/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
+        ip("netns", "exec", netns, "sh", "-c", quiet)
         ip("-n", netns, "link", "set", device, "up")
 
 

@@ -4,6 +4,7 @@ Owns the group, the printing of errors and the exit statuses. A command's module
 `command`; the modules import what is heavy inside their functions, so that `--help` answers at once.
 """
 
+import errno
 import sys
 from importlib import import_module
 
@@ -30,6 +31,11 @@ COMMANDS = (
     "status",
 )
 
+INTERRUPTED = 130
+"""What shells tell of a command that Ctrl-C ended."""
+OUTPUT_FAILED = 74
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
 
 class LazyGroup(click.Group):
     """A group whose commands are modules of this package."""
@@ -55,10 +61,10 @@ def group() -> None:
 
     \b
     Examples:
-      transhume demo                              the whole loop on simulated clouds, in a minute
+      transhume demo                              the whole loop, simulated
       transhume analyze tap0.pcap --html out.html who talks to whom in a capture
-      transhume policy check policies/*.yaml      what a policy file says, or what is wrong with it
-      transhume run --config transhume.yaml       the daemon
+      transhume policy check policies/            what they say, or what's wrong
+      transhume run --policies policies/          the daemon, by transhume.yaml
       transhume status                            what it sees and does
     """
 
@@ -67,13 +73,34 @@ def main() -> None:
     """Run the command line; turn expected errors into one message and an exit status."""
     try:
         group.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        _say_what_click_says(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Error as error:
-        click.echo(f"transhume: {error}", err=True)
+        _say(str(error))
         sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _say(f"can't write all of the output: {error.strerror}; make room, and try again")
+        sys.exit(OUTPUT_FAILED)
+
+
+def _say(message: str) -> None:
+    from transhume.cli.views.harmless import harmless
+
+    click.echo(f"transhume: {harmless(message)}", err=True)
+
+
+def _say_what_click_says(error: click.ClickException) -> None:
+    """Tell click's message in one line, with the help that has the remedy."""
+    message = error.format_message()
+    if message.startswith("Usage: "):  # of a group without a command: all of its help
+        click.echo(message, err=True)
+        return
+    line = " ".join(message.split()).rstrip(".")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        line += f"; see `{error.ctx.command_path} --help`"
+    _say(line)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from transhume.cli.written_files import WrittenFile, write
+
 if TYPE_CHECKING:
     from transhume.cli.capture_files import Analysis
     from transhume.knowledge.model import CloudName, Cut, PriceTick, VmName
@@ -24,10 +26,11 @@ def _window(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_CAPTURE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.command("analyze")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_CAPTURE)
 @click.option(
     "--window", default="1s", show_default=True, callback=_window, help="The length of a time bin."
 )
@@ -35,7 +38,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--placement", "placement_file", type=_FILE, help="YAML of places: NAME: CLOUD.")
 @click.option("--prices", "prices_file", type=_FILE, help="A price schedule, to bill the cut by.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--html", "html_file", type=_FILE, help="Write a report that is one file.")
+@click.option("--html", "html_file", type=WrittenFile(), help="Write a report that is one file.")
 def command(
     *,
     files: tuple[Path, ...],
@@ -55,24 +58,30 @@ def command(
     \b
     Examples:
       transhume analyze tap0.pcap
-      transhume analyze host-a.pcap host-b.pcap --vms vms.yaml --html report.html
-      transhume analyze all.pcapng.gz --placement where.yaml --prices prices.yaml --json
+      transhume analyze host-a.pcap host-b.pcap --vms vms.yaml --html out.html
+      transhume analyze all.pcapng.gz --placement where.yaml --prices prices.yaml
     """
     from transhume.analyze import find_cut
     from transhume.cli.capture_files import analyze_captures, load_placement, load_vms
+    from transhume.errors import UsageError
 
+    if prices_file and not placement_file:
+        raise UsageError(
+            "--prices bills what crosses clouds: say with --placement where the VMs are"
+        )
     vms = load_vms(vms_file) if vms_file else None
     with _progress(files) as tell:
         analysis = analyze_captures(files, window, vms, tell)
     cloud_of = load_placement(placement_file, analysis.vms) if placement_file else None
     prices = _prices_at(prices_file, analysis.matrix.start) if prices_file else {}
     cut = find_cut(analysis.matrix, cloud_of.__getitem__, prices) if cloud_of else None
+    billed = prices_file is not None
     if html_file:
-        html_file.write_text(_report(analysis, cloud_of, cut), encoding="utf-8")
+        write(html_file, _report(analysis, cloud_of, cut, billed=billed))
     if as_json:
-        click.echo(json.dumps(_as_json(analysis, cut), indent=2))
+        click.echo(json.dumps(_as_json(analysis, cut, billed=billed), indent=2))
     else:
-        _show(analysis, cut)
+        _show(analysis, cut, billed=billed)
     _warn(analysis.warnings)
 
 
@@ -100,9 +109,10 @@ def _prices_at(path: Path, instant: datetime) -> "Mapping[CloudName, PriceTick]"
     return {tick.cloud: tick for tick in ticks}
 
 
-def _show(analysis: "Analysis", cut: "Cut | None") -> None:
+def _show(analysis: "Analysis", cut: "Cut | None", *, billed: bool) -> None:
     from rich.console import Console
 
+    from transhume.cli.views.harmless import text
     from transhume.cli.views.heatmap import groups_table, heat_map, pairs_table
 
     console = Console()
@@ -113,8 +123,8 @@ def _show(analysis: "Analysis", cut: "Cut | None") -> None:
         console.print(groups_table(analysis.groups))
         console.print("\nWho exchanges most", style="bold")
         console.print(pairs_table(analysis.matrix))
-    for line in _rest(analysis, cut):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in _rest(analysis, cut, billed=billed):
+        console.print(text(line), soft_wrap=True)
 
 
 def _headline(analysis: "Analysis") -> str:
@@ -132,7 +142,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _rest(analysis: "Analysis", cut: "Cut | None") -> Iterator[str]:
+def _rest(analysis: "Analysis", cut: "Cut | None", *, billed: bool) -> Iterator[str]:
     """Yield what isn't between VMs, and what crosses clouds."""
     from transhume.quantities import format_bytes, format_dollars_per_hour, format_rate
 
@@ -143,15 +153,13 @@ def _rest(analysis: "Analysis", cut: "Cut | None") -> Iterator[str]:
         f" {format_bytes(matrix.multicast_bytes)}, of no VM {format_bytes(matrix.unattributed_bytes)}"
     )
     if cut is not None:
-        yield (
-            f"cut: {format_rate(cut.total_bytes_per_second)} between clouds,"
-            f" {format_dollars_per_hour(cut.dollars_per_hour)} of egress"
-        )
+        cost = f", {format_dollars_per_hour(cut.dollars_per_hour)} of egress" if billed else ""
+        yield f"cut: {format_rate(cut.total_bytes_per_second)} between clouds{cost}"
         for (source, destination), rate in sorted(cut.bytes_per_second.items()):
             yield f"  {source} to {destination}: {format_rate(rate)}"
 
 
-def _as_json(analysis: "Analysis", cut: "Cut | None") -> dict[str, Any]:
+def _as_json(analysis: "Analysis", cut: "Cut | None", *, billed: bool) -> dict[str, Any]:
     matrix = analysis.matrix
     return {
         "files": [
@@ -193,22 +201,26 @@ def _as_json(analysis: "Analysis", cut: "Cut | None") -> dict[str, Any]:
             }
             for group in analysis.groups
         ],
-        "cut": _cut_as_json(cut) if cut else None,
+        "cut": _cut_as_json(cut, billed=billed) if cut else None,
     }
 
 
-def _cut_as_json(cut: "Cut") -> dict[str, Any]:
+def _cut_as_json(cut: "Cut", *, billed: bool) -> dict[str, Any]:
     return {
         "crossing": [
             {"from": source, "to": destination, "bytes_per_second": rate}
             for (source, destination), rate in sorted(cut.bytes_per_second.items())
         ],
-        "dollars_per_hour": cut.dollars_per_hour,
+        "dollars_per_hour": cut.dollars_per_hour if billed else None,
     }
 
 
 def _report(
-    analysis: "Analysis", cloud_of: "Mapping[VmName, CloudName] | None", cut: "Cut | None"
+    analysis: "Analysis",
+    cloud_of: "Mapping[VmName, CloudName] | None",
+    cut: "Cut | None",
+    *,
+    billed: bool,
 ) -> str:
     from transhume.cli.views.report import ReportData, render_report, timeline_of
 
@@ -221,6 +233,7 @@ def _report(
         timeline=timeline_of(analysis.windows),
         cloud_of=cloud_of,
         cut=cut,
+        cut_is_billed=billed,
         warnings=analysis.warnings,
     )
     return render_report(data)

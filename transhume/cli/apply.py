@@ -1,6 +1,5 @@
 """`transhume apply`: carry out what was only recommended."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ def command(*, plan: str | None, as_json: bool, config: Path, url: str | None) -
 
     Where no PLAN is named, the latest one is meant. The daemon plans once more first: a plan that is no longer
     the best is refused. Exit status 1 where it ended undone or failed.
+    Ctrl-C ends the watching, not the plan.
 
     \b
     Examples:
@@ -24,12 +24,6 @@ def command(*, plan: str | None, as_json: bool, config: Path, url: str | None) -
       transhume apply plan-4f2a
     """
     from transhume.cli.asking import carry_out
-    from transhume.cli.views.plans import show_outcomes
-    from transhume.knowledge.model import PlanStatus
     from transhume.knowledge.records import CommandKind
 
-    status, outcomes = carry_out(plan, CommandKind.APPLY, config, url)
-    show_outcomes(outcomes, as_json=as_json)
-    if status is not PlanStatus.DONE:
-        click.echo(f"transhume: the plan is {status}", err=True)
-        sys.exit(1)
+    carry_out(plan, CommandKind.APPLY, config, url, as_json=as_json)

@@ -1,8 +1,11 @@
-"""Asking the daemon to carry a plan out, and waiting until it has: what `approve` and `apply` share."""
+"""Asking the daemon to carry a plan out, and watching it until it has: what `approve` and `apply` share."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from transhume.cli.connection import with_store
 from transhume.errors import PermanentError, UsageError
@@ -18,30 +21,39 @@ STANDING = (PlanStatus.RECOMMENDED, PlanStatus.AWAITING_APPROVAL)
 
 
 def carry_out(
-    plan_id: str | None, kind: "CommandKind", config: Path, url: str | None
-) -> tuple[PlanStatus, tuple[Outcome, ...]]:
-    """Have the daemon carry a plan out (the latest where none is named); return how it ended.
+    plan_id: str | None, kind: "CommandKind", config: Path, url: str | None, *, as_json: bool
+) -> None:
+    """Have the daemon carry a plan out (the latest where none is named), and show how its moves ended.
+
+    The exit status is 1 unless all of it was done.
 
     Raises:
         UsageError: there is no such plan, or it doesn't stand for approval.
         PermanentError: the daemon doesn't take it up.
     """
+    from transhume.cli.views.plans import show_outcomes
+
+    status, outcomes = with_store(config, url, lambda store: _ask(store, plan_id, kind))
+    show_outcomes(outcomes, as_json=as_json)
+    if status is not PlanStatus.DONE:
+        click.echo(f"transhume: the plan is {status}", err=True)
+        sys.exit(1)
+
+
+async def _ask(
+    store: "Store", plan_id: str | None, kind: "CommandKind"
+) -> tuple[PlanStatus, tuple[Outcome, ...]]:
     from rich.console import Console
 
-    console = Console(stderr=True)
+    from transhume.cli.following import follow, outcomes_of
+    from transhume.knowledge.records import Command
+    from transhume.knowledge.store import utc_now
 
-    async def ask(store: "Store") -> tuple[PlanStatus, tuple[Outcome, ...]]:
-        from transhume.cli.following import follow, outcomes_of
-        from transhume.knowledge.records import Command
-        from transhume.knowledge.store import utc_now
-
-        plan = await _standing(store, plan_id)
-        await store.send_command(Command(kind=kind, at=utc_now(), subject=plan.id))
-        await _taken_up(store, plan)
-        status = await follow(store, plan, console)
-        return status, await outcomes_of(store, plan)
-
-    return with_store(config, url, ask)
+    plan = await _standing(store, plan_id)
+    await store.send_command(Command(kind=kind, at=utc_now(), subject=plan.id))
+    await _taken_up(store, plan)
+    status = await follow(store, plan, Console(stderr=True))
+    return status, await outcomes_of(store, plan)
 
 
 async def _standing(store: "Store", plan_id: str | None) -> Plan:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from transhume.cli.connection import knowledge_options, with_store
+from transhume.cli.connection import deployment_in, knowledge_options, with_store
 
 if TYPE_CHECKING:
     from transhume.knowledge.store import Store
@@ -24,14 +24,13 @@ def command(*, host: str, log_json: bool, config: Path, url: str | None) -> None
 
     \b
     Examples:
-      transhume capture hv1 --config transhume.yaml
-      transhume capture hv1 --config transhume.yaml --url rediss://knowledge.example:6379
+      transhume capture hv1
+      transhume capture hv1 --config site.yaml --url rediss://knowledge.example
     """
     from transhume.cli.logs import log_to_stderr
-    from transhume.deployment.loader import load_deployment
     from transhume.errors import UsageError
 
-    deployment = load_deployment(config)
+    deployment = deployment_in(config)
     points = [point for point in deployment.capture if point.host == host]
     if not points:
         known = ", ".join(sorted({point.host for point in deployment.capture})) or "none"

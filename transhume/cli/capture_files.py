@@ -3,6 +3,7 @@
 Owns reading several captures with one progress bar, and the two small files that stand in for an inventory.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 
 from transhume.analyze import build_matrix, find_groups, vms_from_windows
-from transhume.errors import UsageError
+from transhume.errors import UnreadableCapture, UsageError
 from transhume.knowledge.model import (
     NOTHING,
     CloudName,
@@ -73,8 +74,8 @@ def analyze_captures(
     Each file is a capture point of its own: a frame that two files hold counts once.
 
     Raises:
-        UnreadableCapture: a file is no capture.
-        UsageError: no file holds a frame, or the window's length makes no sense.
+        UnreadableCapture: a file is no capture, or no file holds a frame.
+        UsageError: the window's length makes no sense.
     """
     windows: list[TrafficWindow] = []
     summaries = []
@@ -105,7 +106,12 @@ def _stretch(summaries: Sequence[CaptureSummary], window_seconds: float) -> tupl
     lasts = [summary.last for summary in summaries if summary.last is not None]
     if not firsts:
         names = ", ".join(summary.path for summary in summaries)
-        raise UsageError(f"{names}: no frame was captured; capture where the VMs' traffic passes")
+        stops = [
+            f" (reading stopped at {summary.stopped})" for summary in summaries if summary.stopped
+        ]
+        raise UnreadableCapture(
+            names, f"no frame was captured{''.join(stops)}; capture where the VMs' traffic passes"
+        )
     lasted: timedelta = max(lasts) - min(firsts)
     return min(firsts), max(lasted.total_seconds(), window_seconds)
 
@@ -120,12 +126,18 @@ def _ip_address(text: str) -> str:
         raise ValueError(f"{text!r} is no IP address; write it as in 10.0.0.1 or fd00::1") from None
 
 
+def _mac_address(text: str) -> str:
+    if re.fullmatch("([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", text) is None:
+        raise ValueError(f"{text!r} is no MAC address; write it as in 52:54:00:12:34:56")
+    return text.lower()
+
+
 class VmSchema(BaseModel):
     """A VM's addresses."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="VM")
 
-    mac: Annotated[str, Field(pattern="^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")] | None = Field(
+    mac: Annotated[str, AfterValidator(_mac_address)] | None = Field(
         default=None, description="its MAC address"
     )
     ips: list[Annotated[str, AfterValidator(_ip_address)]] = Field(
@@ -154,9 +166,7 @@ def load_vms(path: Path) -> tuple[Vm, ...]:
             uuid=name,
             needs=NOTHING,
             interfaces=(
-                Interface(
-                    mac=MacAddress((vm.mac or "").lower()), ips=tuple(map(IpAddress, vm.ips))
-                ),
+                Interface(mac=MacAddress(vm.mac or ""), ips=tuple(map(IpAddress, vm.ips))),
             ),
             cluster=ClusterName(vm.cluster) if vm.cluster else None,
         )

@@ -10,25 +10,62 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from transhume.deployment.model import Deployment
     from transhume.knowledge.store import Store
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+SCHEMES = ("redis://", "rediss://", "unix://")
 
 
-def knowledge_options(function: F) -> F:
-    """Give a command `--config` and `--url`; it passes both on to `with_store`."""
-    config = click.option(
+def config_option(function: F) -> F:
+    """Give a command `--config`, the deployment file; `deployment_in` reads it."""
+    return click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         default=Path("transhume.yaml"),
         envvar="TRANSHUME_CONFIG",
         show_default=True,
         show_envvar=True,
-        help="The deployment file of the daemon.",
+        help="The deployment file: clouds, hosts, feeds.",
+    )(function)
+
+
+def knowledge_options(function: F) -> F:
+    """Give a command `--config` and `--url`; it passes both on to `with_store`."""
+    url = click.option(
+        "--url",
+        callback=_redis_url,
+        help="The Redis of the daemon, instead of the deployment file's.",
     )
-    url = click.option("--url", help="The Redis of the daemon, instead of the deployment file's.")
-    return config(url(function))
+    return config_option(url(function))
+
+
+def _redis_url(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    if text is not None and not text.startswith(SCHEMES):
+        raise click.BadParameter(
+            f"{text} is no URL of a Redis; write redis://HOST:PORT, rediss://HOST:PORT or unix://PATH",
+            ctx,
+            parameter,
+        )
+    return text
+
+
+def deployment_in(config: Path) -> "Deployment":
+    """Return what a deployment file says.
+
+    Raises:
+        UsageError: there is no such file.
+        InvalidFile: with every mistake in the file.
+    """
+    from transhume.deployment.loader import load_deployment
+    from transhume.errors import UsageError
+
+    if not config.exists():
+        raise UsageError(
+            f"there is no deployment file {config}: name one with --config or TRANSHUME_CONFIG"
+        )
+    return load_deployment(config)
 
 
 def with_store(config: Path, url: str | None, action: Callable[["Store"], Awaitable[T]]) -> T:
@@ -60,7 +97,6 @@ def knowledge_url(config: Path, url: str | None) -> str:
         UsageError: there is neither a URL nor a deployment file.
         KnowledgeUnreachable: the daemon keeps its knowledge itself, and doesn't run.
     """
-    from transhume.deployment.loader import load_deployment
     from transhume.errors import UsageError
     from transhume.knowledge.server import find_server
 
@@ -71,5 +107,5 @@ def knowledge_url(config: Path, url: str | None) -> str:
             f"there is no deployment file {config}: give --config, set TRANSHUME_CONFIG, "
             "or give the URL of the daemon's Redis with --url"
         )
-    deployment = load_deployment(config)
+    deployment = deployment_in(config)
     return find_server(deployment.knowledge_url, deployment.state_directory).url

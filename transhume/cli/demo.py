@@ -1,9 +1,12 @@
 """`transhume demo`: the whole loop in a minute, on simulated clouds or on the lab's real ones."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from transhume.cli.written_files import WrittenFile, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,20 +15,22 @@ if TYPE_CHECKING:
     from transhume.cli.demonstration.scene import Scene
 
 OBSERVATION_SECONDS = 15.0
+TERMINATED = 143
+"""What shells tell of a command that SIGTERM ended."""
 
 
 @click.command("demo")
 @click.option("--live", is_flag=True, help="Real QEMU guests on lab clouds; needs root and Debian.")
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenFile(),
     default=Path("transhume-demo.html"),
     show_default=True,
     help="Where to write the HTML report.",
 )
 @click.option(
     "--svg",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenFile(),
     help="Write a picture of the terminal.",
 )
 def command(*, live: bool, report: Path, svg: Path | None) -> None:
@@ -45,12 +50,14 @@ def command(*, live: bool, report: Path, svg: Path | None) -> None:
     from rich.console import Console
 
     console = Console(record=svg is not None, highlight=False, width=96 if svg else None)
-    story = asyncio.run(_tell(console, live=live))
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(_render(story, live=live), encoding="utf-8")
+    try:
+        story = asyncio.run(_tell(console, live=live))
+    except asyncio.CancelledError:
+        sys.exit(TERMINATED)
+    write(report, _render(story, live=live))
     console.print(f"\nThe report is in {report}")
     if svg is not None:
-        svg.write_text(_picture(console), encoding="utf-8")
+        write(svg, _picture(console))
 
 
 def _picture(console: "Console") -> str:
@@ -62,12 +69,18 @@ def _picture(console: "Console") -> str:
 
 
 async def _tell(console: "Console", *, live: bool) -> "Story":
+    import asyncio
+    import signal
     import tempfile
 
     import structlog
 
     from transhume.cli.demonstration.narrator import Narrator
 
+    task = asyncio.current_task()
+    assert task is not None
+    # Left to its default, SIGTERM would leave the stage behind: a server, folders, a whole lab.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="transhume-") as folder:
         log = (Path(folder) / "daemon.log").open("w", encoding="utf-8")
         structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=log))

@@ -32,6 +32,7 @@ def command(
       transhume explain plan-4f2a
       transhume explain plan-4f2a vm3
     """
+    from transhume.cli.views.harmless import harmless
     from transhume.errors import UsageError
     from transhume.knowledge.codec import encode
     from transhume.knowledge.model import PlanId
@@ -46,7 +47,7 @@ def command(
         click.echo(encode(stored.plan))
         return
     for line in _lines(stored.plan, vm):
-        click.echo(line)
+        click.echo(harmless(line))
 
 
 def _lines(decision: "Plan | NoPlan", vm: str | None) -> list[str]:

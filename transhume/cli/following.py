@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from transhume.cli.views.harmless import harmless
 from transhume.knowledge.model import Outcome, Plan, PlanId, PlanStatus, StepId
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def follow(store: "Store", plan: Plan, console: "Console") -> PlanStatus:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -35,7 +36,7 @@ async def follow(store: "Store", plan: Plan, console: "Console") -> PlanStatus:
     with Progress(*columns, console=console) as bars:
         tasks = {
             step.id: bars.add_task(
-                f"{step.vm} {step.source_cloud} → {step.destination_cloud}",
+                harmless(f"{step.vm} {step.source_cloud} → {step.destination_cloud}"),
                 total=step.prediction.bytes,
             )
             for step in plan.steps

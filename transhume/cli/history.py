@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 @click.command("history")
-@click.option("--limit", default=20, show_default=True, help="How many moves at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many moves at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @knowledge_options
 def command(*, limit: int, as_json: bool, config: Path, url: str | None) -> None:

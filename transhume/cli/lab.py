@@ -36,7 +36,8 @@ def command(context: click.Context, state: Path) -> None:
     \b
     Examples:
       transhume lab up --clouds 3 --vms 6 --wan 100mbit
-      transhume run --config /run/transhume-lab/transhume.yaml --policies policies/
+      export TRANSHUME_CONFIG=/run/transhume-lab/transhume.yaml
+      transhume run --policies policies/
       transhume lab exec vm1 guest report
       transhume lab down
     """

@@ -29,7 +29,7 @@ def command(
     config: Path,
     url: str | None,
 ) -> None:
-    """Tell that CLOUD takes its machines back, or keeps them after all.
+    """Tell that CLOUD takes its machines back, or keeps them.
 
     The daemon moves VMs out before the deadline where a policy says so. A withdrawal cancels the notice for the
     same cloud and host.

@@ -22,7 +22,7 @@ def command(job: str, amount: str, as_json: bool, config: Path, url: str | None)
     \b
     Examples:
       transhume progress blast 120/4000
-      transhume progress render 0.35/1 --url redis://knowledge.example:6379
+      transhume progress render 0.35/1 --url redis://knowledge.example
     """
     from transhume.knowledge.codec import encode
     from transhume.knowledge.model import JobName, Progress

@@ -4,16 +4,11 @@ from pathlib import Path
 
 import click
 
+from transhume.cli.connection import config_option, deployment_in
+
 
 @click.command("run")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("transhume.yaml"),
-    envvar="TRANSHUME_CONFIG",
-    show_default=True,
-    help="The deployment file: clouds, hosts, feeds.",
-)
+@config_option
 @click.option(
     "--policies",
     "policy_paths",
@@ -33,13 +28,12 @@ def command(config: Path, policy_paths: tuple[Path, ...], log_json: bool) -> Non
     \b
     Examples:
       transhume run --policies policies/
-      transhume run --config site.yaml --policies cheap.yaml --policies legal.yaml
+      transhume run --config site.yaml --policies a.yaml --policies b.yaml
     """
     import asyncio
 
     from transhume.cli.logs import log_to_stderr
     from transhume.daemon.composition import serve
-    from transhume.deployment.loader import load_deployment
 
     log_to_stderr(as_json=log_json)
-    asyncio.run(serve(load_deployment(config), policy_paths))
+    asyncio.run(serve(deployment_in(config), policy_paths))

@@ -143,11 +143,59 @@ def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "letter")
 
 
+def test_a_capture_that_is_not_there_is_told_before_the_others_are_read(capture: Path) -> None:
+    result = run(capture, "missing.pcap")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'missing.pcap' does not exist" in result.stderr
+
+
 def test_a_capture_without_frames_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "silent.pcap").write_bytes(pcap([]))
 
-    with pytest.raises(UsageError, match="no frame was captured; capture where"):
+    with pytest.raises(UnreadableCapture, match="no frame was captured; capture where"):
         run(tmp_path / "silent.pcap")
+
+
+def test_a_capture_that_ends_before_its_first_frame_says_so(capture: Path) -> None:
+    capture.write_bytes(capture.read_bytes()[:30])
+
+    with pytest.raises(UnreadableCapture, match=r"no frame was captured \(reading stopped at byte"):
+        run(capture)
+
+
+def test_a_report_that_can_not_be_written_is_refused_before_the_work(
+    capture: Path, tmp_path: Path
+) -> None:
+    result = run(capture, "--html", capture / "report.html")
+
+    assert result.exit_code == 2
+    assert "is no folder" in result.stderr
+    assert result.stdout == ""
+
+
+def test_folders_that_a_report_is_to_be_in_are_made(capture: Path, tmp_path: Path) -> None:
+    run(capture, "--html", tmp_path / "new" / "report.html")
+
+    assert (tmp_path / "new" / "report.html").exists()
+
+
+def test_a_cut_without_prices_has_no_cost(capture: Path, tmp_path: Path) -> None:
+    """An unknown price isn't nothing, and "$0.00/h" would say so."""
+    placement = tmp_path / "where.yaml"
+    placement.write_text("10.0.0.1: campus\n10.0.0.2: rented\n10.0.0.3: rented\n10.0.0.4: rented\n")
+
+    result = run(capture, "--placement", placement, "--html", tmp_path / "report.html")
+    found = json.loads(run(capture, "--placement", placement, "--json").stdout)
+
+    assert "cut: 2.2 kB/s between clouds\n" in result.output
+    assert found["cut"]["dollars_per_hour"] is None
+    assert "no prices were given" in (tmp_path / "report.html").read_text()
+
+
+def test_prices_without_a_placement_would_bill_nothing(capture: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--placement"):
+        run(capture, "--prices", tmp_path / "prices.yaml")
 
 
 def test_mistakes_in_the_vms_file_come_with_their_places(capture: Path, tmp_path: Path) -> None:

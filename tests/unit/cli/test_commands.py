@@ -21,6 +21,8 @@ from transhume.errors import (
     UsageError,
 )
 
+WIDTH = 78
+"""What click makes of a terminal of 80 columns."""
 HEAVY = {"numpy", "scipy", "sklearn", "redis", "pydantic", "rich", "libvirt"}
 
 
@@ -36,7 +38,7 @@ def contexts(context: click.Context) -> Iterator[click.Context]:
 ALL = list(
     contexts(
         click.Context(
-            cli.group, info_name="transhume", terminal_width=80, **cli.group.context_settings
+            cli.group, info_name="transhume", terminal_width=WIDTH, **cli.group.context_settings
         )
     )
 )
@@ -62,6 +64,11 @@ def test_a_command_says_in_one_whole_line_what_it_does(context: click.Context) -
     assert summary.endswith(".")
     assert f"  {context.info_name} " in context.parent.get_help()
     assert f" {summary}\n" in f"{context.parent.get_help()}\n"
+
+
+@pytest.mark.parametrize("context", ALL, ids=lambda context: context.command_path)
+def test_help_fits_into_80_columns(context: click.Context) -> None:
+    assert [line for line in context.get_help().splitlines() if len(line) > 80] == []
 
 
 def test_help_imports_nothing_that_is_slow_to_import() -> None:
@@ -109,7 +116,14 @@ def raising(error: BaseException) -> click.Command:
             "transhume: p.yaml:1:7: a\np.yaml:2:1: b\n",
             id="a line for each mistake",
         ),
-        pytest.param(click.ClickException("odd"), 1, "Error: odd\n", id="click's own"),
+        pytest.param(click.ClickException("odd"), 1, "transhume: odd\n", id="click's own"),
+        pytest.param(Error("a\x1b[2Jb"), 1, "transhume: a\ufffd[2Jb\n", id="harmless"),
+        pytest.param(
+            OSError(28, "No space left on device"),
+            74,
+            "transhume: can't write all of the output: No space left on device; make room, and try again\n",
+            id="a full disk",
+        ),
         pytest.param(KeyboardInterrupt(), 130, "", id="Ctrl-C"),
     ],
 )
@@ -135,6 +149,61 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["transhume", "analyze"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(
+            ["run"], "Missing option '--policies'; see `transhume run --help`", id="missing option"
+        ),
+        pytest.param(
+            ["run", "--policies", "."],
+            "there is no deployment file transhume.yaml: name one with --config or TRANSHUME_CONFIG",
+            id="missing deployment",
+        ),
+        pytest.param(
+            ["status", "--url", "http://x"],
+            "Invalid value for '--url': http://x is no URL of a Redis; write redis://HOST:PORT,"
+            " rediss://HOST:PORT or unix://PATH; see `transhume status --help`",
+            id="no URL of a Redis",
+        ),
+        pytest.param(
+            ["history", "--limit", "0"],
+            "Invalid value for '--limit': 0 is not in the range x>=1; see `transhume history --help`",
+            id="no moves at all",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_a_remedy(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRANSHUME_CONFIG", raising=False)
+    monkeypatch.setattr(sys, "argv", ["transhume", *words])
+
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"transhume: {said}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["policy"], ["lab"]], ids=" ".join)
+def test_a_group_without_a_command_shows_its_help(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["transhume", *words])
+
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+
+    assert left.value.code == 2
+    assert "\nCommands:\n" in capsys.readouterr().err
 
 
 def test_an_unknown_command_is_told_with_a_way_to_the_known_ones() -> None:

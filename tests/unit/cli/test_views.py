@@ -13,6 +13,7 @@ from tests.unit.analyze.traffic import START, end, matrix_of, sent, window
 from transhume.analyze import find_cut, find_groups
 from transhume.cli.views.arrangement import arrange, levels
 from transhume.cli.views.heatmap import groups_table, heat_map, pairs_table, top_pairs
+from transhume.cli.views.plans import decision, outcomes
 from transhume.cli.views.report import MOST_POINTS, ReportData, render_report, timeline_of
 from transhume.knowledge.model import (
     CloudName,
@@ -226,12 +227,63 @@ def test_a_report_of_the_whole_loop_tells_plan_moves_and_money() -> None:
     html = render_report(data)
     text = words(html)
 
-    assert "1 move; the bill goes from $6.00/h to $3.50/h, proven best." in text
-    assert "b is cheaper 537 MB 41s $2.50/h 20m 40s" in text
+    assert "1 move; the bill goes from $6.00/h to $3.50/h, proved to be the best." in text
+    assert "vm1: b is cheaper" in text
+    assert "vm1 a b elective 1 537 MB 41s $2.50/h 20m 40s" in text
     assert "done 524 MB 537 MB 38s 41s 112ms 80ms" in text
     assert "before $6.00/h after $3.50/h" in text
     assert "half of it is missing" in text
     assert 'class="edge crosses"' in html
+
+
+def test_a_reason_is_given_once_for_all_that_it_moves() -> None:
+    steps = [
+        replace(STEP, id=StepId(f"s{n}"), vm=VmName(f"vm{n}"), reason=reason)
+        for n, reason in enumerate(["b is cheaper", "b has room", "b is cheaper"])
+    ]
+    plan = replace(PLAN, steps=tuple(steps))
+
+    page = words(render_report(replace(report_data(clusters(1, 3)), plan=plan)))
+    terminal = printed(decision(plan))
+
+    for told in (page, terminal):
+        assert "vm0, vm2: b is cheaper" in told
+        assert "vm1: b has room" in told
+        assert told.count("b is cheaper") == 1
+
+
+def test_a_plan_that_costs_says_so() -> None:
+    assert "p1: costs $2.50/h more, for the rules' sake" in printed(
+        decision(replace(PLAN, before=AFTER, after=replace(AFTER, compute=5.5)))
+    )
+
+
+@pytest.mark.parametrize("name", ["[bold]x[/]", "[/nothing]", "a\x1b[2Jb"], ids=repr)
+def test_names_in_a_terminal_are_shown_and_never_obeyed(name: str) -> None:
+    vm = VmName(name)
+    matrix = replace(matrix_of([[0, 9], [9, 0]]), vms=(vm, VmName("vm1")))
+    plan = replace(PLAN, steps=(replace(STEP, vm=vm, reason=name),), unplaced={vm: name})
+
+    for shown in (
+        heat_map(matrix, ()),
+        groups_table(find_groups(matrix)),
+        pairs_table(matrix),
+        decision(plan),
+        outcomes([replace(OUTCOME, vm=vm, why=name)]),
+    ):
+        said = printed(shown)
+        assert "\x1b" not in said
+        assert name.replace("\x1b", "\ufffd") in said
+
+
+def test_dashes_are_explained_only_where_there_are_some() -> None:
+    matrix = clusters(1, 2)
+    together = {vm: CloudName("a") for vm in matrix.vms}
+    apart = together | {matrix.vms[0]: CloudName("b")}
+
+    pages = [render_report(replace(report_data(matrix), cloud_of=at)) for at in (together, apart)]
+
+    assert ["Dashed lines" in page for page in pages] == [False, True]
 
 
 def test_where_there_is_no_plan_the_report_says_why() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from transhume.cli.demonstration.scene import at_work
 from transhume.daemon.composition import now, serving
 from transhume.deployment.loader import load_deployment
 from transhume.knowledge.model import CloudName, PriceTick
@@ -30,13 +31,9 @@ async def stage(folder: Path, console: Console) -> AsyncIterator[Store]:
 
             await asyncio.to_thread(lab.up, plan_lab(clouds=2, vms=6), tell)
         with as_file(files("transhume.cli.demonstration") / "policy-live.yaml") as policy:
-            async with serving(load_deployment(lab.deployment), [policy]) as (daemon, store):
-                running = asyncio.create_task(daemon.run(), name="daemon")
-                try:
-                    yield store
-                finally:
-                    daemon.stop()
-                    await running
+            deployment = load_deployment(lab.deployment)
+            async with serving(deployment, [policy]) as (daemon, store), at_work(daemon):
+                yield store
         _tell_connections(lab, console)
     finally:
         with console.status("taking the lab down"):

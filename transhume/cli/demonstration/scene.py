@@ -1,12 +1,14 @@
 """What a demonstration needs of its stage."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from transhume.daemon.service import Daemon
 from transhume.knowledge.model import PriceTick
 from transhume.knowledge.store import Store
 
@@ -18,3 +20,14 @@ class Scene:
     stage: Callable[[Path, Console], AbstractAsyncContextManager[Store]]
     rise: Callable[[], PriceTick]
     patience_seconds: float
+
+
+@asynccontextmanager
+async def at_work(daemon: Daemon) -> AsyncIterator[None]:
+    """Have a daemon run for as long as the context lasts; moves under way are finished."""
+    running = asyncio.create_task(daemon.run(), name="daemon")
+    try:
+        yield
+    finally:
+        daemon.stop()
+        await running

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from transhume.cli.demonstration.scene import at_work
 from transhume.daemon.composition import Reconciler, now, pen
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.senses import Sense
@@ -97,12 +98,8 @@ async def stage(folder: Path, _console: Console) -> AsyncIterator[Store]:
                 clock=now,
             )
         )
-        running = asyncio.create_task(daemon.run(), name="daemon")
-        try:
+        async with at_work(daemon):
             yield store
-        finally:
-            daemon.stop()
-            await running
 
 
 def rise() -> PriceTick:

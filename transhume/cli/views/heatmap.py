@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transhume.cli.views.arrangement import DECADES, Arrangement, arrange, levels
+from transhume.cli.views.harmless import harmless, text
 from transhume.knowledge.model import CommunicationMatrix, Group, VmName
 from transhume.quantities import format_rate
 
@@ -25,7 +26,7 @@ def heat_map(matrix: CommunicationMatrix, groups: Sequence[Group]) -> Renderable
     shown = arrange(matrix, groups)
     if not shown.labels:
         return Text("no VM was seen")
-    labels = [_clipped(label) for label in shown.labels]
+    labels = [_clipped(harmless(label)) for label in shown.labels]
     width = max(map(len, labels))
     level = levels(shown.rate, len(RAMP))
     starts = {block.first for block in shown.blocks}
@@ -42,8 +43,8 @@ def groups_table(groups: Sequence[Group]) -> RenderableType:
     table = _table("group", "VMs", "inside", "with other VMs", "cohesion")
     for group in groups:
         table.add_row(
-            Text(group.id),
-            Text(", ".join(group.vms)),
+            text(group.id),
+            text(", ".join(group.vms)),
             format_rate(group.internal_bytes_per_second),
             format_rate(group.external_bytes_per_second),
             f"{group.cohesion:.0%}",
@@ -55,7 +56,7 @@ def pairs_table(matrix: CommunicationMatrix, count: int = 10) -> RenderableType:
     """Return the pairs of VMs that exchange most."""
     table = _table("between", "and", "there", "back")
     for one, other, there, back in islice(top_pairs(matrix), count):
-        table.add_row(Text(one), Text(other), format_rate(there), format_rate(back))
+        table.add_row(text(one), text(other), format_rate(there), format_rate(back))
     return table
 
 

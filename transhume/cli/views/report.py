@@ -12,7 +12,8 @@ from itertools import islice
 from transhume import __version__
 from transhume.cli.views.arrangement import arrange
 from transhume.cli.views.heatmap import top_pairs
-from transhume.cli.views.report_figures import CAUSES, bill_bar, graph, heat_map, hues, time_line
+from transhume.cli.views.reasons import CAUSES, reasons
+from transhume.cli.views.report_figures import bill_bar, graph, heat_map, hues, time_line
 from transhume.knowledge.model import (
     CloudName,
     CommunicationMatrix,
@@ -53,6 +54,8 @@ class ReportData:
     cloud_of: Mapping[VmName, CloudName] | None = None
     """Where the VMs were while they were listened to."""
     cut: Cut | None = None
+    cut_is_billed: bool = True
+    """False where no price was given to bill the cut by."""
     plan: Plan | NoPlan | None = None
     outcomes: tuple[Outcome, ...] = ()
     bill_before: CostRate | None = None
@@ -89,6 +92,7 @@ def render_report(data: ReportData) -> str:
         time=time_line(data.timeline) if len(data.timeline) > 1 else None,
         pairs=list(islice(top_pairs(data.matrix), MOST_PAIRS)),
         steps=data.plan.steps if isinstance(data.plan, Plan) else (),
+        reasons=reasons(data.plan) if isinstance(data.plan, Plan) else {},
         bills=_bills(data),
         causes=CAUSES,
     )
@@ -123,17 +127,21 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     outside = int(matrix.to_outside.sum() + matrix.from_outside.sum()) / seconds
     grouped = sum(len(group.vms) for group in data.groups)
     tiles = [
-        (str(len(matrix.vms)), "VMs", f"{grouped} of them in groups"),
-        (str(len(data.groups)), "groups", "found from packets alone"),
+        (str(len(matrix.vms)), _named(len(matrix.vms), "VM"), f"{grouped} in groups"),
+        (str(len(data.groups)), _named(len(data.groups), "group"), "found from packets alone"),
         (format_rate(between), "between VMs", f"over {format_duration(matrix.seconds)}"),
         (format_rate(outside), "with the outside", "both directions"),
     ]
     if data.cut is not None:
-        cost = format_dollars_per_hour(data.cut.dollars_per_hour)
-        tiles.append(
-            (format_rate(data.cut.total_bytes_per_second), "cross clouds", f"{cost} of egress")
-        )
+        cost = "no prices were given"
+        if data.cut_is_billed:
+            cost = f"{format_dollars_per_hour(data.cut.dollars_per_hour)} of egress"
+        tiles.append((format_rate(data.cut.total_bytes_per_second), "cross clouds", cost))
     return tiles
+
+
+def _named(count: int, what: str) -> str:
+    return what if count == 1 else f"{what}s"
 
 
 def _bills(data: ReportData) -> list[tuple[str, CostRate, object]]:

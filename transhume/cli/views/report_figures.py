@@ -12,6 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from transhume.cli.views.arrangement import DECADES, Arrangement, Block, levels
+from transhume.cli.views.reasons import CAUSES
 from transhume.knowledge.model import CloudName, CostRate, VmName
 from transhume.quantities import format_dollars_per_hour, format_rate
 
@@ -357,7 +358,6 @@ def _clock(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
-CAUSES = ("compute", "egress", "migration", "risk", "lateness")
 BILL_WIDTH = 1000.0
 
 

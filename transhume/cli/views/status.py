@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from rich import box
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -18,6 +17,8 @@ from transhume.cli.sight import (
     MoveSight,
     Sight,
 )
+from transhume.cli.views.harmless import text
+from transhume.cli.views.tables import add_numbers, table
 from transhume.knowledge.model import PriceTick, RevocationNotice
 from transhume.knowledge.records import PoliciesStatus
 from transhume.quantities import (
@@ -38,11 +39,11 @@ def status(sight: Sight) -> RenderableType:
 
 def _parts(sight: Sight) -> Iterator[RenderableType]:
     facts = _grid()
-    facts.add_row(_text(("daemon", "dim")), _daemon(sight))
+    facts.add_row(text(("daemon", "dim")), _daemon(sight))
     if sight.policies is not None:
-        facts.add_row(_text(("policies", "dim")), _policies(sight.policies))
+        facts.add_row(text(("policies", "dim")), _policies(sight.policies))
     if sight.decision is not None:
-        facts.add_row(_text(("decision", "dim")), _decision(sight.decision, sight.at))
+        facts.add_row(text(("decision", "dim")), _decision(sight.decision, sight.at))
     yield facts
     if sight.notices:
         yield from _section("notices", *(_notice(each, sight.at) for each in sight.notices))
@@ -53,33 +54,33 @@ def _parts(sight: Sight) -> Iterator[RenderableType]:
         yield from _section("hosts", _hosts(sight.clouds))
     if sight.homeless:
         where = f"on no host: {_names(sight.homeless)}"
-        yield Padding(_text((where, "bold red")), (0, 0, 0, 2))
+        yield Padding(text((where, "bold red")), (0, 0, 0, 2))
     if sight.groups:
         yield from _section("groups, by traffic", _groups(sight.groups))
     if sight.jobs:
-        jobs = (_text(f"{job.job}: {job.done:g} of {job.total:g} done") for job in sight.jobs)
+        jobs = (text(f"{job.job}: {job.done:g} of {job.total:g} done") for job in sight.jobs)
         yield from _section("jobs", *jobs)
     if sight.symptoms:
-        table = _grid()
+        shown = _grid()
         for symptom in sight.symptoms:
-            ago = _text((_ago(symptom.at, sight.at), "dim"))
-            table.add_row(ago, _text(symptom.detail))
-        yield from _section("last symptoms", table)
+            ago = text((_ago(symptom.at, sight.at), "dim"))
+            shown.add_row(ago, text(symptom.detail))
+        yield from _section("last symptoms", shown)
 
 
 def _daemon(sight: Sight) -> Text:
     daemon = sight.daemon
     if daemon is None:
-        return _text(("not running; no heartbeat is known", "bold red"))
+        return text(("not running; no heartbeat is known", "bold red"))
     who = f"{daemon.holder} (pid {daemon.pid})"
     if not sight.running:
         since = f"{daemon.at.astimezone():%Y-%m-%d %H:%M:%S}"
-        return _text(
+        return text(
             (f"not running since {since}", "bold red"),
             f", {_ago(daemon.at, sight.at)}; the last was {who}",
         )
     lasts = _ago(daemon.started_at, sight.at, "")
-    return _text(("running", "bold green"), f" for {lasts} in mode {daemon.mode}: {who}")
+    return text(("running", "bold green"), f" for {lasts} in mode {daemon.mode}: {who}")
 
 
 def _policies(policies: PoliciesStatus) -> Text:
@@ -87,7 +88,7 @@ def _policies(policies: PoliciesStatus) -> Text:
     refused = "\nrefused, so that these stay in force:" if policies.rejected else ""
     mistakes = "".join(f"\n{mistake}" for mistake in policies.rejected)
     in_force = f"in force: {named}" if named else "none in force"
-    return _text(in_force, (refused, "bold red"), (mistakes, "red"))
+    return text(in_force, (refused, "bold red"), (mistakes, "red"))
 
 
 def _decision(decision: DecisionSight, at: datetime) -> Text:
@@ -95,10 +96,10 @@ def _decision(decision: DecisionSight, at: datetime) -> Text:
     unplaced = f"\nfits nowhere: {_names(decision.unplaced)}" if decision.unplaced else ""
     rest = ((unplaced, "bold red"), ("\nwhy: transhume explain", "dim"))
     if decision.plan is None:
-        return _text(f"nothing to do ({ago}): {decision.why}", *rest)
+        return text(f"nothing to do ({ago}): {decision.why}", *rest)
     saves = format_dollars_per_hour(decision.saving_dollars_per_hour)
     moves = "1 move" if decision.moves == 1 else f"{decision.moves} moves"
-    return _text(
+    return text(
         f"{decision.plan} is ",
         (str(decision.status), "bold"),
         f" ({ago}): {moves}, saves {saves}; {decision.why}",
@@ -109,16 +110,16 @@ def _decision(decision: DecisionSight, at: datetime) -> Text:
 def _notice(notice: RevocationNotice, at: datetime) -> Text:
     what = notice.cloud if notice.host is None else f"host {notice.host} of {notice.cloud}"
     left = format_duration((notice.deadline - at).total_seconds())
-    return _text(f"{what} will be gone in ", (left, "bold yellow"))
+    return text(f"{what} will be gone in ", (left, "bold yellow"))
 
 
 def _moves(moves: Sequence[MoveSight], at: datetime) -> Table:
-    table = _table("move", "phase")
-    _add_numbers(table, "sent", "of", "rate", "time")
+    shown = table("move", "phase")
+    add_numbers(shown, "sent", "of", "rate", "time")
     for move in moves:
         way = f" {move.source} → {move.destination}" if move.source else ""
-        table.add_row(_text(f"{move.vm}{way}"), move.phase, *_sent(move), _ago(move.since, at, ""))
-    return table
+        shown.add_row(text(f"{move.vm}{way}"), move.phase, *_sent(move), _ago(move.since, at, ""))
+    return shown
 
 
 def _sent(move: MoveSight) -> tuple[str, str, str]:
@@ -131,13 +132,13 @@ def _sent(move: MoveSight) -> tuple[str, str, str]:
 
 
 def _clouds(clouds: Sequence[CloudSight]) -> Table:
-    table = _table("cloud")
-    _add_numbers(table, "vCPU·h", "GiB·h", "GB out", "VMs")
-    table.add_column("", ratio=1)
+    shown = table("cloud")
+    add_numbers(shown, "vCPU·h", "GiB·h", "GB out", "VMs")
+    shown.add_column("", ratio=1)
     for cloud in clouds:
-        names = _text(_names(cloud.vms))
-        table.add_row(_text(cloud.name), *_price(cloud.price), str(len(cloud.vms)), names)
-    return table
+        names = text(_names(cloud.vms))
+        shown.add_row(text(cloud.name), *_price(cloud.price), str(len(cloud.vms)), names)
+    return shown
 
 
 def _price(tick: PriceTick | None) -> tuple[str, str, str]:
@@ -151,12 +152,12 @@ def _price(tick: PriceTick | None) -> tuple[str, str, str]:
 
 
 def _hosts(clouds: Sequence[CloudSight]) -> Table:
-    table = _table("host", "cloud")
-    _add_numbers(table, "vCPUs used", "memory used")
+    shown = table("host", "cloud")
+    add_numbers(shown, "vCPUs used", "memory used")
     for cloud in clouds:
         for host in cloud.hosts:
-            table.add_row(_text(host.name), _text(cloud.name), *_use(host))
-    return table
+            shown.add_row(text(host.name), text(cloud.name), *_use(host))
+    return shown
 
 
 def _use(host: HostSight) -> tuple[str, str]:
@@ -169,20 +170,20 @@ def _use(host: HostSight) -> tuple[str, str]:
 
 
 def _groups(groups: Sequence[GroupSight]) -> Table:
-    table = _table("group", "in")
-    _add_numbers(table, "inside", "cut", "egress")
-    table.add_column("VMs", ratio=1)
+    shown = table("group", "in")
+    add_numbers(shown, "inside", "cut", "egress")
+    shown.add_column("VMs", ratio=1)
     for group in groups:
         split = "yellow" if len(group.clouds) > 1 else ""
-        table.add_row(
-            _text(group.id),
-            _text((", ".join(group.clouds) or "–", split)),
+        shown.add_row(
+            text(group.id),
+            text((", ".join(group.clouds) or "–", split)),
             format_rate(group.internal_bytes_per_second),
-            _text((format_rate(group.cut_bytes_per_second), split)),
+            text((format_rate(group.cut_bytes_per_second), split)),
             format_dollars_per_hour(group.cut_dollars_per_hour),
-            _text(_names(group.vms)),
+            text(_names(group.vms)),
         )
-    return table
+    return shown
 
 
 def _names(names: Sequence[str]) -> str:
@@ -195,18 +196,8 @@ def _ago(then: datetime, now: datetime, suffix: str = " ago") -> str:
     return f"{format_duration(round(max(0.0, (now - then).total_seconds())))}{suffix}"
 
 
-def _text(*parts: str | tuple[str, str]) -> Text:
-    """Put text together, styled in parts; whatever names hold, the terminal is never told what to do."""
-    styled = ((part, "") if isinstance(part, str) else part for part in parts)
-    return Text.assemble(*((_harmless(words), style) for words, style in styled))
-
-
-def _harmless(words: str) -> str:
-    return "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in words)
-
-
 def _section(title: str, *shown: RenderableType) -> Iterator[RenderableType]:
-    yield _text((f"\n{title}", "bold"))
+    yield text((f"\n{title}", "bold"))
     yield from (Padding(each, (0, 0, 0, 2)) for each in shown)
 
 
@@ -215,15 +206,3 @@ def _grid() -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def _add_numbers(table: Table, *columns: str) -> None:
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
