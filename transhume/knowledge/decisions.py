@@ -128,4 +128,6 @@ async def plans_before(client: Redis, instant: datetime) -> Sequence[PlanId]:
 
 
 def _no_such_plan(plan: PlanId) -> UsageError:
-    return UsageError(f"there is no plan {plan}; `transhume explain` without an id shows the latest")
+    return UsageError(
+        f"there is no plan {plan}; `transhume explain` without an id shows the latest"
+    )
