@@ -14,10 +14,12 @@ import structlog
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.senses import progress_keys, senses_of
 from transhume.daemon.service import LEASE_SECONDS, Daemon, Parts
+from transhume.daemon.undertaking import Builder
 from transhume.deployment.model import Deployment
 from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.hypervisor.protocol import Hypervisors
 from transhume.execute.migration.transport import Direct
 from transhume.execute.overlay import NoOverlay, Overlay, VxlanOverlay
 from transhume.knowledge.lease import Lease
@@ -48,13 +50,27 @@ class Reconciler:
     async def __call__(self, snapshot: Snapshot) -> None:
         """Point the overlay at each VM that isn't where it was; VMs on their way are the executor's."""
         for name in snapshot.placement.host_of.keys() - snapshot.moving:
-            macs = tuple(interface.mac for interface in snapshot.vms[name].interfaces)
-            wanted = (snapshot.cloud_of(name), macs)
+            wanted = (snapshot.cloud_of(name), snapshot.macs_of(name))
             if self._bound.get(name) != wanted:
-                await self._overlay.bind(macs, wanted[0])
+                await self._overlay.bind(wanted[1], wanted[0])
                 self._bound[name] = wanted
         for name in snapshot.moving:
             self._bound.pop(name, None)
+
+
+def worlds(hypervisors: Hypervisors, overlay: Overlay) -> Builder:
+    """Return what makes a plan's world: these hypervisors, this overlay, the addresses known when it begins."""
+
+    def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
+        return World(
+            hypervisors=hypervisors,
+            overlay=overlay,
+            ledger=ledger,
+            macs_of=snapshot.macs_of,
+            clock=now,
+        )
+
+    return world
 
 
 @asynccontextmanager
@@ -90,15 +106,6 @@ async def serving(
     hypervisors = LibvirtHosts(connections, Direct())
     holder = f"{socket.gethostname()}:{os.getpid()}"
 
-    def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
-        return World(
-            hypervisors=hypervisors,
-            overlay=overlay,
-            ledger=ledger,
-            macs_of=lambda vm: [each.mac for each in snapshot.vms[vm].interfaces],
-            clock=now,
-        )
-
     async with (
         open_server(deployment.knowledge_url, deployment.state_directory) as server,
         Store.connect(server.url, clock=now) as store,
@@ -117,7 +124,7 @@ async def serving(
                         loop=Loop(PlannerSettings()),
                         book=book,
                         senses=[*senses_of(deployment, source, now), progress_keys(book, now)],
-                        world=world,
+                        world=worlds(hypervisors, overlay),
                         reconcile=Reconciler(overlay),
                         clock=now,
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from transhume.knowledge.model import CostRate, MoveKind, NoPlan, Plan, Step, VmName
+from transhume.knowledge.model import CAUSES, CostRate, MoveKind, NoPlan, Plan, Step, VmName
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
-
-CAUSES = ("compute", "egress", "migration", "risk", "lateness")
 
 
 def explain_plan(plan: Plan) -> list[str]:

@@ -64,7 +64,7 @@ def test_a_program_in_the_wheel_that_may_not_be_run_is_none(machine: Path) -> No
 def test_with_no_server_at_all_the_three_remedies_are_named(machine: Path) -> None:
     with pytest.raises(KnowledgeUnreachable) as caught:
         find_program()
-    for remedy in ("--url", "apt install redis-server", "transhume[embedded]"):
+    for remedy in ("knowledge: {url: …}", "apt install redis-server", "transhume[embedded]"):
         assert remedy in str(caught.value)
 
 

@@ -16,11 +16,9 @@ import yaml
 from rich.console import Console
 
 from transhume.cli.demonstration.scene import at_work
-from transhume.daemon.composition import Reconciler, now, pen
-from transhume.daemon.ledger import FencedLedger
+from transhume.daemon.composition import Reconciler, now, pen, worlds
 from transhume.daemon.senses import Sense
 from transhume.daemon.service import Daemon, Parts
-from transhume.execute.executor import World
 from transhume.knowledge.model import (
     Cloud,
     CloudName,
@@ -33,7 +31,6 @@ from transhume.knowledge.model import (
     MacAddress,
     PriceTick,
     Resources,
-    Snapshot,
     TrafficWindow,
     VirtualCluster,
     Vm,
@@ -75,16 +72,6 @@ async def stage(folder: Path, _console: Console) -> AsyncIterator[Store]:
         for window in recent(windows, now()):
             await store.add_window(window)
         overlay = SimulatedOverlay()
-
-        def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
-            return World(
-                hypervisors=clouds,
-                overlay=overlay,
-                ledger=ledger,
-                macs_of=lambda vm: [each.mac for each in snapshot.vms[vm].interfaces],
-                clock=now,
-            )
-
         daemon = Daemon(
             Parts(
                 store=store,
@@ -93,7 +80,7 @@ async def stage(folder: Path, _console: Console) -> AsyncIterator[Store]:
                 loop=Loop(PlannerSettings()),
                 book=book,
                 senses=[inventory(clouds)],
-                world=world,
+                world=worlds(clouds, overlay),
                 reconcile=Reconciler(overlay),
                 clock=now,
             )

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from transhume.cli.views.harmless import text
-from transhume.cli.views.reasons import CAUSES, reasons
+from transhume.cli.views.reasons import reasons
 from transhume.cli.views.tables import add_numbers, table
 from transhume.knowledge.codec import encode
-from transhume.knowledge.model import CostRate, NoPlan, Outcome, Plan, StepResult
+from transhume.knowledge.model import CAUSES, CostRate, NoPlan, Outcome, Plan, StepResult
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
 
 COLOURS = {

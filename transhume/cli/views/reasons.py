@@ -1,10 +1,6 @@
-"""What the terminal and the report tell alike of a plan: each reason once, and the causes of a bill."""
+"""What the terminal and the report tell alike of a plan: each reason once."""
 
-from dataclasses import fields
-
-from transhume.knowledge.model import CostRate, Plan, VmName
-
-CAUSES = tuple(field.name for field in fields(CostRate))
+from transhume.knowledge.model import Plan, VmName
 
 
 def reasons(plan: Plan) -> dict[str, list[VmName]]:

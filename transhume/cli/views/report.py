@@ -12,9 +12,10 @@ from itertools import islice
 from transhume import __version__
 from transhume.cli.views.arrangement import arrange
 from transhume.cli.views.heatmap import top_pairs
-from transhume.cli.views.reasons import CAUSES, reasons
+from transhume.cli.views.reasons import reasons
 from transhume.cli.views.report_figures import bill_bar, graph, heat_map, hues, time_line
 from transhume.knowledge.model import (
+    CAUSES,
     CloudName,
     CommunicationMatrix,
     CostRate,

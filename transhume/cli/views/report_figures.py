@@ -12,8 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from transhume.cli.views.arrangement import DECADES, Arrangement, Block, levels
-from transhume.cli.views.reasons import CAUSES
-from transhume.knowledge.model import CloudName, CostRate, VmName
+from transhume.knowledge.model import CAUSES, CloudName, CostRate, VmName
 from transhume.quantities import format_dollars_per_hour, format_rate
 
 LEVELS = 8

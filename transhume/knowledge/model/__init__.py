@@ -1,6 +1,7 @@
 """The model: frozen records of what is known, decided and done. It stands on nothing but NumPy."""
 
 from transhume.knowledge.model.decision import (
+    CAUSES,
     CostRate,
     Measurement,
     MoveKind,
@@ -67,6 +68,7 @@ from transhume.knowledge.model.traffic import (
 __all__ = [
     "BYTES_PER_GB",
     "BYTES_PER_GIB",
+    "CAUSES",
     "NOTHING",
     "SECONDS_PER_HOUR",
     "CapacityReport",

@@ -5,7 +5,7 @@ be carried out; steps with the same `stage` may run at the same time.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ from transhume.knowledge.model.names import CloudName, GroupId, HostName, PlanId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRate:
-    """What a placement costs, in dollars per hour, by cause."""
+    """What a placement costs, in dollars per hour, by cause; each field is a cause."""
 
     compute: float = 0.0
     egress: float = 0.0
@@ -32,6 +32,9 @@ class CostRate:
     def running(self) -> float:
         """What goes on costing once the moves are done."""
         return self.total - self.migration
+
+
+CAUSES = tuple(cause.name for cause in fields(CostRate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

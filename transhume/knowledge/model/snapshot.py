@@ -6,7 +6,14 @@ from datetime import datetime
 
 from transhume.knowledge.model.decision import Outcome
 from transhume.knowledge.model.market import CapacityReport, PriceTick, Progress, RevocationNotice
-from transhume.knowledge.model.names import CloudName, ClusterName, HostName, JobName, VmName
+from transhume.knowledge.model.names import (
+    CloudName,
+    ClusterName,
+    HostName,
+    JobName,
+    MacAddress,
+    VmName,
+)
 from transhume.knowledge.model.topology import Cloud, Host, Link, Placement, VirtualCluster, Vm
 from transhume.knowledge.model.traffic import CommunicationMatrix, Group
 
@@ -41,6 +48,10 @@ class Snapshot:
     def cloud_of(self, vm: VmName) -> CloudName:
         """Return the cloud that a VM is in, or is going to."""
         return self.hosts[self.placement.host_of[vm]].cloud
+
+    def macs_of(self, vm: VmName) -> tuple[MacAddress, ...]:
+        """Return the addresses of a VM's interfaces."""
+        return tuple(interface.mac for interface in self.vms[vm].interfaces)
 
     def hosts_of(self, cloud: CloudName) -> tuple[Host, ...]:
         """Return the hosts of a cloud, by name."""
