@@ -6,7 +6,7 @@ Owns addresses and paths (libvirt URIs, bridges, feeds), which the model of the 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link, Resources
+from transhume.knowledge.model import Cloud, ClusterName, Host, HostName, Link, Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,3 @@ class Deployment:
     prices: PriceFeed | None = None
     knowledge_url: str | None = None
     state_directory: Path = Path("/var/lib/transhume")
-
-    def site_of(self, cloud: CloudName) -> OverlaySite | None:
-        """Return the cloud's part of the overlay."""
-        sites = self.overlay.sites if self.overlay else ()
-        return next((site for site in sites if site.name == cloud), None)

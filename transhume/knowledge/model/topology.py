@@ -106,7 +106,3 @@ class Placement:
     """Which host runs each VM."""
 
     host_of: Mapping[VmName, HostName] = field(default_factory=dict)
-
-    def moved(self, vm: VmName, to: HostName) -> "Placement":
-        """Return the placement after one VM has gone to `to`."""
-        return Placement(host_of={**self.host_of, vm: to})

@@ -53,10 +53,6 @@ class Accumulator:
         """Return the number of the bin that an instant (nanoseconds since the epoch) is in."""
         return at_ns // 1000 // self._width_us
 
-    def end_of(self, number: int) -> float:
-        """Return when a bin is over, in seconds since the epoch."""
-        return (number + 1) * self._width_us / 1e6
-
     def add(self, at_ns: int, frame: bytes, length: int, link: int) -> None:
         """Count a frame of `length` bytes on the wire, of which `frame` was captured."""
         number = at_ns // 1000 // self._width_us
