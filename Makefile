@@ -1,6 +1,7 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live check lint types contracts unit test system bench bench-capture bench-startup docs pictures clean
+.PHONY: help demo demo-live check lint types contracts unit test system fuzz bpf docs pictures clean \
+	bench bench-capture bench-analysis bench-fidelity bench-live bench-spread bench-startup bench-stream
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -56,10 +57,32 @@ system: $(VENV)/.dev ## only the tests with real guests
 	@tools/debian-packages lab
 	@$(BIN)/pytest tests/system
 
-bench: bench-capture bench-startup ## every benchmark; tables go to build/bench/
+fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners (FUZZ_SECONDS=3600)
+	@$(BIN)/python -m tests.fuzz.capture --seconds $(or $(FUZZ_SECONDS),3600)
 
-bench-capture: $(VENV)/.dev ## reading a capture, beside tshark and tcpdump where they are installed
+bpf: ## build the program that counts in the kernel anew, from its C source (clang, libbpf-dev)
+	@tools/build-bpf
+
+bench: bench-capture bench-analysis bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
+
+bench-capture: $(VENV)/.dev ## reading captures, beside a C scan and the tools that are installed
 	@$(BIN)/python -m benchmarks.bench_capture
+
+bench-analysis: $(VENV)/.dev ## matrix, groups and patterns of ten thousand VMs
+	@$(BIN)/python -m benchmarks.bench_analysis
+
+bench-spread: $(VENV)/.dev ## two workers beside one on a large capture
+	@$(BIN)/python -m benchmarks.bench_spread
+
+bench-live: $(VENV)/.dev ## what live capture adds to each frame, beside tcpdump (root)
+	@$(BIN)/python -m benchmarks.bench_live
+
+bench-fidelity: $(VENV)/.dev ## our matrix of Open MPI programs beside Open MPI's own count (root)
+	@tools/debian-packages lab
+	@$(BIN)/python -m benchmarks.bench_fidelity
+
+bench-stream: $(VENV)/.dev ## the memory that 20 GB through standard input take
+	@$(BIN)/python -m benchmarks.stream_memory --gigabytes 20
 
 bench-startup: $(VENV)/.dev ## transhume --help, beside Python alone
 	@$(BIN)/python -m benchmarks.bench_startup

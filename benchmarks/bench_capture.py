@@ -1,132 +1,166 @@
-"""Reading a capture offline: from the file to who talks to whom, as whole commands.
+"""Reading captures, beside the tools that others use and beside the same scan in C.
 
-The peers do less: `tshark -z conv,ip` adds up bytes by pair of addresses, as we do, but finds no groups;
-`tcpdump --count` reads each record and looks at none, which is the floor for whoever goes through libpcap.
-The capture is made here, always the same: groups of machines that talk mostly among themselves, full and short
-datagrams, kept to 64 bytes as `tcpdump -s 64` keeps them.
+Three questions. How much CPU time does a whole command take, from a cold start to its written result, compared
+to the peers that turn packets into a table of who talks to whom? How near is our scan, warm, to the same scan
+in C? And how long does one wait for a small capture? Slow peers read a slice, and compare by rate; what a peer
+says of the bytes is divided by the truth, which some miss where a snap length cut the frames.
+
+Before anything is measured, our matrix and C's are compared with the truth, cell by cell.
 """
 
-import json
-import shutil
-import subprocess
+import argparse
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks import peers
+from benchmarks.captures import WHOLE_FRAMES, Capture, Recipe, capture
+from benchmarks.checking import check_scans, told_by_command
+from benchmarks.measuring import RESULTS, Contender, Section, measure, report_sections
+from benchmarks.reference import reference_scan
+from transhume.monitor.capture.scan import Engine
 
-from benchmarks.measuring import ENVIRONMENT, Contender, measure, report
+OURS, OURS_PCAPNG = "transhume analyze FILE --json", "transhume analyze FILE.pcapng --json"
+IN_C, COMPILED, VECTORS = "the same scan in C", "our scan, Numba", "our scan, NumPy"
+SMALL_FRAMES, SLICE_FRAMES = 400_000, 400_000
+ROUNDS = 5
+SCANS = 4
 
-FRAMES = 400_000
-MACHINES, GROUPS = 24, 4
-SECONDS = 60
-KEPT_BYTES = 64
-FULL, SHORT = 1514, 66
-ROUNDS = 3
-OURS = "transhume analyze FILE --json"
-COUNTING = "tcpdump -r FILE --count"
-
-RECORD = np.dtype(
-    [
-        ("seconds", "<u4"),
-        ("microseconds", "<u4"),
-        ("kept", "<u4"),
-        ("length", "<u4"),
-        ("destination_mac", "u1", 6),
-        ("source_mac", "u1", 6),
-        ("ethertype", ">u2"),
-        ("version_and_size", "u1"),
-        ("service", "u1"),
-        ("ip_length", ">u2"),
-        ("identification", ">u4"),
-        ("ttl", "u1"),
-        ("protocol", "u1"),
-        ("checksum", ">u2"),
-        ("source_ip", "u1", 4),
-        ("destination_ip", "u1", 4),
-        ("source_port", ">u2"),
-        ("destination_port", ">u2"),
-        ("datagram_length", ">u2"),
-        ("rest", "u1", KEPT_BYTES - 40),
-    ]
-)
-HEADER = np.array(
-    [(0xA1B2C3D4, 2, 4, 0, 0, KEPT_BYTES, 1)],
-    dtype="<u4, <u2, <u2, <i4, <u4, <u4, <u4",
+HEADERS = Recipe()
+HEADERS_NS = Recipe(nanoseconds=True)
+HEADERS_PCAPNG = Recipe(pcapng=True)
+WHOLE = Recipe(frames=WHOLE_FRAMES, whole=True)
+SMALL = Recipe(frames=SMALL_FRAMES)
+KINDS = (
+    ("headers", "headers (96 bytes of each frame)", HEADERS),
+    ("nanoseconds", "headers, in nanoseconds", HEADERS_NS),
+    ("pcapng", "headers, as pcapng", HEADERS_PCAPNG),
+    ("whole", "whole frames", WHOLE),
 )
 
 
-def capture(frames: int) -> NDArray[np.void]:
-    """Return the records of a capture: each machine talks to its own group nine times out of ten."""
-    chance = np.random.default_rng(1)
-    source = chance.integers(MACHINES, size=frames)
-    stride = chance.integers(1, MACHINES // GROUPS, size=frames) * GROUPS
-    elsewhere = chance.random(frames) < 0.1
-    stride[elsewhere] = chance.integers(1, MACHINES, size=frames)[elsewhere]
-    destination = (source + stride) % MACHINES
-    instant = np.sort(chance.integers(SECONDS * 1_000_000, size=frames))
-    length = np.where(chance.random(frames) < 0.6, FULL, SHORT)
-    found = np.zeros(frames, dtype=RECORD)
-    found["seconds"] = 1_893_456_000 + instant // 1_000_000
-    found["microseconds"] = instant % 1_000_000
-    found["kept"], found["length"] = KEPT_BYTES, length
-    for end, machine in (("source", source), ("destination", destination)):
-        found[f"{end}_mac"][:, :2] = (0x52, 0x54)
-        found[f"{end}_mac"][:, 5] = machine + 1
-        found[f"{end}_ip"][:, 0] = 10
-        found[f"{end}_ip"][:, 3] = machine + 1
-    found["ethertype"], found["version_and_size"] = 0x0800, 0x45
-    found["ip_length"], found["ttl"], found["protocol"] = length - 14, 64, 17
-    found["datagram_length"] = length - 34
-    found["source_port"], found["destination_port"] = 40_000 + source, 5201
-    return found
+def ours(recipe: Recipe) -> Contender:
+    """Return our whole command, after a look at whether it tells all bytes."""
+    read = capture(recipe)
+    program = Path(sys.executable).with_name("transhume")
+    command = (str(program), "analyze", str(read.path), "--json")
+    share = told_by_command(command) / read.truth.total_bytes
+    return Contender(name=OURS, command=command, frames=recipe.frames, share=share)
 
 
-def contenders(path: Path) -> tuple[Contender, ...]:
-    """Return the commands; a peer that isn't on PATH takes no part."""
-    ours = (str(Path(sys.executable).with_name("transhume")), "analyze", str(path), "--json")
-    tshark = ("tshark", "-n", "-r", str(path), "-q", "-z", "conv,ip")
-    tcpdump = ("tcpdump", "-n", "-r", str(path), "--count")
-    return (
-        Contender(name=OURS, command=ours),
-        Contender(
-            name="tshark -r FILE -q -z conv,ip", command=tshark if shutil.which("tshark") else None
-        ),
-        Contender(name=COUNTING, command=tcpdump if shutil.which("tcpdump") else None),
+def whole_commands(name: str, title: str, recipe: Recipe, *, rounds: int) -> Section:
+    """Measure our command against all peers on one kind of capture."""
+    read = capture(recipe)
+    with tempfile.TemporaryDirectory(prefix="transhume-bench-", dir=RESULTS) as folder:
+        contenders = [ours(recipe)]
+        for peer in (*peers.FAST, *peers.SLOW):
+            part = replace(recipe, frames=peer.slice_frames) if peer.slice_frames else recipe
+            contenders.append(peer.contender(capture(part), Path(folder)))
+        results = measure(contenders, rounds=rounds)
+    title = f"Whole commands, {title}: {recipe.frames:,} frames, {_megabytes(read)}"
+    return Section(name=name, title=title, results=results, reference=OURS)
+
+
+def warm_scans(name: str, title: str, recipe: Recipe, *, rounds: int) -> Section:
+    """Measure our scan in both engines against C's, each repeated within its process."""
+    read, part = capture(recipe), capture(replace(recipe, frames=SLICE_FRAMES))
+    contenders = (
+        _repeating(IN_C, read, (str(reference_scan()), str(read.path), str(SCANS))),
+        _repeating(COMPILED, read, _our_scan(read, Engine.NUMBA)),
+        _repeating(VECTORS, part, _our_scan(part, Engine.NUMPY)),
+    )
+    return Section(
+        name=f"warm {name}",
+        title=f"Warm scans, {title}",
+        results=measure(contenders, rounds=rounds),
+        reference=IN_C,
     )
 
 
-def check(path: Path, records: NDArray[np.void]) -> None:
-    """See that all read the whole file, and that no frame and no byte is missing from our matrix."""
-    told = {
-        each.name: subprocess.run(each.command, check=True, capture_output=True, env=ENVIRONMENT)
-        for each in contenders(path)
-        if each.command is not None
-    }
-    if COUNTING in told:
-        assert told[COUNTING].stdout.split()[:1] == [b"%d" % len(records)]
-    found = json.loads(told[OURS].stdout)
-    assert found["files"][0]["frames"] == len(records)
-    assert sum(map(sum, found["bytes"])) == int(records["length"].sum())
-    assert len(found["groups"]) == GROUPS
+def _repeating(name: str, read: Capture, command: tuple[str, ...]) -> Contender:
+    return Contender(name=name, command=command, frames=read.recipe.frames, tells_cpu=True)
+
+
+def _our_scan(read: Capture, engine: Engine) -> tuple[str, ...]:
+    return (sys.executable, "-m", "benchmarks.warm_scan", str(read.path), str(SCANS), engine)
+
+
+def formats(*, rounds: int) -> Section:
+    """Measure our command on the same frames in both file formats."""
+    both = (ours(HEADERS), replace(ours(HEADERS_PCAPNG), name=OURS_PCAPNG))
+    results = measure(both, rounds=rounds)
+    return Section(name="formats", title="pcap and pcapng", results=results, reference=OURS)
+
+
+def small(*, rounds: int) -> Section:
+    """Measure how long one waits for a small capture."""
+    title = f"A small capture: {SMALL_FRAMES:,} frames, {_megabytes(capture(SMALL))}"
+    results = measure([ours(SMALL)], rounds=rounds)
+    return Section(name="small", title=title, results=results, reference=OURS)
+
+
+def sections(chosen: str, rounds: int) -> Iterator[Section]:
+    """Measure what was chosen, or everything."""
+    if chosen in ("all", "commands"):
+        for name, title, recipe in KINDS:
+            if recipe in (HEADERS, WHOLE):
+                yield whole_commands(name, title, recipe, rounds=rounds)
+        yield formats(rounds=rounds)
+    if chosen in ("all", "warm"):
+        for name, title, recipe in KINDS:
+            yield warm_scans(name, title, recipe, rounds=rounds)
+    if chosen in ("all", "commands"):
+        yield small(rounds=2 * rounds)
+
+
+def promises(found: Mapping[str, Section]) -> list[dict[str, object]]:
+    """Return what is promised, what was found, and whether it was kept."""
+
+    def least(what: str, promised: float, value: float | None) -> dict[str, object]:
+        kept = value is not None and value >= promised
+        return {"what": what, "promised": promised, "found": value, "kept": kept}
+
+    told: list[dict[str, object]] = []
+    if "headers" in found:
+        for peer, promised in ((peers.NFDUMP, 2), (peers.NFSTREAM, 20), (peers.TSHARK, 60)):
+            ratio = found["headers"].ratio(peer.name)
+            told.append(least(f"times the CPU time of ours: {peer.name}", promised, ratio))
+    for name in ("headers", "whole"):
+        if warm := found.get(f"warm {name}"):
+            ratio = warm.ratio(COMPILED)
+            told.append(least(f"of C's rate, {name}", 0.8, ratio and 1 / ratio))
+    if "formats" in found:
+        ratio = found["formats"].ratio(OURS_PCAPNG)
+        told.append(least("of pcap's rate, pcapng", 1 / 1.5, ratio and 1 / ratio))
+    if "small" in found:
+        wall = found["small"].results[0].wall
+        kept = {"what": "seconds for a small capture, at most", "promised": 0.6, "found": wall}
+        told.append({**kept, "kept": wall < 0.6})
+    return told
+
+
+def _megabytes(read: Capture) -> str:
+    return f"{read.path.stat().st_size / 1e6:,.0f} MB"
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="transhume-bench-") as folder:
-        path = Path(folder) / "capture.pcap"
-        records = capture(FRAMES)
-        path.write_bytes(HEADER.tobytes() + records.tobytes())
-        check(path, records)
-        results = measure(contenders(path), rounds=ROUNDS)
-        facts = {
-            "frames": FRAMES,
-            "machines": MACHINES,
-            "file_bytes": path.stat().st_size,
-            "frames_per_cpu_second": round(FRAMES / results[0].cpu),
-        }
-    title = f"Reading a capture of {FRAMES:,} frames, {facts['file_bytes'] / 1e6:.0f} MB"
-    report("capture", title, results, reference=COUNTING, facts=facts)
+    parser = argparse.ArgumentParser(description="Measure reading captures beside the peers.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=("all", "commands", "warm"), default="all")
+    asked = parser.parse_args()
+    for name in peers.missing():
+        print(f"not installed: {name}; benchmarks/peers.py says where it comes from")
+    for _, _, recipe in KINDS:
+        check_scans(capture(recipe), (Engine.NUMBA,))
+    check_scans(capture(SMALL), (Engine.NUMPY,))
+    facts = {"rounds": asked.rounds}
+    name = "capture" if asked.only == "all" else f"capture-{asked.only}"
+    shown = report_sections(name, sections(asked.only, asked.rounds), facts=facts)
+    for each in promises({section.name: section for section in shown}):
+        verdict = "kept" if each["kept"] else "BROKEN"
+        print(f"{verdict}: {each['what']}: {each['promised']:.3g} promised, {each['found']} found")
 
 
 if __name__ == "__main__":

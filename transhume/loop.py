@@ -10,9 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from transhume.analyze import build_matrix, find_groups, find_symptoms
+from transhume.analyze import (
+    Accounts,
+    SymptomMemory,
+    find_groups,
+    find_patterns,
+    sightings_of,
+    watch,
+)
 from transhume.knowledge.model import (
     CloudName,
+    MacAddress,
     MoveKind,
     NoPlan,
     Plan,
@@ -64,18 +72,28 @@ class _Patience:
 def perceive(
     snapshot: Snapshot, windows: Sequence[TrafficWindow], *, horizon_seconds: float
 ) -> Snapshot:
-    """Return the snapshot with the matrix and the groups of the recent windows in it."""
+    """Return the snapshot with what the recent windows show in it: the matrix, the groups, their patterns."""
     if not windows:
         return snapshot
-    start = min(window.start for window in windows)
-    end = max(window.start + timedelta(seconds=window.seconds) for window in windows)
-    matrix = build_matrix(
-        windows,
-        tuple(snapshot.vms.values()),
-        start=start,
-        seconds=min(horizon_seconds, (end - start).total_seconds()),
-    )
-    return replace(snapshot, matrix=matrix, groups=find_groups(matrix))
+    sightings = sightings_of(windows)
+    accounts = Accounts(sightings, snapshot.vms.values(), taps=_taps(snapshot))
+    matrix = accounts.matrix(seconds=min(horizon_seconds, sightings.covered_seconds))
+    groups = find_groups(matrix, accounts.series(), previous=snapshot.groups)
+    return replace(snapshot, matrix=matrix, groups=groups, patterns=find_patterns(matrix, groups))
+
+
+def _taps(snapshot: Snapshot) -> dict[str, MacAddress]:
+    """Return the MAC address at the end of each capture point that the inventory knows to be a tap.
+
+    Of a VM on its way, the inventory knows the device at the host that it leaves.
+    """
+    return {
+        f"{host}/{interface.device}": interface.mac
+        for vm, host in snapshot.placement.host_of.items()
+        if vm not in snapshot.moving
+        for interface in snapshot.vms[vm].interfaces
+        if interface.device
+    }
 
 
 class Loop:
@@ -89,7 +107,7 @@ class Loop:
     def __init__(self, settings: PlannerSettings, *, observation_seconds: float = 10.0) -> None:
         self._settings = settings
         self._observation_seconds = observation_seconds
-        self._before: Snapshot | None = None
+        self._told: SymptomMemory | None = None
         self._trigger = "first look"
         self._since: dict[Moves, datetime] = {}
         self._recorded: tuple[PlanStatus, Moves] | str | None = None
@@ -97,8 +115,7 @@ class Loop:
 
     def consider(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Decision:
         """Look at what is known and decide."""
-        symptoms = find_symptoms(self._before, snapshot, policies)
-        self._before = snapshot
+        symptoms, self._told = watch(self._told, snapshot, policies)
         if symptoms:
             self._trigger = "; ".join(symptom.detail for symptom in symptoms)
         result = self._plan(snapshot, policies)

@@ -319,15 +319,15 @@ def _clouds() -> StagedClouds:
 
 def _window(clouds: StagedClouds, seconds_ago: int) -> TrafficWindow:
     ends = {name: Endpoint(mac=vm.interfaces[0].mac) for name, vm in clouds.vms.items()}
-    return TrafficWindow(
-        start=now().replace(microsecond=0) - timedelta(seconds=seconds_ago),
-        seconds=1.0,
-        capture_point="a1",
-        pairs=tuple(
+    return TrafficWindow.of_pairs(
+        (
             PairTraffic(source=ends[one], destination=ends[other], bytes=1_000_000, frames=700)
             for pair in PAIRS
             for one, other in (pair, pair[::-1])
         ),
+        start=now().replace(microsecond=0) - timedelta(seconds=seconds_ago),
+        seconds=1.0,
+        capture_point="a1",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from tests.unit.knowledge.columnar import plain
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
     CapacityReport,
@@ -24,6 +25,8 @@ from transhume.knowledge.model import (
     Link,
     MacAddress,
     PairTraffic,
+    Pattern,
+    PatternKind,
     Placement,
     PriceTick,
     Progress,
@@ -72,7 +75,7 @@ def notice(**changes: object) -> RevocationNotice:
 def window(start: datetime, point: str = "h1", size: int = 64) -> TrafficWindow:
     ends = (Endpoint(mac=MacAddress("52:54:00:00:00:01")), Endpoint(mac=MacAddress("ff" * 6)))
     pair = PairTraffic(source=ends[0], destination=ends[1], bytes=size, frames=1)
-    return TrafficWindow(start=start, seconds=5.0, capture_point=point, pairs=(pair,))
+    return TrafficWindow.of_pairs([pair], start=start, seconds=5.0, capture_point=point)
 
 
 async def put_vms(store: Store, *names: str, host: Host = H1) -> None:
@@ -94,10 +97,14 @@ async def store(store: Store) -> Store:
 
 
 async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
-    matrix = replace(
-        CommunicationMatrix.empty(start=NOON, seconds=5.0, vms=(VmName("v1"), VmName("v2"))),
-        bytes=np.array([[0, 7], [1 << 60, 0]]),
-        frames=np.array([[0, 1], [2, 0]]),
+    matrix = CommunicationMatrix.of_pairs(
+        start=NOON,
+        seconds=5.0,
+        vms=(VmName("v1"), VmName("v2")),
+        source=[0, 1],
+        destination=[1, 0],
+        bytes=[7, 1 << 60],
+        frames=[1, 2],
     )
     group = Group(
         id=GroupId("g1"),
@@ -105,13 +112,14 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
         internal_bytes_per_second=3.5,
         external_bytes_per_second=0.0,
     )
+    pattern = Pattern(kind=PatternKind.PAIRS, score=0.9, vms=matrix.vms, group=group.id)
     progress = Progress(job=JobName("blast"), at=NOON, done=3, total=4)
     await put_vms(store, "v1", "v2")
     await store.put_price(tick(0.05))
     await store.put_notice(notice())
     await store.put_progress(progress)
     await store.put_matrix(matrix)
-    await store.put_groups((group,))
+    await store.put_groups((group,), (pattern,))
 
     seen = await store.snapshot()
 
@@ -126,7 +134,7 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     assert seen.prices == {HOME.name: tick(0.05)}
     assert seen.notices == (notice(),)
     assert seen.progress == {"blast": progress}
-    assert seen.groups == (group,)
+    assert (seen.groups, seen.patterns) == ((group,), (pattern,))
     assert seen.matrix is not None
     np.testing.assert_array_equal(seen.matrix.bytes, matrix.bytes)
 
@@ -214,8 +222,8 @@ async def test_windows_come_back_by_their_start(store: Store) -> None:
     straggler = window(NOON, point="a1")
     for each in (early, late, straggler):
         await store.add_window(each)
-    assert await store.windows(NOON) == (early, late, straggler)
-    assert await store.windows(NOON + timedelta(seconds=1)) == (late,)
+    assert plain(await store.windows(NOON)) == plain((early, late, straggler))
+    assert plain(await store.windows(NOON + timedelta(seconds=1))) == plain((late,))
 
 
 async def test_windows_older_than_the_retention_are_let_go(client: Redis) -> None:
@@ -338,7 +346,7 @@ async def test_keys_of_a_foreign_type_neither_stop_a_reader_nor_a_writer(
     seen = await store.snapshot()
     assert seen.prices == {"home": tick(0.05)}
     assert seen.version > 0
-    assert await store.windows(NOON) == (window(NOON),)
+    assert plain(await store.windows(NOON)) == plain((window(NOON),))
 
 
 async def test_placements_on_what_is_not_there_are_left_out(store: Store) -> None:

@@ -265,10 +265,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     }
     if draw(st.booleans()):
         del capacity[HostName("c1")]
-    matrix = CommunicationMatrix.empty(start=NOW, seconds=10.0, vms=tuple(vms))
-    matrix.bytes[:] = rng.integers(0, 10**8, (n, n)) * (rng.random((n, n)) < 0.5)
-    np.fill_diagonal(matrix.bytes, 0)
-    matrix.to_outside[:] = rng.integers(0, 10**8, n)
+    between = rng.integers(0, 10**8, (n, n)) * (rng.random((n, n)) < 0.5)
+    np.fill_diagonal(between, 0)
+    matrix = replace(
+        CommunicationMatrix.of_dense(between, start=NOW, seconds=10.0, vms=tuple(vms)),
+        to_outside=rng.integers(0, 10**8, n),
+    )
     names = list(vms)
     return Snapshot(
         version=1,

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 
 from transhume.knowledge.model import (
@@ -11,9 +10,14 @@ from transhume.knowledge.model import (
     Cloud,
     CloudName,
     CommunicationMatrix,
+    Endpoint,
     Host,
     HostName,
+    Interface,
+    MacAddress,
     NoPlan,
+    PairTraffic,
+    PatternKind,
     Placement,
     Plan,
     PlanStatus,
@@ -21,10 +25,11 @@ from transhume.knowledge.model import (
     Resources,
     RevocationNotice,
     Snapshot,
+    TrafficWindow,
     Vm,
     VmName,
 )
-from transhume.loop import FIRST_PATIENCE, Loop
+from transhume.loop import FIRST_PATIENCE, Loop, perceive
 from transhume.plan import PlannerSettings
 from transhume.policies.model import ElectiveLimits, Mode, Pin, Policy, Selector
 
@@ -37,9 +42,8 @@ NEEDS = Resources(vcpus=1, memory_bytes=96 * MIB)
 
 def snapshot(*, dear: float = 0.4, seen_seconds: float = 60.0) -> Snapshot:
     names = (VmName("vm1"), VmName("vm2"))
-    traffic = np.array([[0, 10**8], [10**8, 0]], dtype=np.int64)
-    matrix = replace(
-        CommunicationMatrix.empty(start=NOW, seconds=seen_seconds, vms=names), bytes=traffic
+    matrix = CommunicationMatrix.of_dense(
+        [[0, 10**8], [10**8, 0]], start=NOW, seconds=seen_seconds, vms=names
     )
     hosts = {HostName(f"{c}1"): Host(name=HostName(f"{c}1"), cloud=c) for c in (A, B)}
     return Snapshot(
@@ -185,3 +189,66 @@ def test_a_plan_that_was_held_asks_for_approval_once_its_reason_has_lasted() -> 
     later = replace(snapshot(), at=NOW + timedelta(seconds=61))
     assert judgement.consider(later, cautious).status is PlanStatus.AWAITING_APPROVAL
     assert judgement.consider(later, cautious).status is None
+
+
+MACS = {VmName(f"vm{n}"): MacAddress(f"52:54:00:00:00:0{n}") for n in (1, 2)}
+
+
+def window(point: str, count: int, *, dropped: int = 0, after: float = 0.0) -> TrafficWindow:
+    ends = [Endpoint(mac=mac) for mac in MACS.values()]
+    pairs = [
+        PairTraffic(source=one, destination=other, bytes=count, frames=1)
+        for one, other in (ends, ends[::-1])
+    ]
+    return TrafficWindow.of_pairs(
+        pairs,
+        start=NOW + timedelta(seconds=after),
+        seconds=1.0,
+        capture_point=point,
+        dropped_frames=dropped,
+    )
+
+
+def inventory(*, moving: frozenset[VmName] = frozenset()) -> Snapshot:
+    """Return what is known of two VMs at one host, one of which has the tap `vnet7`."""
+    devices = dict(zip(MACS, ("vnet7", ""), strict=True))
+    vms = {
+        name: Vm(
+            name=name,
+            uuid=name,
+            needs=NEEDS,
+            interfaces=(Interface(mac=mac, device=devices[name]),),
+        )
+        for name, mac in MACS.items()
+    }
+    return replace(snapshot(), vms=vms, moving=moving, matrix=None)
+
+
+def test_what_the_windows_show_is_in_the_snapshot() -> None:
+    seen = perceive(
+        inventory(),
+        [window("a1/vnet7", 10), window("a1/vnet7", 20, after=2.0)],
+        horizon_seconds=60.0,
+    )
+
+    assert seen.matrix is not None
+    assert (seen.matrix.between(0, 1), seen.matrix.seconds, seen.matrix.start) == (30, 3.0, NOW)
+    assert [group.vms for group in seen.groups] == [("vm1", "vm2")]
+    assert [(each.kind, each.group) for each in seen.patterns] == [(PatternKind.PAIRS, "g-vm1")]
+
+
+def test_the_inventory_tells_which_capture_point_is_whose_tap() -> None:
+    """Both points saw nothing but these two, so that either looks like the tap of both."""
+    windows = [window("a1/vnet7", 900), window("a1/br0", 1000)]
+
+    known = perceive(inventory(), windows, horizon_seconds=60.0).matrix
+    moving = perceive(inventory(moving=frozenset(MACS)), windows, horizon_seconds=60.0).matrix
+
+    assert known is not None
+    assert moving is not None
+    assert known.between(0, 1) == 900
+    assert moving.between(0, 1) == 1000, "the device is the one at the host that it leaves"
+
+
+def test_without_windows_nothing_is_known_of_traffic() -> None:
+    assert perceive(inventory(), [], horizon_seconds=60.0).matrix is None

@@ -18,6 +18,7 @@ COMMANDS = (
     "apply",
     "approve",
     "capture",
+    "compare",
     "demo",
     "explain",
     "history",
@@ -63,6 +64,7 @@ def group() -> None:
     Examples:
       transhume demo                              the whole loop, simulated
       transhume analyze tap0.pcap --html out.html who talks to whom in a capture
+      transhume compare monday.pcap tuesday.pcap  what changed between two of them
       transhume policy check policies/            what they say, or what's wrong
       transhume run --policies policies/          the daemon, by transhume.yaml
       transhume status                            what it sees and does

@@ -1,244 +1,224 @@
 """`transhume analyze`: who talks to whom in captures, without a daemon, root or Redis."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from transhume.cli.exports import Export, ExportedFile
+from transhume.cli.reading_options import (
+    FILE,
+    one_thread_for_algebra,
+    vms_option,
+    window_option,
+)
+from transhume.cli.watching import progress_bar, warn, watch
 from transhume.cli.written_files import WrittenFile, write
 
 if TYPE_CHECKING:
-    from transhume.cli.capture_files import Analysis
-    from transhume.knowledge.model import CloudName, Cut, PriceTick, VmName
+    from collections.abc import Mapping, Sequence
 
-
-def _window(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
-    from transhume.quantities import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, parameter) from error
-
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_CAPTURE = click.Path(path_type=Path, dir_okay=False, exists=True)
+    from transhume.analyze import Networks
+    from transhume.cli.analysis import Analysis
+    from transhume.knowledge.model import CloudName, PriceTick, Vm, VmName
 
 
 @click.command("analyze")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_CAPTURE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@window_option
+@vms_option
 @click.option(
-    "--window", default="1s", show_default=True, callback=_window, help="The length of a time bin."
+    "--networks", "networks_file", type=FILE, help="YAML of what is outside: NAME: [NETWORK, …]."
 )
-@click.option("--vms", "vms_file", type=_FILE, help="YAML of VMs: NAME: {mac: …, ips: […]}.")
-@click.option("--placement", "placement_file", type=_FILE, help="YAML of places: NAME: CLOUD.")
-@click.option("--prices", "prices_file", type=_FILE, help="A price schedule, to bill the cut by.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--placement", "placement_file", type=FILE, help="YAML of places: NAME: CLOUD.")
+@click.option("--prices", "prices_file", type=FILE, help="A price schedule, to bill the cut by.")
 @click.option("--html", "html_file", type=WrittenFile(), help="Write a report that is one file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--export",
+    "exports",
+    type=ExportedFile(),
+    multiple=True,
+    metavar="[FORMAT:]FILE",
+    help="Write .parquet, .csv, .graphml, .mtx or .json; may be given several times.",
+)
+@click.option("--follow", is_flag=True, help="Read on as the files grow, until Ctrl-C.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Read with so many processes.")
+@click.option("--dask", metavar="URL", help="Read on the workers of a Dask scheduler: tcp://….")
+@click.option("--inner", is_flag=True, help="Count what is inside of VXLAN, GRE and IP-in-IP.")
+@click.option("--captured-length", is_flag=True, help="Count bytes as captured, not as sent.")
+@click.option(
+    "--engine", type=click.Choice(["numba", "numpy"]), help="How to scan, instead of as fits."
+)
 def command(
     *,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     window: float,
     vms_file: Path | None,
+    networks_file: Path | None,
     placement_file: Path | None,
     prices_file: Path | None,
-    as_json: bool,
     html_file: Path | None,
+    as_json: bool,
+    exports: tuple[Export, ...],
+    follow: bool,
+    workers: int | None,
+    dask: str | None,
+    inner: bool,
+    captured_length: bool,
+    engine: str | None,
 ) -> None:
-    """Show who talks to whom in captures: matrix, groups, cut.
+    """Show who talks to whom in captures: matrix, groups, phases, cut.
 
-    Reads pcap and pcapng, gzipped or not, cut short or not. Without --vms each MAC address is a VM, called by
-    its IP address where it has one, and what lies behind a router is outside. Several files are several
-    capture points: a frame seen at two of them counts once.
+    FILE is a capture (pcap or pcapng, also packed by gzip, zstd or lz4, also cut short), a folder of them, a
+    pattern, or - for standard input. The files that tcpdump or dumpcap rotated are one capture point; all
+    others are a capture point each, and NAME=FILE says it otherwise. A frame that was seen at two capture
+    points counts once.
+
+    Without --vms each MAC address is a VM, called by its IP address where it has one, and what lies behind a
+    router is outside.
 
     \b
     Examples:
       transhume analyze tap0.pcap
-      transhume analyze host-a.pcap host-b.pcap --vms vms.yaml --html out.html
+      transhume analyze host-a/ host-b/ --vms vms.yaml --html out.html
       transhume analyze all.pcapng.gz --placement where.yaml --prices prices.yaml
+      transhume analyze 'ring/*.pcap' --workers 2 --export traffic.parquet
+      ssh hv1 tcpdump -i br0 -s 96 -w - | transhume analyze - --follow
     """
-    from transhume.analyze import find_cut
-    from transhume.cli.capture_files import analyze_captures, load_placement, load_vms
+    one_thread_for_algebra()
+    from transhume.cli.capture_files import Captures, Request
     from transhume.errors import UsageError
+    from transhume.monitor.capture.scan import Engine
 
     if prices_file and not placement_file:
         raise UsageError(
             "--prices bills what crosses clouds: say with --placement where the VMs are"
         )
-    vms = load_vms(vms_file) if vms_file else None
-    with _progress(files) as tell:
-        analysis = analyze_captures(files, window, vms, tell)
-    cloud_of = load_placement(placement_file, analysis.vms) if placement_file else None
-    prices = _prices_at(prices_file, analysis.matrix.start) if prices_file else {}
-    cut = find_cut(analysis.matrix, cloud_of.__getitem__, prices) if cloud_of else None
-    billed = prices_file is not None
-    if html_file:
-        write(html_file, _report(analysis, cloud_of, cut, billed=billed))
-    if as_json:
-        click.echo(json.dumps(_as_json(analysis, cut, billed=billed), indent=2))
+    request = Request(
+        files=files,
+        window_seconds=window,
+        inner=inner,
+        captured_length=captured_length,
+        engine=None if engine is None else Engine(engine),
+        workers=workers,
+        scheduler=dask,
+        follow=follow,
+    )
+    captures = Captures(request, _vms(vms_file), _networks(networks_file))
+    if follow:
+        watch(captures, draws=not as_json)
     else:
-        _show(analysis, cut, billed=billed)
-    _warn(analysis.warnings)
+        with progress_bar(captures):
+            captures.read()
+    analysis = captures.analysis()
+    cloud_of, prices = _placement(placement_file, analysis), _prices(prices_file, analysis)
+    if cloud_of is not None:
+        analysis = _with_cut(analysis, cloud_of, prices)
+    if html_file:
+        write(html_file, _report(analysis, cloud_of, prices))
+    for export in exports:
+        export.write(analysis)
+    _tell(analysis, as_json=as_json)
 
 
-@contextmanager
-def _progress(files: Sequence[Path]) -> "Iterator[Callable[[int], None]]":
-    """Show how much of the files was read, on a terminal's stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    total = sum(path.stat().st_size for path in files if path.is_file())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("reading", total=total or None)
-        yield lambda count: bar.update(task, completed=count)
+# --- what else is known ------------------------------------------------------------------------------
 
 
-def _prices_at(path: Path, instant: datetime) -> "Mapping[CloudName, PriceTick]":
+def _vms(path: Path | None) -> "Sequence[Vm] | None":
+    if path is None:
+        return None
+    from transhume.cli.inventory_files import load_vms
+
+    return load_vms(path)
+
+
+def _networks(path: Path | None) -> "Networks":
+    from transhume.analyze import NO_NETWORKS
+
+    if path is None:
+        return NO_NETWORKS
+    from transhume.cli.inventory_files import load_networks
+
+    return load_networks(path)
+
+
+def _placement(path: Path | None, analysis: "Analysis") -> "Mapping[VmName, CloudName] | None":
+    if path is None:
+        return None
+    from transhume.cli.inventory_files import load_placement
+
+    return load_placement(path, analysis.vms)
+
+
+def _prices(path: Path | None, analysis: "Analysis") -> "Mapping[CloudName, PriceTick] | None":
     """Return the prices in force when the capture began; offsets in the schedule count from there."""
+    if path is None:
+        return None
     from transhume.monitor.clouds.prices import load_prices
 
+    instant = analysis.matrix.start
     ticks = load_prices(path).ticks_between(instant, datetime.min.replace(tzinfo=UTC), instant)
     return {tick.cloud: tick for tick in ticks}
 
 
-def _show(analysis: "Analysis", cut: "Cut | None", *, billed: bool) -> None:
-    from rich.console import Console
+def _with_cut(
+    analysis: "Analysis",
+    cloud_of: "Mapping[VmName, CloudName]",
+    prices: "Mapping[CloudName, PriceTick] | None",
+) -> "Analysis":
+    from transhume.analyze import find_cut
 
-    from transhume.cli.views.harmless import text
-    from transhume.cli.views.heatmap import groups_table, heat_map, pairs_table
-
-    console = Console()
-    console.print(f"{_headline(analysis)}\n", highlight=False, markup=False)
-    console.print(heat_map(analysis.matrix, analysis.groups), soft_wrap=True)
-    if analysis.groups:
-        console.print("\nGroups, the busiest first", style="bold")
-        console.print(groups_table(analysis.groups))
-        console.print("\nWho exchanges most", style="bold")
-        console.print(pairs_table(analysis.matrix))
-    for line in _rest(analysis, cut, billed=billed):
-        console.print(text(line), soft_wrap=True)
+    cut = find_cut(analysis.matrix, cloud_of.__getitem__, prices or {})
+    return replace(analysis, cut=cut, cut_is_billed=prices is not None)
 
 
-def _headline(analysis: "Analysis") -> str:
-    from transhume.quantities import format_bytes, format_duration
-
-    frames = sum(summary.frames for summary in analysis.summaries)
-    count = sum(summary.bytes for summary in analysis.summaries)
-    return (
-        f"{frames:,} frames, {format_bytes(count)} in {format_duration(analysis.matrix.seconds)};"
-        f" {_counted(len(analysis.vms), 'VM')}, {_counted(len(analysis.groups), 'group')}"
-    )
+# --- telling -----------------------------------------------------------------------------------------
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _tell(analysis: "Analysis", *, as_json: bool) -> None:
+    if as_json:
+        from transhume.cli.exports.result import print_result
 
+        print_result(sys.stdout, analysis)
+    else:
+        from rich.console import Console, Group
+        from rich.text import Text
 
-def _rest(analysis: "Analysis", cut: "Cut | None", *, billed: bool) -> Iterator[str]:
-    """Yield what isn't between VMs, and what crosses clouds."""
-    from transhume.quantities import format_bytes, format_dollars_per_hour, format_rate
+        from transhume.cli.views.analysis import shown
 
-    matrix = analysis.matrix
-    yield (
-        f"\nto the outside {format_bytes(int(matrix.to_outside.sum()))}, from it"
-        f" {format_bytes(int(matrix.from_outside.sum()))}, broadcast and multicast"
-        f" {format_bytes(matrix.multicast_bytes)}, of no VM {format_bytes(matrix.unattributed_bytes)}"
-    )
-    if cut is not None:
-        cost = f", {format_dollars_per_hour(cut.dollars_per_hour)} of egress" if billed else ""
-        yield f"cut: {format_rate(cut.total_bytes_per_second)} between clouds{cost}"
-        for (source, destination), rate in sorted(cut.bytes_per_second.items()):
-            yield f"  {source} to {destination}: {format_rate(rate)}"
-
-
-def _as_json(analysis: "Analysis", cut: "Cut | None", *, billed: bool) -> dict[str, Any]:
-    matrix = analysis.matrix
-    return {
-        "files": [
-            {
-                "path": summary.path,
-                "frames": summary.frames,
-                "bytes": summary.bytes,
-                "first": summary.first.isoformat() if summary.first else None,
-                "last": summary.last.isoformat() if summary.last else None,
-                "unreadable_frames": summary.unreadable_frames,
-                "stopped": summary.stopped,
-            }
-            for summary in analysis.summaries
-        ],
-        "start": matrix.start.isoformat(),
-        "seconds": matrix.seconds,
-        "vms": [
-            {
-                "name": vm.name,
-                "macs": [interface.mac for interface in vm.interfaces if interface.mac],
-                "ips": [ip for interface in vm.interfaces for ip in interface.ips],
-                "cluster": vm.cluster,
-            }
-            for vm in analysis.vms
-        ],
-        "bytes": matrix.bytes.tolist(),
-        "frames": matrix.frames.tolist(),
-        "to_outside": matrix.to_outside.tolist(),
-        "from_outside": matrix.from_outside.tolist(),
-        "multicast_bytes": matrix.multicast_bytes,
-        "unattributed_bytes": matrix.unattributed_bytes,
-        "groups": [
-            {
-                "id": group.id,
-                "vms": list(group.vms),
-                "internal_bytes_per_second": group.internal_bytes_per_second,
-                "external_bytes_per_second": group.external_bytes_per_second,
-                "cohesion": group.cohesion,
-            }
-            for group in analysis.groups
-        ],
-        "cut": _cut_as_json(cut, billed=billed) if cut else None,
-    }
-
-
-def _cut_as_json(cut: "Cut", *, billed: bool) -> dict[str, Any]:
-    return {
-        "crossing": [
-            {"from": source, "to": destination, "bytes_per_second": rate}
-            for (source, destination), rate in sorted(cut.bytes_per_second.items())
-        ],
-        "dollars_per_hour": cut.dollars_per_hour if billed else None,
-    }
+        console = Console()
+        for part in shown(analysis):
+            console.print(part, soft_wrap=isinstance(part, (Text, Group)))
+    warn(analysis.warnings)
 
 
 def _report(
     analysis: "Analysis",
     cloud_of: "Mapping[VmName, CloudName] | None",
-    cut: "Cut | None",
-    *,
-    billed: bool,
+    prices: "Mapping[CloudName, PriceTick] | None",
 ) -> str:
-    from transhume.cli.views.report import ReportData, render_report, timeline_of
+    from transhume.cli.views.report import ReportData, render_report, timeline_of_series
 
-    names = ", ".join(Path(summary.path).name for summary in analysis.summaries)
-    data = ReportData(
-        title=names,
-        subtitle=_headline(analysis),
-        matrix=analysis.matrix,
-        groups=analysis.groups,
-        timeline=timeline_of(analysis.windows),
-        cloud_of=cloud_of,
-        cut=cut,
-        cut_is_billed=billed,
-        warnings=analysis.warnings,
+    egress = {cloud: tick.egress_dollars_per_gb for cloud, tick in (prices or {}).items()}
+    return render_report(
+        ReportData(
+            title=", ".join(Path(summary.path).name for summary in analysis.summaries),
+            subtitle=analysis.headline,
+            matrix=analysis.matrix,
+            groups=analysis.groups,
+            patterns=analysis.patterns,
+            phases=analysis.phases,
+            forecast=analysis.forecast,
+            unattributed=analysis.unattributed,
+            timeline=timeline_of_series(analysis.series),
+            cloud_of=cloud_of,
+            cut=analysis.cut,
+            cut_is_billed=analysis.cut_is_billed,
+            egress_dollars_per_gb=egress or None,
+            warnings=analysis.warnings,
+        )
     )
-    return render_report(data)
-
-
-def _warn(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)

@@ -13,21 +13,37 @@ if TYPE_CHECKING:
 
 @click.command("capture")
 @click.argument("host")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "tcx", "clsact", "ring"]),
+    help="How frames are seen, instead of what the deployment file says.",
+)
 @click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
 @knowledge_options
-def command(*, host: str, log_json: bool, config: Path, url: str | None) -> None:
+def command(
+    *, host: str, method: str | None, log_json: bool, config: Path, url: str | None
+) -> None:
     """Capture the traffic of HOST's VMs, until stopped.
 
     The windows go into the shared knowledge, a Redis that the daemon reaches too. To be run on a hypervisor, as
     root, with the daemon's deployment file, in which the host's capture says `remote: true`. Only addresses and
     lengths leave the host.
 
+    Frames are added up in the kernel where it can do that (tcx from Linux 6.6 on, clsact from 5.11), else read
+    from a ring in shared memory; the log says which, and why. Where that takes more of a processor than the
+    deployment file allows (cpu_budget), a share of the frames is looked at, and windows hold estimates with
+    their error.
+
     \b
     Examples:
       transhume capture hv1
       transhume capture hv1 --config site.yaml --url rediss://knowledge.example
+      transhume capture hv1 --method ring
     """
+    from dataclasses import replace
+
     from transhume.cli.logs import log_to_stderr
+    from transhume.deployment.model import CaptureMethod
     from transhume.errors import UsageError
 
     deployment = deployment_in(config)
@@ -36,10 +52,11 @@ def command(*, host: str, log_json: bool, config: Path, url: str | None) -> None
         known = ", ".join(sorted({point.host for point in deployment.capture})) or "none"
         raise UsageError(f"{config} has no capture for a host {host}; it has some for: {known}")
     log_to_stderr(as_json=log_json)
+    point = points[0] if method is None else replace(points[0], method=CaptureMethod(method))
 
     async def listen(store: "Store") -> None:
         from transhume.daemon.senses import keep_alive, traffic
 
-        await keep_alive(traffic(points[0], deployment.window_seconds), store)
+        await keep_alive(traffic(point, deployment.window_seconds), store)
 
     with_store(config, url, listen)

@@ -1,103 +1,177 @@
-"""What goes into `transhume analyze`: capture files, and the YAML that says which VM is which and where.
+"""From capture files to what they hold: the one way in which commands read captures and think about them.
 
-Owns reading several captures with one progress bar, and the two small files that stand in for an inventory.
+Owns which reading fits what was asked for (one process, several, files that grow), that windows are added up as
+they come and none is kept, and which questions are asked of the sums. The answers are `transhume.analyze`'s.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
-
-from transhume.analyze import build_matrix, find_groups, vms_from_windows
-from transhume.errors import UnreadableCapture, UsageError
-from transhume.knowledge.model import (
-    NOTHING,
-    CloudName,
-    ClusterName,
-    CommunicationMatrix,
-    Group,
-    Interface,
-    IpAddress,
-    MacAddress,
-    TrafficWindow,
-    Vm,
-    VmName,
+from transhume.analyze import (
+    NO_NETWORKS,
+    Accounts,
+    Networks,
+    Sightings,
+    find_groups,
+    find_pattern,
+    find_patterns,
+    find_phases,
+    forecast,
+    vms_from_sightings,
 )
-from transhume.located_yaml import read_file, validate
-from transhume.monitor.capture.files import CaptureReading, CaptureSummary
+from transhume.cli.analysis import Analysis
+from transhume.errors import UnreadableCapture, UsageError
+from transhume.knowledge.model import Forecast, MatrixSeries, TrafficWindow, Vm
+from transhume.monitor.capture.counting import ReadingOptions
+from transhume.monitor.capture.files import CaptureSummary
+from transhume.monitor.capture.reading import CapturesReading, OneByOne
+from transhume.monitor.capture.rings import capture_points
+from transhume.monitor.capture.scan import Engine
 
-Tell = Callable[[int], None]
-"""Told how many bytes of all files were read."""
+MOST_STRANGERS = 20
+"""How many pairs of addresses that belong to no VM are named."""
+FORECAST_SLICES = 3
+"""How many slices ahead the forecast looks."""
+LEAST_SLICES = 4
+"""From fewer than these, nothing can be told of the time after them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Analysis:
-    """What captures hold."""
+class Request:
+    """What captures to read, and how."""
 
-    summaries: tuple[CaptureSummary, ...]
-    windows: tuple[TrafficWindow, ...]
-    vms: tuple[Vm, ...]
-    matrix: CommunicationMatrix
-    groups: tuple[Group, ...]
+    files: tuple[str, ...]
+    window_seconds: float = 1.0
+    inner: bool = False
+    captured_length: bool = False
+    engine: Engine | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    follow: bool = False
+
+    def check(self) -> None:
+        """Refuse what can't be done together.
+
+        Raises:
+            UsageError: says what.
+        """
+        if self.workers and self.scheduler:
+            raise UsageError("--workers starts processes here, and --dask uses others: give one")
+        if self.follow and (self.workers or self.scheduler):
+            raise UsageError("files that grow are read by one process: leave --workers and --dask")
+
+    def readings(self) -> tuple[CapturesReading, ...]:
+        """Return what reads them: one reading for all or, where they are followed, for each capture point.
+
+        Raises:
+            UnreadableCapture: something isn't there, or is no capture.
+            UsageError: the window's length makes no sense, or the options don't go together.
+        """
+        self.check()
+        points = capture_points(self.files)
+        if self.follow:
+            return tuple(OneByOne([point], self._options, follow=True) for point in points)
+        if self.workers or self.scheduler:
+            from transhume.monitor.capture.spread import Spread
+
+            return (Spread(points, self._options, workers=self.workers, scheduler=self.scheduler),)
+        return (OneByOne(points, self._options),)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What keeps the analysis from being the whole truth, for a person."""
-        found = []
-        for summary in self.summaries:
-            if summary.stopped is not None:
-                found.append(
-                    f"{summary.path}: reading stopped at {summary.stopped};"
-                    f" the {summary.frames} frames before that are counted"
-                )
-            if summary.unreadable_frames:
-                found.append(
-                    f"{summary.path}: {summary.unreadable_frames} of {summary.frames} frames have no"
-                    " addresses that we can read; they count as nobody's"
-                )
-        return tuple(found)
+    def _options(self) -> ReadingOptions:
+        return ReadingOptions(
+            window_seconds=self.window_seconds,
+            inner=self.inner,
+            captured_length=self.captured_length,
+            engine=self.engine,
+        )
 
 
-def analyze_captures(
-    paths: Sequence[Path],
-    window_seconds: float,
-    vms: Sequence[Vm] | None = None,
-    tell: Tell = lambda _: None,
-) -> Analysis:
-    """Read captures and find out who talks to whom; without VMs given, guess them from the addresses.
+class Captures:
+    """Captures being read: what came until now can be asked about at any time.
 
-    Each file is a capture point of its own: a frame that two files hold counts once.
+    Args:
+        request: what to read.
+        vms: the VMs; guessed from the addresses unless given.
+        networks: what parts of the outside are called.
 
     Raises:
-        UnreadableCapture: a file is no capture, or no file holds a frame.
-        UsageError: the window's length makes no sense.
+        UnreadableCapture: something isn't there, or is no capture.
+        UsageError: the request makes no sense.
     """
-    windows: list[TrafficWindow] = []
-    summaries = []
-    read_before = 0
-    for path in paths:
-        reading = CaptureReading(path, window_seconds)
-        for window in reading:
-            windows.append(window)
-            tell(read_before + reading.position)
-        read_before += reading.position
-        tell(read_before)
-        summaries.append(reading.summary)
-    start, seconds = _stretch(summaries, window_seconds)
-    found = tuple(vms) if vms is not None else vms_from_windows(windows)
-    matrix = build_matrix(windows, found, start=start, seconds=seconds)
-    return Analysis(
-        summaries=tuple(summaries),
-        windows=tuple(windows),
-        vms=found,
-        matrix=matrix,
-        groups=find_groups(matrix),
-    )
+
+    def __init__(
+        self, request: Request, vms: Sequence[Vm] | None = None, networks: Networks = NO_NETWORKS
+    ) -> None:
+        self.readings = request.readings()
+        self._window_seconds = request.window_seconds
+        self._vms = None if vms is None else tuple(vms)
+        self._networks = networks
+        self._sightings = Sightings(request.window_seconds)
+
+    def add(self, window: TrafficWindow) -> None:
+        """Add a window of one of the readings."""
+        self._sightings.add(window)
+
+    def read(self) -> None:
+        """Read all to the end."""
+        for reading in self.readings:
+            for window in reading:
+                self.add(window)
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the files were read, as they are on the disk; may be asked from any thread."""
+        return sum(reading.position for reading in self.readings)
+
+    @property
+    def total_bytes(self) -> int | None:
+        """How many bytes there are to read; None where nobody knows."""
+        sizes = [reading.total_bytes for reading in self.readings]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def summaries(self) -> tuple[CaptureSummary, ...]:
+        """Of the files begun until now."""
+        return tuple(summary for reading in self.readings for summary in reading.summaries)
+
+    def analysis(self) -> Analysis:
+        """Find out what was read until now means.
+
+        Raises:
+            UnreadableCapture: there is no frame.
+        """
+        summaries = self.summaries
+        start, seconds = _stretch(summaries, self._window_seconds)
+        seen = self._sightings
+        vms = self._vms if self._vms is not None else vms_from_sightings(seen)
+        accounts = Accounts(seen, vms, networks=self._networks)
+        matrix, series = accounts.matrix(start=start, seconds=seconds), accounts.series()
+        groups = find_groups(matrix, series)
+        patterns = find_patterns(matrix, groups)
+        return Analysis(
+            summaries=summaries,
+            vms=vms,
+            matrix=matrix,
+            series=series,
+            unattributed=accounts.unattributed(MOST_STRANGERS).pairs,
+            groups=groups,
+            patterns={group.id: pattern for group, pattern in zip(groups, patterns, strict=True)},
+            pattern=find_pattern(matrix),
+            phases=find_phases(series),
+            forecast=_forecast(series),
+            doubts=tuple(doubt for reading in self.readings for doubt in reading.warnings),
+        )
+
+
+def _forecast(series: MatrixSeries) -> Forecast | None:
+    """Return what is expected next, where there was enough to try it on."""
+    if len(series.matrices) < LEAST_SLICES:
+        return None
+    found = forecast(series, FORECAST_SLICES)
+    return found if math.isfinite(found.error) else None
 
 
 def _stretch(summaries: Sequence[CaptureSummary], window_seconds: float) -> tuple[datetime, float]:
@@ -114,77 +188,3 @@ def _stretch(summaries: Sequence[CaptureSummary], window_seconds: float) -> tupl
         )
     lasted: timedelta = max(lasts) - min(firsts)
     return min(firsts), max(lasted.total_seconds(), window_seconds)
-
-
-# --- files that say who is who, and where ------------------------------------------------------------
-
-
-def _ip_address(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        raise ValueError(f"{text!r} is no IP address; write it as in 10.0.0.1 or fd00::1") from None
-
-
-def _mac_address(text: str) -> str:
-    if re.fullmatch("([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", text) is None:
-        raise ValueError(f"{text!r} is no MAC address; write it as in 52:54:00:12:34:56")
-    return text.lower()
-
-
-class VmSchema(BaseModel):
-    """A VM's addresses."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="VM")
-
-    mac: Annotated[str, AfterValidator(_mac_address)] | None = Field(
-        default=None, description="its MAC address"
-    )
-    ips: list[Annotated[str, AfterValidator(_ip_address)]] = Field(
-        default=[], description="its IP addresses"
-    )
-    cluster: str | None = Field(default=None, description="the virtual cluster that it is part of")
-
-
-class VmsSchema(RootModel[dict[str, VmSchema]]):
-    """VMs by name."""
-
-
-class PlacementSchema(RootModel[dict[str, str]]):
-    """The cloud that each VM is in."""
-
-
-def load_vms(path: Path) -> tuple[Vm, ...]:
-    """Return the VMs that a file names.
-
-    Raises:
-        InvalidFile: with every mistake in the file.
-    """
-    return tuple(
-        Vm(
-            name=VmName(name),
-            uuid=name,
-            needs=NOTHING,
-            interfaces=(
-                Interface(mac=MacAddress(vm.mac or ""), ips=tuple(map(IpAddress, vm.ips))),
-            ),
-            cluster=ClusterName(vm.cluster) if vm.cluster else None,
-        )
-        for name, vm in validate(VmsSchema, read_file(path)).root.items()
-    )
-
-
-def load_placement(path: Path, vms: Sequence[Vm]) -> Mapping[VmName, CloudName]:
-    """Return the cloud of each of the VMs.
-
-    Raises:
-        InvalidFile: with every mistake in the file.
-        UsageError: the file says nothing about a VM.
-    """
-    placed = validate(PlacementSchema, read_file(path)).root
-    missing = [vm.name for vm in vms if vm.name not in placed]
-    if missing:
-        raise UsageError(
-            f"{path}: says nothing about {', '.join(missing)}; add `NAME: CLOUD` for each"
-        )
-    return {vm.name: CloudName(placed[vm.name]) for vm in vms}

@@ -5,7 +5,7 @@ never writes. How it looks is in `views.status`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -211,17 +211,18 @@ def _cut_within(vms: Iterable[VmName], snapshot: Snapshot) -> Cut | None:
 
 
 def _among(matrix: CommunicationMatrix, vms: Iterable[VmName]) -> CommunicationMatrix:
-    """Return the part of a matrix that is between some VMs."""
-    row_of = {vm: row for row, vm in enumerate(matrix.vms)}
-    rows = [row_of[vm] for vm in vms if vm in row_of]
-    square = np.ix_(rows, rows)
-    return replace(
-        matrix,
-        vms=tuple(matrix.vms[row] for row in rows),
-        bytes=matrix.bytes[square],
-        frames=matrix.frames[square],
-        to_outside=matrix.to_outside[rows],
-        from_outside=matrix.from_outside[rows],
+    """Return the bytes of a matrix that some VMs sent to each other."""
+    members = frozenset(vms)
+    inside = np.array([vm in members for vm in matrix.vms], dtype=bool)
+    row = np.cumsum(inside) - 1
+    kept = inside[matrix.source] & inside[matrix.destination]
+    return CommunicationMatrix.of_pairs(
+        start=matrix.start,
+        seconds=matrix.seconds,
+        vms=tuple(vm for vm in matrix.vms if vm in members),
+        source=row[matrix.source[kept]],
+        destination=row[matrix.destination[kept]],
+        bytes=matrix.bytes[kept],
     )
 
 

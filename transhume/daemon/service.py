@@ -207,7 +207,7 @@ class Daemon:
         seen = await asyncio.to_thread(perceive, snapshot, windows, horizon_seconds=horizon)
         if seen.matrix is not None:
             await self._store.put_matrix(seen.matrix)
-            await self._store.put_groups(seen.groups)
+            await self._store.put_groups(seen.groups, seen.patterns)
         return seen
 
     async def _decide(self, snapshot: Snapshot) -> Decision:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transhume.deployment.crosschecks import crosschecks
 from transhume.deployment.model import (
+    CaptureMethod,
     CapturePoint,
     Deployment,
     Hypervisor,
@@ -99,6 +100,8 @@ def _capture_points(written: DeploymentSchema) -> Iterator[CapturePoint]:
                     interfaces=tuple(capture.interfaces),
                     netns=capture.netns,
                     remote=capture.remote,
+                    method=CaptureMethod(capture.method),
+                    cpu_budget=capture.cpu_budget,
                 )
 
 

@@ -4,6 +4,7 @@ Owns addresses and paths (libvirt URIs, bridges, feeds), which the model of the 
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from transhume.knowledge.model import Cloud, ClusterName, Host, HostName, Link, Resources
@@ -22,6 +23,19 @@ class Hypervisor:
     """What we may use of it; None: all that libvirt says it has."""
 
 
+class CaptureMethod(StrEnum):
+    """How frames are seen."""
+
+    AUTO = "auto"
+    """The first of the others that works."""
+    TCX = "tcx"
+    """A program in the kernel adds them up; the kernel has to be 6.6 or later."""
+    CLSACT = "clsact"
+    """The same program, attached the way that older kernels know (5.11 and later)."""
+    RING = "ring"
+    """Each frame's headers come to us through shared memory."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturePoint:
     """Where to listen on a host: interfaces by shell pattern, in a network namespace where there is one."""
@@ -31,6 +45,9 @@ class CapturePoint:
     netns: str | None = None
     remote: bool = False
     """True where `transhume capture` runs on that host; the daemon listens at the others itself."""
+    method: CaptureMethod = CaptureMethod.AUTO
+    cpu_budget: float = 0.2
+    """The share of one processor that capture at the host may take; what is over it is sampled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,13 @@ Only `loader` uses them: it turns them into the records of `model` at once.
 """
 
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from transhume.located_yaml import Quantity
-from transhume.quantities import parse_bytes, parse_duration, parse_rate
+from transhume.quantities import parse_bytes, parse_duration, parse_rate, parse_share
 
 _LONGEST_DEVICE_NAME = 15
 
@@ -81,6 +81,7 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
 FilePath = Annotated[str, Field(min_length=1)]
 Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(_more_than_nothing)]
+Share = Annotated[float, Quantity(parse_share, "5%"), AfterValidator(_more_than_nothing)]
 Rate = Annotated[float, Quantity(parse_rate, "100mbit"), AfterValidator(_more_than_nothing)]
 
 
@@ -102,6 +103,16 @@ class CaptureSchema(_Record):
     remote: bool = Field(
         default=False,
         description="true where `transhume capture` runs on that host; else the daemon listens itself",
+    )
+    method: Literal["auto", "tcx", "clsact", "ring"] = Field(
+        default="auto",
+        description="how frames are seen: added up in the kernel (`tcx`, or `clsact` before Linux 6.6), "
+        "read from a `ring` in shared memory, or the first of these that works",
+    )
+    cpu_budget: Share = Field(
+        default="20%",
+        validate_default=True,
+        description="how much of one processor capture may take on that host; beyond it frames are sampled",
     )
 
 

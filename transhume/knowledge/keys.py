@@ -28,6 +28,8 @@ PRICES = PREFIX + "prices"
 NOTICES = PREFIX + "notices"
 PROGRESS = PREFIX + "progress"
 GROUPS = PREFIX + "groups"
+PATTERNS = PREFIX + "patterns"
+"""Hash: the pattern of a group's traffic, by group."""
 MATRIX = PREFIX + "matrix"
 """String: the recent past as one record."""
 

@@ -22,6 +22,7 @@ from transhume.knowledge.model import (
     HostName,
     Link,
     Outcome,
+    Pattern,
     Placement,
     PriceTick,
     Progress,
@@ -52,6 +53,7 @@ _HASHES = (
     keys.NOTICES,
     keys.PROGRESS,
     keys.GROUPS,
+    keys.PATTERNS,
 )
 
 
@@ -148,6 +150,7 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
         progress={progress.job: progress for progress in read(Progress, keys.PROGRESS)},
         matrix=reader.record(CommunicationMatrix, facts[keys.MATRIX], keys.MATRIX),
         groups=read(Group, keys.GROUPS),
+        patterns=read(Pattern, keys.PATTERNS),
         outcomes=reader.entries(Outcome, facts[keys.OUTCOMES] or (), keys.OUTCOMES),
     )
 

@@ -40,6 +40,7 @@ from transhume.knowledge.model import (
     MoveProgress,
     NoPlan,
     Outcome,
+    Pattern,
     Placement,
     Plan,
     PlanId,
@@ -172,10 +173,11 @@ class Store:
         writing = self._writing().put(keys.MATRIX, encode(matrix))
         await self._announce(writing, ChangeKind.MATRIX)
 
-    async def put_groups(self, groups: Iterable[Group]) -> None:
-        """Replace the groups that were found; they are read back ordered by id."""
+    async def put_groups(self, groups: Iterable[Group], patterns: Iterable[Pattern] = ()) -> None:
+        """Replace the groups that were found, and their patterns; both are read back ordered by group."""
         writing = self._writing()
         writing.replace(keys.GROUPS, {group.id: encode(group) for group in groups})
+        writing.replace(keys.PATTERNS, {str(each.group): encode(each) for each in patterns})
         await self._announce(writing, ChangeKind.GROUPS)
 
     async def put_policies(self, policies: PoliciesStatus) -> None:

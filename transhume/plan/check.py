@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby, product
 
+import numpy as np
+
 from transhume.knowledge.model import (
     CloudName,
     HostName,
@@ -235,11 +237,12 @@ class _Replay:
             ours = [v for v in group.vms if v in where and v in at and policy.governs(self._vm(v))]
             if any(self._flees(vm) for vm in ours):
                 continue
-            cut = sum(
-                int(matrix.bytes[at[one], at[other]])
-                for one in ours
-                for other in ours
-                if self._cloud(where[one]) != self._cloud(where[other])
-            ) / max(matrix.seconds, 1e-9)
+            cloud_of = {at[vm]: self._cloud(where[vm]) for vm in ours}
+            rows = list(cloud_of)
+            within = np.isin(matrix.source, rows) & np.isin(matrix.destination, rows)
+            columns = (matrix.source, matrix.destination, matrix.bytes)
+            entries = zip(*(column[within].tolist() for column in columns), strict=True)
+            crossing = (sent for i, j, sent in entries if cloud_of[i] != cloud_of[j])
+            cut = sum(crossing) / max(matrix.seconds, 1e-9)
             if cut > policy.keep_together.cut_above_bytes_per_second * (1 + 1e-6) + 1e-3:
                 yield f"{policy.name}: the group {group.id} is split"

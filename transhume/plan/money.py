@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from transhume.knowledge.model import (
     SECONDS_PER_HOUR,
     CloudName,
+    CommunicationMatrix,
     CostRate,
     Prediction,
     PriceTick,
@@ -180,28 +181,36 @@ def _outside(situation: Situation) -> NDArray[np.float64]:
     found = np.zeros(len(situation.vms))
     matrix = situation.snapshot.matrix
     if matrix is not None:
-        for row, vm in enumerate(matrix.vms):
-            if vm in situation.number:
-                found[situation.number[vm]] = matrix.to_outside[row] / max(matrix.seconds, 1e-9)
+        number = _numbers(situation, matrix)
+        ours = number >= 0
+        found[number[ours]] = matrix.to_outside[ours] / max(matrix.seconds, 1e-9)
     return found
 
 
 def _pairs(situation: Situation) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the pairs that talk and have a governed end, with both rates in bytes per second."""
-    pairs: list[tuple[int, int]] = []
-    rates: list[tuple[float, float]] = []
-    matrix, governed = situation.snapshot.matrix, frozenset(situation.governed)
-    if matrix is not None:
-        rate = matrix.rate()
-        rows = [
-            (row, situation.number[v]) for row, v in enumerate(matrix.vms) if v in situation.number
-        ]
-        for position, (i, one) in enumerate(rows):
-            for j, other in rows[position + 1 :]:
-                if (rate[i, j] or rate[j, i]) and (one in governed or other in governed):
-                    pairs.append((one, other))
-                    rates.append((float(rate[i, j]), float(rate[j, i])))
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(rates).reshape(-1, 2)
+    matrix = situation.snapshot.matrix
+    if matrix is None:
+        return np.zeros((0, 2), dtype=np.int64), np.zeros((0, 2))
+    number = _numbers(situation, matrix)
+    governed = np.zeros(len(matrix.vms), dtype=bool)
+    governed[np.isin(number, situation.governed)] = True
+    source, destination = matrix.source.astype(np.int64), matrix.destination.astype(np.int64)
+    kept = (source != destination) & (matrix.bytes > 0)
+    kept &= (number[source] >= 0) & (number[destination] >= 0)
+    kept &= governed[source] | governed[destination]
+    ends = np.stack((source[kept], destination[kept]), axis=1)
+    backward = (ends[:, 0] > ends[:, 1]).astype(np.int64)
+    ends.sort(axis=1)
+    keys, at = np.unique(ends[:, 0] * len(number) + ends[:, 1], return_inverse=True)
+    rates = np.zeros((len(keys), 2))
+    rates[at, backward] = matrix.bytes_per_second[kept]
+    return np.stack((number[keys // len(number)], number[keys % len(number)]), axis=1), rates
+
+
+def _numbers(situation: Situation, matrix: CommunicationMatrix) -> NDArray[np.int64]:
+    """Return the number of the VM of each row of a matrix, -1 where it can't be moved."""
+    return np.array([situation.number.get(vm, -1) for vm in matrix.vms], dtype=np.int64)
 
 
 def _gone_within_horizon(situation: Situation, vm: int, place: int) -> bool:

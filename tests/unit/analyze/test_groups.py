@@ -1,14 +1,25 @@
 """Groups are found from traffic alone: planted ones of all shapes, ranks permuted, chatter between them."""
 
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from tests.unit.analyze.traffic import matrix_of
+from tests.unit.analyze.traffic import START, matrix_of
 from transhume.analyze import find_groups
+from transhume.analyze.grouping.agreement import rand_index
+from transhume.analyze.grouping.condensing import EXACT_TO
+from transhume.analyze.grouping.methods import Method, agglomerative, halving, leiden, spectral
+from transhume.analyze.ties import Ties
+from transhume.knowledge.model import CommunicationMatrix, MatrixSeries, VmName
 
 Weights = NDArray[np.float64]
+ROOT = Path(__file__).parents[3]
 SHAPES = ("all-to-all", "ring", "chain", "master-worker", "butterfly", "grid")
 
 
@@ -154,3 +165,179 @@ def test_the_same_traffic_gives_the_same_groups_whatever_the_order_of_the_rows()
     ]
 
     assert by_first(permuted) == by_first(members(weights))
+
+
+# --- thousands of VMs --------------------------------------------------------------------------------
+
+
+def test_planted_groups_are_found_among_thousands_of_vms() -> None:
+    """Connected by chatter into one part, too large for square arrays to be taken apart."""
+    random = np.random.default_rng(1)
+    parts = [
+        planted(SHAPES[number % len(SHAPES)], int(random.integers(4, 40)), random) * 1e6
+        for number in range(40)
+    ]
+    weights, expected = together(parts, random, 0.03)
+
+    found = members(weights)
+
+    assert sum(map(len, parts)) > EXACT_TO
+    assert by_first(found) == by_first(expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_application_of_many_hundred_vms_is_one_group(shape: str) -> None:
+    count = EXACT_TO + 20
+    weights = np.where(planted(shape, count, np.random.default_rng(0)) > 0, 1e6, 0.0)
+
+    assert [len(group) for group in members(weights)] == [count]
+
+
+def test_two_large_clusters_whose_head_nodes_feed_each_other_are_two_groups() -> None:
+    """The strong link between them makes them one part at first: only a cut takes that apart."""
+    count = EXACT_TO
+    weights = np.zeros((2 * count, 2 * count))
+    weights[:count, :count] = weights[count:, count:] = 1e6
+    weights[0, count] = 3e6
+
+    assert sorted(len(group) for group in members(weights)) == [count, count]
+
+
+def large(seed: int, sizes: Sequence[int]) -> CommunicationMatrix:
+    """Return sparse crowds, each of its VMs talking to some 20 others in it, and chatter between all."""
+    random = np.random.default_rng(seed)
+    bounds = np.cumsum([0, *sizes])
+    source = np.repeat(np.arange(bounds[-1]), 20)
+    crowd = np.searchsorted(bounds, source, side="right") - 1
+    offset = (random.random(len(source)) * np.asarray(sizes)[crowd]).astype(int)
+    destination = bounds[crowd] + offset
+    between = random.integers(0, bounds[-1], (2, 5 * bounds[-1]))
+    said = np.concatenate(
+        (random.uniform(0.7e6, 1.3e6, len(source)), np.full(between.shape[1], 1e4))
+    )
+    return CommunicationMatrix.of_pairs(
+        start=START,
+        seconds=1.0,
+        vms=[VmName(f"vm{i}") for i in range(bounds[-1])],
+        source=np.concatenate((source, between[0])),
+        destination=np.concatenate((destination, between[1])),
+        bytes=said,
+    )
+
+
+def test_groups_found_before_are_found_again_and_their_confidence_is_how_much_of_them_was_there() -> (
+    None
+):
+    before = find_groups(large(0, [300] * 10))
+    again = find_groups(large(1, [300] * 10), previous=before)
+
+    assert sorted(len(group.vms) for group in again) == [300] * 10
+    assert {group.vms for group in again} == {group.vms for group in before}
+    assert {group.confidence for group in again} == {1.0}
+
+
+def test_a_group_that_fell_apart_since_is_two() -> None:
+    before = find_groups(large(0, [600, 900, 900]))
+    now = find_groups(large(1, [300, 300, 900, 900]), previous=before)
+
+    assert sorted(len(group.vms) for group in now) == [300, 300, 900, 900]
+    assert min(group.confidence for group in now) == pytest.approx(0.5)
+
+
+# --- confidence and the choice of a method -----------------------------------------------------------
+
+
+def series_of(*windows: Weights) -> MatrixSeries:
+    matrices = tuple(matrix_of(window) for window in windows)
+    return MatrixSeries(vms=matrices[0].vms, seconds=1.0, matrices=matrices)
+
+
+def crowds(*parts: Sequence[int], count: int = 8) -> Weights:
+    weights = np.zeros((count, count))
+    for part in parts:
+        weights[np.ix_(part, part)] = 1e6
+    return weights
+
+
+def test_a_group_that_stands_at_all_times_is_certain() -> None:
+    window = crowds(range(4), range(4, 8))
+
+    groups = find_groups(matrix_of(window), series_of(*[window] * 6))
+
+    assert [group.confidence for group in groups] == [1.0, 1.0]
+
+
+def test_a_group_that_was_another_for_a_part_of_the_time_is_less_certain() -> None:
+    first, second = crowds((0, 1, 2), (3, 4, 5, 6, 7)), crowds((0, 1, 2), (3, 4, 5), (6, 7))
+    windows = [first] * 12 + [second] * 4
+
+    certain, doubted = sorted(
+        find_groups(matrix_of(np.sum(windows, axis=0)), series_of(*windows)),
+        key=lambda group: group.vms,
+    )
+
+    assert (certain.vms, certain.confidence) == (("vm0", "vm1", "vm2"), 1.0)
+    assert doubted.vms == ("vm3", "vm4", "vm5", "vm6", "vm7")
+    assert doubted.confidence == pytest.approx((3 + 3 / 5) / 4)
+
+
+def test_a_group_that_is_silent_for_a_part_of_the_time_is_no_less_certain() -> None:
+    both, one = crowds(range(4), range(4, 8)), crowds(range(4))
+
+    groups = find_groups(matrix_of(both * 2 + one), series_of(both, one, both, one))
+
+    assert [group.confidence for group in groups] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_where_the_rule_wavers_the_method_that_does_not_is_taken(seed: int) -> None:
+    """So much chatter that the groups are at the very edge of what the rule calls one."""
+    random = np.random.default_rng(seed)
+    weights, expected = together([planted("all-to-all", 12, random) * 1e6] * 4, random, 0.25)
+    ties = Ties.of_matrix(matrix_of(weights))
+
+    by_rule = halving(ties)
+
+    assert len(set(by_rule.tolist())) < 4
+    assert by_first(members(weights)) == by_first(expected)
+
+
+@pytest.mark.parametrize("method", [halving, leiden, agglomerative, spectral])
+def test_each_method_finds_clear_groups(method: Method) -> None:
+    random = np.random.default_rng(3)
+    weights, expected = together([planted("all-to-all", 6, random) * 1e6] * 3, random, 0.03)
+    silent = np.zeros((len(weights) + 1,) * 2)
+    silent[:-1, :-1] = weights
+
+    label = method(Ties.of_matrix(matrix_of(silent)))
+
+    found = [{f"vm{i}" for i in np.flatnonzero(label == one)} for one in set(label.tolist()) - {-1}]
+    assert by_first(found) == by_first(expected)
+    assert label[-1] == -1
+
+
+def test_agreement_is_what_scikit_learn_says_it_is() -> None:
+    from sklearn.metrics import adjusted_rand_score
+
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        one, other = random.integers(0, 4, (2, 20))
+        assert rand_index(one, other) == pytest.approx(adjusted_rand_score(one, other))
+
+
+def test_small_matrices_need_no_library_that_is_slow_to_import() -> None:
+    """`transhume analyze` of a small capture answers at once."""
+    program = """
+import sys
+from tests.unit.analyze.test_groups import crowds
+from tests.unit.analyze.traffic import matrix_of
+from transhume.analyze import find_groups, find_patterns
+matrix = matrix_of(crowds(range(20), range(20, 64), count=64))
+print([pattern.kind.value for pattern in find_patterns(matrix, find_groups(matrix))])
+print(sorted({"scipy", "sklearn", "igraph", "pandas"} & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout.splitlines() == ["['all-to-all', 'all-to-all']", "[]"]

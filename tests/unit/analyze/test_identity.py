@@ -1,76 +1,115 @@
-"""VMs guessed from addresses where there is no inventory."""
+"""Whose an address is: by MAC, by what the inventory says, by what was claimed in the traffic."""
 
-from tests.unit.analyze.traffic import end, ip, mac, outside, sent, window
-from transhume.analyze import vms_from_windows
-from transhume.knowledge.model import Endpoint, IpAddress, MacAddress, PairTraffic
+from dataclasses import replace
 
+import pytest
 
-def names(*pairs: PairTraffic) -> list[str]:
-    return [vm.name for vm in vms_from_windows([window(*pairs)])]
+from tests.unit.analyze.traffic import claim, end, ip, mac, outside, sent, vm, window
+from transhume.analyze import build_matrix
+from transhume.knowledge.model import (
+    CommunicationMatrix,
+    Endpoint,
+    Interface,
+    IpAddress,
+    MacAddress,
+    TrafficWindow,
+    Vm,
+)
 
-
-def test_each_mac_address_is_a_vm_called_by_its_only_ip_address() -> None:
-    assert names(sent(end(10), end(9), 1)) == ["10.0.0.9", "10.0.0.10"]
-
-
-def test_a_link_local_address_beside_another_is_no_second_name() -> None:
-    link_local = Endpoint(mac=mac(1), ip=IpAddress("fe80::1"))
-
-    assert names(sent(end(1), end(2), 1), sent(link_local, end(2), 1)) == ["10.0.0.1", "10.0.0.2"]
-
-
-def test_a_vm_with_an_address_of_each_family_is_called_by_the_shorter_one() -> None:
-    assert names(sent(Endpoint(mac=mac(1), ip=IpAddress("fd00::1")), end(1), 1)) == ["10.0.0.1"]
+BARE = MacAddress("")
 
 
-def test_a_vm_with_two_addresses_is_called_by_its_mac_address() -> None:
-    second = Endpoint(mac=mac(1), ip=ip(100))
-
-    assert names(sent(end(1), end(2), 1), sent(second, end(2), 1)) == ["10.0.0.2", mac(1)]
+def known_by_mac(number: int) -> Vm:
+    return replace(vm(number), interfaces=(Interface(mac=mac(number)),))
 
 
-def test_a_vm_without_ip_addresses_is_called_by_its_mac_address() -> None:
-    assert names(sent(Endpoint(mac=mac(1)), Endpoint(mac=mac(2)), 1)) == [mac(1), mac(2)]
+def matrix(*windows: TrafficWindow) -> CommunicationMatrix:
+    """Return the matrix among VMs of which the inventory knows no IP address."""
+    return build_matrix(windows, [known_by_mac(number) for number in (1, 2, 3)])
 
 
-def test_two_machines_with_one_ip_address_are_called_by_their_mac_addresses() -> None:
-    twin = Endpoint(mac=mac(7), ip=ip(1))
+def test_the_inventory_is_not_asked_for_more_than_it_says() -> None:
+    found = matrix(window(sent(end(1), Endpoint(mac=BARE, ip=ip(2)), 10)))
 
-    assert names(sent(end(1), end(2), 1), sent(twin, end(2), 1)) == ["10.0.0.2", mac(1), mac(7)]
-
-
-def test_what_lies_behind_a_router_is_outside() -> None:
-    assert names(*(sent(end(1), outside(n), 1) for n in range(1, 5))) == ["10.0.0.1"]
+    assert found.to_outside.tolist() == [10, 0, 0]
 
 
-def test_a_machine_that_speaks_for_private_and_public_addresses_is_a_router() -> None:
-    inner, public = ip(254), IpAddress("8.8.8.8")
-    pairs = [sent(end(1), Endpoint(mac=mac(99), ip=address), 1) for address in (inner, public)]
-
-    assert names(*pairs) == ["10.0.0.1"]
-
-
-def test_broadcast_and_multicast_are_nobody() -> None:
-    everybody = Endpoint(mac=MacAddress("ff:ff:ff:ff:ff:ff"), ip=ip(77))
-    group = Endpoint(mac=MacAddress("01:00:5e:00:00:fb"), ip=IpAddress("224.0.0.251"))
-
-    assert names(sent(end(1), everybody, 1), sent(end(1), group, 1)) == ["10.0.0.1"]
-
-
-def test_without_mac_addresses_each_ip_address_is_a_vm() -> None:
-    bare = MacAddress("")
-
-    found = names(sent(Endpoint(mac=bare, ip=ip(1)), Endpoint(mac=bare, ip=ip(2)), 1))
-
-    assert found == ["10.0.0.1", "10.0.0.2"]
-
-
-def test_an_end_without_its_mac_address_is_the_machine_known_by_that_ip_address() -> None:
-    """In cooked captures only the sender has one; the answer brings the other's."""
-    bare = MacAddress("")
-    pairs = (
-        sent(end(1), Endpoint(mac=bare, ip=ip(2)), 1),
-        sent(end(2), Endpoint(mac=bare, ip=ip(1)), 1),
+def test_an_address_that_a_vm_claimed_is_its_own_where_no_mac_address_tells() -> None:
+    """Of an end that a cooked capture shows without its MAC address, or a router's, the IP address remains."""
+    found = matrix(
+        window(
+            sent(end(1), Endpoint(mac=BARE, ip=ip(2)), 10),
+            sent(end(1), Endpoint(mac=mac(99), ip=ip(2)), 7),
+        ),
+        claim(2),
     )
 
-    assert names(*pairs) == ["10.0.0.1", "10.0.0.2"]
+    assert found.between(0, 1) == found.total_bytes == 17
+
+
+def test_of_two_vms_that_claimed_an_address_the_later_has_it() -> None:
+    windows = [
+        window(sent(end(1), Endpoint(mac=BARE, ip=ip(77)), 10)),
+        claim(2, ip(77), at=5.0),
+        claim(3, ip(77), at=3.0),
+    ]
+
+    assert matrix(*windows).between(0, 1) == 10
+    assert matrix(*reversed(windows)).between(0, 1) == 10
+
+
+def test_what_a_stranger_claims_changes_nothing() -> None:
+    """A router answers for what lies behind it."""
+    found = matrix(
+        window(sent(end(1), Endpoint(mac=BARE, ip=ip(2)), 10)), claim(2), claim(99, ip(2), at=9.0)
+    )
+
+    assert found.between(0, 1) == 10
+
+
+def test_what_the_inventory_says_of_an_address_stands_against_claims() -> None:
+    found = build_matrix(
+        [window(sent(end(1), Endpoint(mac=BARE, ip=ip(2)), 10)), claim(3, ip(2))],
+        [known_by_mac(1), vm(2), known_by_mac(3)],
+    )
+
+    assert found.between(0, 1) == 10
+
+
+def test_six_is_as_good_as_four() -> None:
+    address = IpAddress("fd00::2")
+    found = matrix(
+        window(
+            sent(Endpoint(mac=mac(1), ip=IpAddress("fd00::1")), Endpoint(mac=BARE, ip=address), 10)
+        ),
+        claim(2, address),
+    )
+
+    assert found.between(0, 1) == 10
+
+
+@pytest.mark.parametrize("odd", ["", "somewhere", "10.0.0", "fe80::1%eth0/64"])
+def test_an_address_that_is_none_is_nobodys(odd: str) -> None:
+    """Inventories hold what people wrote into metadata."""
+    strange = Interface(mac=MacAddress(odd), ips=(IpAddress(odd),))
+
+    found = build_matrix(
+        [window(sent(end(1), end(2), 10))], [replace(vm(1), interfaces=(strange,)), vm(2)]
+    )
+
+    assert found.from_outside.tolist() == [0, 10]
+
+
+def test_a_vm_stays_the_same_row_when_it_changes_hosts() -> None:
+    found = matrix(
+        window(sent(end(1), end(2), 10), point="a/vnet0"),
+        window(sent(end(1), end(2), 20), at=1.0, point="b/vnet7"),
+    )
+
+    assert found.between(0, 1) == found.total_bytes == 30
+
+
+def test_a_vm_that_two_addresses_lead_to_is_one() -> None:
+    found = matrix(claim(1), window(sent(outside(1), Endpoint(mac=BARE, ip=ip(1)), 10)))
+
+    assert found.from_outside.tolist() == [10, 0, 0]

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.analyze.traffic import START, matrix_of
-from transhume.analyze import find_symptoms
+from transhume.analyze import find_symptoms, watch
 from transhume.analyze.deadlines import Standing, measured_changeover, standing
 from transhume.knowledge.model import (
     CapacityReport,
@@ -336,3 +336,106 @@ def test_a_changeover_that_nobody_wrote_down_is_the_median_of_those_measured() -
     assert measured_changeover(measured) == 11.0
     assert measured_changeover(BEFORE) == 0.0
     assert standing(replace(GOAL, changeover_seconds=None), measured).changeover == 11.0
+
+
+# --- what flaps about a threshold --------------------------------------------------------------------
+
+
+def told_in(looks: Sequence[Snapshot], policies: Sequence[Policy] = ()) -> list[int]:
+    """Return how many symptoms each look brings, one after another."""
+    counts, memory = [], None
+    for number, snapshot in enumerate(looks):
+        symptoms, memory = watch(memory, replace(snapshot, version=number), policies)
+        counts.append(len(symptoms))
+    return counts
+
+
+def after(seconds: float, snapshot: Snapshot = BEFORE) -> Snapshot:
+    return replace(snapshot, at=START + timedelta(seconds=seconds))
+
+
+def priced(*dollars: float) -> list[Snapshot]:
+    return [replace(BEFORE, prices={A: price(A, each)}) for each in dollars]
+
+
+def test_watching_tells_what_two_looks_tell() -> None:
+    changed = replace(NOW, prices={**BEFORE.prices, A: price(A, 0.08)}, notices=(NOTICE,))
+    _, memory = watch(None, BEFORE, ())
+
+    assert watch(memory, changed, ())[0] == find_symptoms(BEFORE, changed, ())
+
+
+def test_a_price_that_wobbles_about_the_threshold_is_told_once() -> None:
+    assert told_in(priced(0.04, *[0.0405, 0.04] * 5)) == [0, 1] + [0] * 9
+
+
+def test_a_price_that_comes_back_from_further_is_told_again() -> None:
+    assert told_in(priced(0.04, 0.044, 0.04, 0.044)) == [0, 1, 1, 1]
+
+
+def test_a_price_that_creeps_is_told_when_it_has_come_far_enough() -> None:
+    """Each step is below the threshold; together they are not."""
+    assert sum(told_in(priced(*[0.04 * 1.004**step for step in range(16)]))) == 5
+
+
+def split(at: float, vms: Sequence[VmName] = (VM0, VM2), name: str = "g-vm0") -> Snapshot:
+    return after(at, replace(BEFORE, groups=(replace(GROUP, id=GroupId(name), vms=tuple(vms)),)))
+
+
+def test_a_group_that_splits_and_heals_and_splits_is_told_once() -> None:
+    looks = [after(0), split(5), after(10), split(15), after(20), split(25)]
+
+    assert told_in(looks) == [0, 1, 0, 0, 0, 0]
+
+
+def test_a_group_that_splits_after_it_was_whole_for_long_is_told_again() -> None:
+    assert told_in([after(0), split(5), after(10), after(70), split(75)]) == [0, 1, 0, 0, 1]
+
+
+def test_a_split_group_that_loses_and_regains_a_vm_and_its_name_is_told_once() -> None:
+    others = [VmName(f"vm{i}") for i in range(3, 8)]
+    placement = Placement(host_of={**BEFORE.placement.host_of, **dict.fromkeys(others, B1)})
+
+    def looked(at: float, vms: Sequence[VmName], name: str) -> Snapshot:
+        return replace(split(at, vms, name), placement=placement)
+
+    with_all = [VM0, VM1, *others]
+    looks = [
+        looked(0, with_all, "g-vm0"),
+        looked(5, with_all[1:], "g-vm1"),
+        looked(10, with_all, "g-vm0"),
+    ]
+
+    assert told_in(looks) == [1, 0, 0]
+
+
+def test_a_split_that_becomes_another_one_is_told() -> None:
+    moved = replace(split(10), placement=Placement(host_of={VM0: B1, VM1: A1, VM2: A1}))
+
+    assert told_in([split(0), split(5), moved]) == [1, 0, 1]
+
+
+def test_a_job_about_its_limit_is_told_once_until_it_is_clearly_safe() -> None:
+    """Safe again it is only with time for another changeover, which is half an hour."""
+    late, nearly, safe = at_hour(1.1, 0), at_hour(1.1, 2), at_hour(1.1, 8)
+    policies = [late_policy()]
+
+    assert told_in([late, nearly, late, nearly, late], policies) == [1, 0, 0, 0, 0]
+    assert told_in([late, safe, late], policies) == [1, 0, 1]
+    assert told_in([late, at_hour(9.9, 80), late], policies) == [1, 0, 1]
+
+
+def roomy(at: float, vcpus: int) -> Snapshot:
+    return after(at, replace(BEFORE, capacity={**BEFORE.capacity, B1: capacity(B1, vcpus)}))
+
+
+def test_room_that_comes_and_goes_is_told_once() -> None:
+    looks = [roomy(at, 4 + 2 * (at % 10 == 5)) for at in range(0, 60, 5)]
+
+    assert told_in(looks) == [0, 1] + [0] * 10
+
+
+def test_more_room_than_was_told_is_told_and_so_is_the_same_after_a_while() -> None:
+    looks = [roomy(0, 4), roomy(5, 6), roomy(10, 4), roomy(15, 9), roomy(20, 4), roomy(90, 6)]
+
+    assert told_in(looks) == [0, 1, 0, 1, 0, 1]

@@ -1,7 +1,12 @@
 """`transhume analyze`, as a user types it: tables, JSON, the report, warnings, mistakes."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,8 +54,13 @@ def test_json_holds_the_whole_matrix(capture: Path) -> None:
     found = json.loads(run(capture, "--json").stdout)
 
     assert [vm["name"] for vm in found["vms"]] == [f"10.0.0.{n}" for n in (1, 2, 3, 4)]
-    assert found["bytes"][0] == [0, 11000, 0, 0]
-    assert found["frames"][0] == [0, 11, 0, 0]
+    assert [pair[:3] for pair in found["pairs"]] == [
+        [0, 1, 11000],
+        [1, 0, 11000],
+        [2, 3, 11000],
+        [3, 2, 11000],
+    ]
+    assert found["pairs"][0][4] == 11
     assert found["seconds"] == pytest.approx(10.0)
     assert [group["vms"] for group in found["groups"]] == [
         ["10.0.0.1", "10.0.0.2"],
@@ -67,8 +77,11 @@ def test_vms_can_be_named_and_the_rest_is_outside(capture: Path, tmp_path: Path)
     found = json.loads(run(capture, "--vms", vms, "--json").stdout)
 
     assert [(vm["name"], vm["cluster"]) for vm in found["vms"]] == [("web", "shop"), ("db", None)]
-    assert found["bytes"] == [[0, 11000], [11000, 0]]
-    assert found["unattributed_bytes"] == 22000
+    assert [pair[:3] for pair in found["pairs"]] == [[0, 1, 11000], [1, 0, 11000]]
+    assert found["unattributed"]["bytes"] == 22000
+    assert sum(pair["bytes"] for pair in found["unattributed"]["top"]) == 22000
+    strangers = {pair["source"]["ip"] for pair in found["unattributed"]["top"]}
+    assert strangers == {"10.0.0.3", "10.0.0.4"}
 
 
 def test_a_placement_and_prices_tell_the_cut(capture: Path, tmp_path: Path) -> None:
@@ -94,7 +107,7 @@ def test_the_same_capture_twice_counts_once(capture: Path, tmp_path: Path) -> No
 
     found = json.loads(run(capture, again, "--json").stdout)
 
-    assert found["bytes"][0][1] == 11000
+    assert found["pairs"][0][:3] == [0, 1, 11000]
     assert len(found["files"]) == 2
 
 
@@ -144,10 +157,8 @@ def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_capture_that_is_not_there_is_told_before_the_others_are_read(capture: Path) -> None:
-    result = run(capture, "missing.pcap")
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "'missing.pcap' does not exist" in result.stderr
+    with pytest.raises(UnreadableCapture, match=r"missing\.pcap: No such file"):
+        run(capture, "missing.pcap")
 
 
 def test_a_capture_without_frames_says_what_to_do(tmp_path: Path) -> None:
@@ -198,6 +209,35 @@ def test_prices_without_a_placement_would_bill_nothing(capture: Path, tmp_path: 
         run(capture, "--prices", tmp_path / "prices.yaml")
 
 
+def test_networks_give_parts_of_the_outside_a_name(capture: Path, tmp_path: Path) -> None:
+    vms, networks = tmp_path / "vms.yaml", tmp_path / "networks.yaml"
+    vms.write_text("web: {ips: [10.0.0.1]}\n")
+    networks.write_text("db: [10.0.0.2/32]\nrest: [10.0.0.0/8]\n")
+
+    given = (capture, "--vms", vms, "--networks", networks)
+    found = json.loads(run(*given, "--json").stdout)
+
+    assert found["to_outside"] == [11000]
+    assert {each["name"]: each["to"] for each in found["networks"]}["db"] == [11000]
+    assert re.search(r"db +11 kB +11 kB", run(*given).output)
+
+
+def test_a_network_with_two_names_is_refused(capture: Path, tmp_path: Path) -> None:
+    networks = tmp_path / "networks.yaml"
+    networks.write_text("a: [10.0.0.0/8]\nb: [10.0.0.0/8]\n")
+
+    with pytest.raises(UsageError, match=r"networks\.yaml: 10\.0\.0\.0/8 is in a and in b"):
+        run(capture, "--networks", networks)
+
+
+def test_what_is_no_network_is_told_with_its_place(capture: Path, tmp_path: Path) -> None:
+    networks = tmp_path / "networks.yaml"
+    networks.write_text("campus: [10.8.0.1/16]\n")
+
+    with pytest.raises(InvalidFile, match=r"networks\.yaml:1:10: .* has host bits set"):
+        run(capture, "--networks", networks)
+
+
 def test_mistakes_in_the_vms_file_come_with_their_places(capture: Path, tmp_path: Path) -> None:
     vms = tmp_path / "vms.yaml"
     vms.write_text("web: {mac: '52:54:00', ips: [10.0.0.256]}\ndb: {colour: red}\n")
@@ -218,6 +258,211 @@ def test_a_placement_without_one_of_the_vms_names_it(capture: Path, tmp_path: Pa
 
     with pytest.raises(UsageError, match=r"says nothing about 10\.0\.0\.2, 10\.0\.0\.3"):
         run(capture, "--placement", placement)
+
+
+# --- where captures are ------------------------------------------------------------------------------
+
+
+def test_a_folder_a_pattern_and_the_files_say_the_same(capture: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a capture")
+
+    given = ([capture], [tmp_path], [f"{tmp_path}/t*.pcap"], [f"tap={capture}"])
+    found = [json.loads(run(*words, "--json").stdout)["pairs"] for words in given]
+
+    assert found[0][0][:3] == [0, 1, 11000]
+    assert found == [found[0]] * 4
+
+
+def test_a_folder_without_captures_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableCapture, match="no file in this folder is a capture"):
+        run(tmp_path)
+
+
+def test_standard_input_is_read(capture: Path) -> None:
+    """In a process of its own: what click's runner puts in its place has no file number."""
+    told = subprocess.run(
+        [sys.executable, "-m", "transhume", "analyze", "-", "--json"],
+        input=capture.read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+
+    found = json.loads(told.stdout)
+    assert found["files"][0]["path"] == "standard input"
+    assert found["pairs"] == json.loads(run(capture, "--json").stdout)["pairs"]
+
+
+def test_bytes_can_be_counted_as_captured(capture: Path) -> None:
+    found = json.loads(run(capture, "--captured-length", "--json").stdout)
+
+    assert found["pairs"][0][2] == 11 * 96
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_every_engine_finds_the_same(capture: Path, engine: str) -> None:
+    if engine == "numba":
+        pytest.importorskip("numba", reason="the extra [fast]")
+
+    found = json.loads(run(capture, "--engine", engine, "--json").stdout)
+
+    assert found["pairs"] == json.loads(run(capture, "--json").stdout)["pairs"]
+
+
+# --- several processes -------------------------------------------------------------------------------
+
+
+def test_two_workers_find_what_one_process_finds(capture: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="the extra [dask]")
+    again = tmp_path / "other-tap.pcap"
+    again.write_bytes(capture.read_bytes())
+
+    given = [sys.executable, "-m", "transhume", "analyze", str(capture), str(again), "--json"]
+    one = subprocess.run(given, capture_output=True, check=True)
+    two = subprocess.run([*given, "--workers", "2"], capture_output=True, check=True)
+
+    assert two.stdout == one.stdout
+
+
+def test_a_scheduler_that_does_not_answer_is_told(capture: Path) -> None:
+    pytest.importorskip("distributed", reason="the extra [dask]")
+
+    with pytest.raises(UsageError, match=r"tcp://127\.0\.0\.1:9"):
+        run(capture, "--dask", "tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--workers", 2, "--dask", "tcp://127.0.0.1:9"),
+        ("--workers", 2, "--follow"),
+        ("--dask", "tcp://127.0.0.1:9", "--follow"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    capture: Path, options: tuple[object, ...]
+) -> None:
+    with pytest.raises(UsageError, match=r"--dask"):
+        run(capture, *options)
+
+
+# --- exports -----------------------------------------------------------------------------------------
+
+
+def test_several_files_can_be_written_at_once(capture: Path, tmp_path: Path) -> None:
+    out = [tmp_path / "out" / name for name in ("t.csv", "t.graphml", "t.mtx", "t.json")]
+
+    run(capture, *(word for path in out for word in ("--export", path)))
+
+    assert all(path.stat().st_size for path in out)
+    assert out[0].read_text().count("\n") == 1 + 11 * 4
+    assert json.loads(out[3].read_text()) == json.loads(run(capture, "--json").stdout)
+
+
+def test_an_export_of_no_known_format_is_refused_before_the_work(capture: Path) -> None:
+    result = run(capture, "--export", "traffic.xlsx")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has no ending that names a format" in result.stderr
+
+
+# --- files that grow ---------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A terminal that a command runs in, and what it has shown."""
+
+    def __init__(self, *words: object) -> None:
+        ours, theirs = os.openpty()
+        self._ours = ours
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "transhume", *map(str, words)],
+            stdout=theirs,
+            stderr=theirs,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "60"},
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
+    def wait_for(self, words: str) -> None:
+        """Return when the words were shown since the last time."""
+        since = len(self.shown)
+        while words not in self.shown[since:]:
+            assert self._more(), f"it ended, and showed: {self.shown}"
+
+    def to_the_end(self) -> str:
+        """Return what is shown from now on until the command ends."""
+        since = len(self.shown)
+        while self._more():
+            pass
+        return self.shown[since:]
+
+    def _more(self) -> bool:
+        with suppress(OSError):  # what a terminal says that nobody uses any more
+            read = os.read(self._ours, 65536).decode(errors="replace")
+            self.shown += read
+            return bool(read)
+        return False
+
+
+def test_a_reading_that_takes_its_time_has_a_bar(capture: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with Terminal("analyze", pipe) as terminal:
+        with pipe.open("wb", buffering=0) as writer:
+            writer.write(capture.read_bytes()[:1000])
+            terminal.wait_for("reading")
+            writer.write(capture.read_bytes()[1000:])
+        told = terminal.to_the_end()
+
+        assert terminal.process.wait() == 0
+    assert "44 frames, 44 kB in 10s" in told
+
+
+def test_a_file_that_grows_is_watched_until_ctrl_c(capture: Path) -> None:
+    whole = capture.read_bytes()
+    capture.write_bytes(whole[: 24 + 3 * (16 + 96)])
+
+    with Terminal("analyze", capture, "--follow") as terminal:
+        terminal.wait_for("3 frames")
+        with capture.open("ab") as file:
+            file.write(whole[24 + 3 * (16 + 96) :])
+        terminal.wait_for("44 frames")
+        terminal.process.send_signal(signal.SIGINT)
+        told = terminal.to_the_end()
+
+        assert terminal.process.wait() == 0
+    assert "Who exchanges most" in told
+    assert "g-10.0.0.3" in told
+
+
+def test_several_growing_files_that_fell_silent_are_told_of(capture: Path, tmp_path: Path) -> None:
+    """Each is followed at the same time; SIGTERM ends the reading as Ctrl-C does."""
+    other = tmp_path / "other.pcap"
+    other.write_bytes(pcap([(T0, frame(8, 9, 500))]))
+
+    with Terminal("analyze", capture, other, "--follow") as terminal:
+        terminal.wait_for("45 frames")
+        terminal.process.terminate()
+        told = terminal.to_the_end()
+
+        assert terminal.process.wait() == 0
+    assert "g-10.0.0.8" in told
+
+
+def test_a_followed_file_that_is_no_capture_ends_the_others(capture: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear Sir or Madam, this is a letter")
+
+    with pytest.raises(UnreadableCapture, match="letter: is no pcap"):
+        run(capture, tmp_path / "letter", "--follow")
 
 
 def test_help_shows_examples() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from transhume.deployment.crosschecks import crosschecks
 from transhume.deployment.loader import load_deployment
 from transhume.deployment.model import (
+    CaptureMethod,
     CapturePoint,
     Deployment,
     Hypervisor,
@@ -271,3 +272,26 @@ def test_any_mutation_of_a_deployment_is_one_or_an_invalid_file(data):
         assert found.clouds
         return
     assert all(m.line >= 1 and m.column >= 1 and m.message for m in told)
+
+
+def test_how_a_host_is_captured_may_be_said(load):
+    found = load(
+        "clouds: {a: {hosts: {h: {capture: {method: ring, cpu_budget: 5%}}, i: {capture: {}}}}}"
+    )
+
+    assert [(point.method, point.cpu_budget) for point in found.capture] == [
+        (CaptureMethod.RING, 0.05),
+        (CaptureMethod.AUTO, 0.2),
+    ]
+
+
+def test_every_method_of_capture_may_be_written(load):
+    for method in CaptureMethod:
+        found = load(f"clouds: {{a: {{hosts: {{h: {{capture: {{method: {method}}}}}}}}}}}")
+        assert found.capture[0].method is method
+
+
+def test_a_capture_that_may_cost_nothing_is_refused():
+    (found,) = mistakes("clouds: {a: {hosts: {h: {capture: {cpu_budget: 0%}}}}}")
+
+    assert "0 is too little" in found

@@ -42,7 +42,7 @@ DOMAIN = """
   <memory unit='{unit}'>{memory}</memory>
   <vcpu placement='static'>2</vcpu>
   <devices>
-    <interface type='bridge'><mac address='52:54:00:7A:00:0b'/></interface>
+    <interface type='bridge'><mac address='52:54:00:7A:00:0b'/><target dev='vnet3'/></interface>
     <interface type='bridge'><mac address='52:54:00:7a:00:0c'/></interface>
   </devices>
 </domain>
@@ -80,7 +80,11 @@ def test_a_domain_tells_its_addresses_needs_cluster_and_tags() -> None:
         uuid="8a2d0000-0000-0000-0000-000000000001",
         needs=Resources(vcpus=2, memory_bytes=96 * MIB),
         interfaces=(
-            Interface(mac=MacAddress("52:54:00:7a:00:0b"), ips=(IpAddress("10.66.0.11"),)),
+            Interface(
+                mac=MacAddress("52:54:00:7a:00:0b"),
+                ips=(IpAddress("10.66.0.11"),),
+                device="vnet3",
+            ),
             Interface(mac=MacAddress("52:54:00:7a:00:0c")),
         ),
         cluster=ClusterName("blast"),

@@ -66,14 +66,17 @@ def traffic(
     outside: Mapping[str, float] | None = None,
 ) -> CommunicationMatrix:
     """Return the matrix of steady streams, in bytes per second; `outside` is as a VM's name."""
-    names = tuple(VmName(name) for name in vms)
     seconds = 100.0
-    matrix = CommunicationMatrix.empty(start=NOW, seconds=seconds, vms=names)
-    for (one, other), rate in rates.items():
-        matrix.bytes[vms.index(one), vms.index(other)] = int(rate * seconds)
-    for name, rate in (outside or {}).items():
-        matrix.to_outside[vms.index(name)] = int(rate * seconds)
-    return matrix
+    to_outside = outside or {}
+    return CommunicationMatrix.of_pairs(
+        start=NOW,
+        seconds=seconds,
+        vms=tuple(VmName(name) for name in vms),
+        source=[vms.index(one) for one, _ in rates],
+        destination=[vms.index(other) for _, other in rates],
+        bytes=[int(rate * seconds) for rate in rates.values()],
+        to_outside=[int(to_outside.get(name, 0.0) * seconds) for name in vms],
+    )
 
 
 def ring(members: Sequence[str], rate: float) -> dict[tuple[str, str], float]:

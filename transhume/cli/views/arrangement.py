@@ -1,7 +1,7 @@
 """The order in which a matrix is shown: group by group, so that groups are blocks on the diagonal.
 
 Shared by the terminal and the report, so that both show the same picture. A matrix with too many VMs to be read
-is shown by group.
+is shown by group; what is too many groups, by the busiest of them and one row for all others.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,9 @@ from transhume.knowledge.model import CommunicationMatrix, Group, GroupId
 MOST_VMS = 40
 DECADES = 3.0
 """A colour scale spans this many powers of ten below the largest value."""
+
+Rates = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +34,20 @@ class Arrangement:
     """What to show: one row and column for each label."""
 
     labels: tuple[str, ...]
-    rate: NDArray[np.float64]
+    rate: Rates
     """Bytes per second by row and column, as they are shown."""
     blocks: tuple[Block, ...]
     by_group: bool
-    """True where the rows are groups, because there were too many VMs."""
+    """True where a row is several VMs, because there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of the matrix that are shown together."""
+
+    group: GroupId | None
+    name: str
+    rows: list[int]
 
 
 def arrange(
@@ -46,26 +58,22 @@ def arrange(
     Within a group each VM is followed by the one that it talks to most among those left, so that a ring or a
     chain shows as a line beside the diagonal.
     """
-    row_of = {vm: row for row, vm in enumerate(matrix.vms)}
-    grouped = [[row_of[vm] for vm in group.vms if vm in row_of] for group in groups]
-    taken = {row for rows in grouped for row in rows}
-    alone = [row for row in range(len(matrix.vms)) if row not in taken]
-    names: list[GroupId | None] = [group.id for group in groups]
-    parts = list(zip([*names, None], [*grouped, alone], strict=True))
-    ties = matrix.rate() + matrix.rate().T
-    parts = [(name, _in_a_row(ties, rows) if name else rows) for name, rows in parts if rows]
+    parts = _parts(matrix, groups)
     if len(matrix.vms) > most:
-        return _by_group(matrix, parts)
-    order = [row for _, rows in parts for row in rows]
+        return _by_part(matrix, _few(parts, most))
+    rate = matrix.rate()
+    ties = rate + rate.T
+    ordered = [(part, _in_a_row(ties, part.rows) if part.group else part.rows) for part in parts]
+    order = [row for _, rows in ordered for row in rows]
     return Arrangement(
         labels=tuple(matrix.vms[row] for row in order),
-        rate=matrix.rate()[np.ix_(order, order)],
-        blocks=_blocks([(name, len(rows)) for name, rows in parts]),
+        rate=rate[np.ix_(order, order)],
+        blocks=_blocks([(part.group, len(rows)) for part, rows in ordered]),
         by_group=False,
     )
 
 
-def levels(rate: NDArray[np.float64], count: int) -> NDArray[np.int_]:
+def levels(rate: Rates, count: int) -> NDArray[np.int_]:
     """Return 0 for nothing and 1 to `count` for the rest, by powers of ten below the largest."""
     largest = rate.max(initial=0.0)
     found = np.zeros(rate.shape, dtype=np.int_)
@@ -76,7 +84,19 @@ def levels(rate: NDArray[np.float64], count: int) -> NDArray[np.int_]:
     return found
 
 
-def _in_a_row(ties: NDArray[np.float64], rows: list[int]) -> list[int]:
+def _parts(matrix: CommunicationMatrix, groups: Sequence[Group]) -> list[_Part]:
+    row_of = {vm: row for row, vm in enumerate(matrix.vms)}
+    parts = [
+        _Part(group.id, group.id, [row_of[vm] for vm in group.vms if vm in row_of])
+        for group in groups
+    ]
+    taken = {row for part in parts for row in part.rows}
+    alone = [row for row in range(len(matrix.vms)) if row not in taken]
+    parts.append(_Part(None, "no group", alone))
+    return [part for part in parts if part.rows]
+
+
+def _in_a_row(ties: Rates, rows: list[int]) -> list[int]:
     left = list(rows)
     ordered = [left.pop(0)]
     while left:
@@ -86,23 +106,51 @@ def _in_a_row(ties: NDArray[np.float64], rows: list[int]) -> list[int]:
     return ordered
 
 
-def _by_group(
-    matrix: CommunicationMatrix, parts: Sequence[tuple[GroupId | None, list[int]]]
-) -> Arrangement:
-    member = np.zeros((len(parts), len(matrix.vms)))
-    for place, (_, rows) in enumerate(parts):
-        member[place, rows] = 1.0
+def _few(parts: list[_Part], most: int) -> list[_Part]:
+    """Return no more parts than can be read; a single one is shown piece by piece."""
+    if len(parts) == 1:
+        (whole,) = parts
+        size = -(-len(whole.rows) // most)
+        pieces = [whole.rows[at : at + size] for at in range(0, len(whole.rows), size)]
+        return [
+            _Part(whole.group, f"{whole.name}, part {number}", rows)
+            for number, rows in enumerate(pieces, 1)
+        ]
+    if len(parts) <= most:
+        return parts
+    kept, rest = parts[: most - 1], parts[most - 1 :]
+    others = [row for part in rest for row in part.rows]
+    return [*kept, _Part(None, f"{len(rest)} other groups", others)]
+
+
+def _by_part(matrix: CommunicationMatrix, parts: Sequence[_Part]) -> Arrangement:
+    place = np.zeros(len(matrix.vms), dtype=np.intp)
+    for number, part in enumerate(parts):
+        place[part.rows] = number
     return Arrangement(
-        labels=tuple(f"{name or 'no group'} ({len(rows)} VMs)" for name, rows in parts),
-        rate=member @ matrix.rate() @ member.T,
-        blocks=_blocks([(name, 1) for name, _ in parts]),
+        labels=tuple(f"{part.name} ({len(part.rows)} VMs)" for part in parts),
+        rate=_added(matrix, place, len(parts)),
+        blocks=_blocks([(part.group, 1) for part in parts]),
         by_group=True,
     )
 
 
+def _added(matrix: CommunicationMatrix, place: Places, count: int) -> Rates:
+    """Return what each place sends to each, in bytes per second."""
+    cell = place[matrix.source] * count + place[matrix.destination]
+    total = np.bincount(cell, weights=matrix.bytes_per_second, minlength=count * count)
+    return total.astype(np.float64).reshape(count, count)
+
+
 def _blocks(parts: Sequence[tuple[GroupId | None, int]]) -> tuple[Block, ...]:
-    found, first = [], 0
+    """Return where each group's rows are; rows of one group that follow each other are one block."""
+    found: list[Block] = []
+    first = 0
     for group, count in parts:
-        found.append(Block(group=group, first=first, count=count))
+        if found and group is not None and found[-1].group == group:
+            before = found.pop()
+            found.append(Block(group=group, first=before.first, count=before.count + count))
+        else:
+            found.append(Block(group=group, first=first, count=count))
         first += count
     return tuple(found)

@@ -1,9 +1,7 @@
 """Who talks to whom, on a terminal: the matrix as a heat map, and tables of groups and pairs."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,7 +9,15 @@ from rich.text import Text
 
 from transhume.cli.views.arrangement import DECADES, Arrangement, arrange, levels
 from transhume.cli.views.harmless import harmless, text
-from transhume.knowledge.model import CommunicationMatrix, Group, VmName
+from transhume.cli.views.pairs import top_pairs
+from transhume.knowledge.model import (
+    CommunicationMatrix,
+    Group,
+    GroupId,
+    Pattern,
+    PatternKind,
+    VmName,
+)
 from transhume.quantities import format_rate
 
 RAMP = ("#2d1e5f", "#3b3a8c", "#2f5f9e", "#23829e", "#1fa38f", "#4cc270", "#a3da4a", "#f6e755")
@@ -19,6 +25,7 @@ RAMP = ("#2d1e5f", "#3b3a8c", "#2f5f9e", "#23829e", "#1fa38f", "#4cc270", "#a3da
 SHADES = "░░▒▒▓▓██"
 """The same steps where there are no colours: in a pipe, in a log."""
 LONGEST_LABEL = 28
+MOST_MEMBERS = 24
 
 
 def heat_map(matrix: CommunicationMatrix, groups: Sequence[Group]) -> RenderableType:
@@ -38,37 +45,57 @@ def heat_map(matrix: CommunicationMatrix, groups: Sequence[Group]) -> Renderable
     return Lines(*lines, Text(), _scale(shown))
 
 
-def groups_table(groups: Sequence[Group]) -> RenderableType:
-    """Return the groups with their members, traffic and cohesion."""
-    table = _table("group", "VMs", "inside", "with other VMs", "cohesion")
+def groups_table(
+    groups: Sequence[Group], patterns: Mapping[GroupId, Pattern] | None = None
+) -> RenderableType:
+    """Return the groups with their members, traffic and cohesion; with their patterns where those are given."""
+    if patterns is None:
+        table = _table("group", "VMs", "inside", "with other VMs", "cohesion")
+        for group in groups:
+            outside = format_rate(group.external_bytes_per_second)
+            table.add_row(*_about(group), outside, f"{group.cohesion:.0%}")
+        return table
+    table = _table("group", "VMs", "inside", "cohesion", "confidence", "pattern")
     for group in groups:
+        pattern = patterns.get(group.id)
         table.add_row(
-            text(group.id),
-            text(", ".join(group.vms)),
-            format_rate(group.internal_bytes_per_second),
-            format_rate(group.external_bytes_per_second),
+            *_about(group),
             f"{group.cohesion:.0%}",
+            f"{group.confidence:.0%}",
+            "–" if pattern is None or pattern.kind is PatternKind.NONE else pattern.kind.value,
         )
     return table
+
+
+def _about(group: Group) -> tuple[Text, Text, str]:
+    return (
+        text(group.id),
+        text(members(group.vms)),
+        format_rate(group.internal_bytes_per_second),
+    )
+
+
+def members(vms: Sequence[VmName], most: int = MOST_MEMBERS) -> str:
+    """Return the VMs' names, the first of them where they are many."""
+    named = ", ".join(vms[:most])
+    return named if len(vms) <= most else f"{named} and {len(vms) - most:,} more"
+
+
+def pattern_words(pattern: Pattern | None) -> str:
+    """Return a pattern's name, and how sure we are of it."""
+    if pattern is None or pattern.kind is PatternKind.NONE:
+        return "–"
+    return f"{pattern.kind} ({pattern.score:.0%})"
 
 
 def pairs_table(matrix: CommunicationMatrix, count: int = 10) -> RenderableType:
     """Return the pairs of VMs that exchange most."""
     table = _table("between", "and", "there", "back")
-    for one, other, there, back in islice(top_pairs(matrix), count):
-        table.add_row(text(one), text(other), format_rate(there), format_rate(back))
+    for pair in top_pairs(matrix, count):
+        table.add_row(
+            text(pair.one), text(pair.other), format_rate(pair.there), format_rate(pair.back)
+        )
     return table
-
-
-def top_pairs(matrix: CommunicationMatrix) -> Iterator[tuple[VmName, VmName, float, float]]:
-    """Yield pairs of VMs, those that exchange most first, with bytes per second there and back."""
-    rate = matrix.rate()
-    both = np.triu(rate + rate.T, k=1)
-    for place in np.argsort(-both, axis=None, kind="stable"):
-        i, j = (int(index) for index in np.unravel_index(place, both.shape))
-        if both[i, j] == 0.0:
-            return
-        yield matrix.vms[i], matrix.vms[j], float(rate[i, j]), float(rate[j, i])
 
 
 def _header(shown: Arrangement, width: int, starts: set[int]) -> Iterator[Text]:
@@ -112,7 +139,7 @@ def _scale(shown: Arrangement) -> Text:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for place, column in enumerate(columns):
-        words = column in ("group", "VMs", "between", "and")
+        words = column in ("group", "VMs", "between", "and", "pattern")
         table.add_column(
             column,
             justify="left" if words else "right",

@@ -7,13 +7,17 @@ left out. Everything that comes from outside, names included, is escaped by the 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
+from typing import TYPE_CHECKING
 
 from transhume import __version__
-from transhume.cli.views.arrangement import arrange
-from transhume.cli.views.heatmap import top_pairs
+from transhume.cli.views.arrangement import Arrangement, arrange
+from transhume.cli.views.bar_figures import Bar, TimeLine, TimeLinePoint, bill_bar, time_line
+from transhume.cli.views.findings import end_words, forecast_words, networks
+from transhume.cli.views.heatmap import members, pattern_words
+from transhume.cli.views.pairs import top_pairs
 from transhume.cli.views.reasons import reasons
-from transhume.cli.views.report_figures import bill_bar, graph, heat_map, hues, time_line
+from transhume.cli.views.report_figures import graph, heat_map, hues
+from transhume.cli.views.what_if import what_if
 from transhume.knowledge.model import (
     CAUSES,
     CloudName,
@@ -21,11 +25,17 @@ from transhume.knowledge.model import (
     CostRate,
     Cut,
     Endpoint,
+    Forecast,
     Group,
+    GroupId,
+    MatrixSeries,
     NoPlan,
     Outcome,
+    Pattern,
     Plan,
+    TrafficPhase,
     TrafficWindow,
+    UnattributedTraffic,
     VmName,
 )
 from transhume.quantities import (
@@ -35,12 +45,13 @@ from transhume.quantities import (
     format_rate,
 )
 
-MOST_VMS = 60
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MOST_VMS = 64
 MOST_POINTS = 240
 MOST_PAIRS = 12
-
-TimeLinePoint = tuple[datetime, float]
-"""An instant, and the bytes per second from then until the next point."""
+MOST_GROUPS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +62,19 @@ class ReportData:
     subtitle: str
     matrix: CommunicationMatrix
     groups: tuple[Group, ...] = ()
+    patterns: Mapping[GroupId, Pattern] | None = None
+    """The groups' patterns; None where nobody looked for them."""
+    phases: tuple[TrafficPhase, ...] = ()
+    forecast: Forecast | None = None
+    unattributed: tuple[UnattributedTraffic, ...] = ()
     timeline: tuple[TimeLinePoint, ...] = ()
     cloud_of: Mapping[VmName, CloudName] | None = None
     """Where the VMs were while they were listened to."""
     cut: Cut | None = None
     cut_is_billed: bool = True
     """False where no price was given to bill the cut by."""
+    egress_dollars_per_gb: Mapping[CloudName, float] | None = None
+    """What the reader's own placements are billed by."""
     plan: Plan | NoPlan | None = None
     outcomes: tuple[Outcome, ...] = ()
     bill_before: CostRate | None = None
@@ -66,6 +84,34 @@ class ReportData:
 
 def render_report(data: ReportData) -> str:
     """Return the report as HTML. The same data gives the same text."""
+    shown = arrange(data.matrix, data.groups, most=MOST_VMS)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            version=__version__,
+            tiles=_tiles(data),
+            heat=heat_map(shown),
+            graph=graph(shown, data.cloud_of) if shown.labels else None,
+            by_group=shown.by_group,
+            hue_of={block.group: hues(shown.blocks)[block.first] for block in shown.blocks},
+            time=_time_line(data),
+            forecast=forecast_words(data.forecast) if data.forecast else "",
+            groups=data.groups[:MOST_GROUPS],
+            more_groups=len(data.groups) - MOST_GROUPS,
+            pairs=top_pairs(data.matrix, MOST_PAIRS),
+            networks=list(networks(data.matrix)) if data.matrix.networks else (),
+            what_if=_what_if(data, shown),
+            steps=data.plan.steps if isinstance(data.plan, Plan) else (),
+            reasons=reasons(data.plan) if isinstance(data.plan, Plan) else {},
+            bills=_bills(data),
+            causes=CAUSES,
+        )
+    )
+
+
+def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -80,22 +126,37 @@ def render_report(data: ReportData) -> str:
         bytes=format_bytes,
         duration=format_duration,
         money=format_dollars_per_hour,
+        pattern=pattern_words,
+        members=members,
+        end=end_words,
     )
-    shown = arrange(data.matrix, data.groups, most=MOST_VMS)
-    return environment.get_template("report.html.j2").render(
-        data=data,
-        version=__version__,
-        tiles=_tiles(data),
-        heat=heat_map(shown),
-        graph=graph(shown, data.cloud_of) if shown.labels else None,
-        by_group=shown.by_group,
-        hue_of={block.group: hues(shown.blocks)[block.first] for block in shown.blocks},
-        time=time_line(data.timeline) if len(data.timeline) > 1 else None,
-        pairs=list(islice(top_pairs(data.matrix), MOST_PAIRS)),
-        steps=data.plan.steps if isinstance(data.plan, Plan) else (),
-        reasons=reasons(data.plan) if isinstance(data.plan, Plan) else {},
-        bills=_bills(data),
-        causes=CAUSES,
+    return environment
+
+
+def _what_if(data: ReportData, shown: Arrangement) -> dict[str, object] | None:
+    """Return the page's own numbers; the VMs in the order of the picture, so that its lines can follow."""
+    order = data.matrix.vms if shown.by_group else tuple(map(VmName, shown.labels))
+    numbers = what_if(data.matrix, data.groups, order, data.cloud_of, data.egress_dollars_per_gb)
+    return None if numbers is None else {**numbers, "drawn": not shown.by_group}
+
+
+def _time_line(data: ReportData) -> TimeLine | None:
+    if len(data.timeline) < 2:
+        return None
+    return time_line(data.timeline, data.phases)
+
+
+def timeline_of_series(series: MatrixSeries) -> tuple[TimeLinePoint, ...]:
+    """Return the bytes per second of all that the matrices account for, in as many points as can be drawn."""
+    count = len(series.matrices)
+    together = -(-count // MOST_POINTS) if count else 1
+    totals = [matrix.total_bytes for matrix in series.matrices]
+    return tuple(
+        (
+            series.matrices[at].start,
+            sum(totals[at : at + together]) / (series.seconds * together),
+        )
+        for at in range(0, count, together)
     )
 
 
@@ -145,7 +206,7 @@ def _named(count: int, what: str) -> str:
     return what if count == 1 else f"{what}s"
 
 
-def _bills(data: ReportData) -> list[tuple[str, CostRate, object]]:
+def _bills(data: ReportData) -> list[tuple[str, CostRate, tuple[Bar, ...]]]:
     named = (("before", data.bill_before), ("after", data.bill_after))
     bills = [(name, bill) for name, bill in named if bill is not None]
     largest = max((bill.total for _, bill in bills), default=0.0)

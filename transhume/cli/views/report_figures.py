@@ -1,4 +1,4 @@
-"""The geometry of the report's pictures: where each cell, circle, curve and bar goes.
+"""The geometry of the report's heat map and graph: where each cell, circle and curve goes.
 
 Owns numbers only; colours are the style sheet's, and marks are made of them in the template. Coordinates are in
 the units of each picture's own view box.
@@ -7,13 +7,12 @@ the units of each picture's own view box.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
 
 from transhume.cli.views.arrangement import DECADES, Arrangement, Block, levels
-from transhume.knowledge.model import CAUSES, CloudName, CostRate, VmName
-from transhume.quantities import format_dollars_per_hour, format_rate
+from transhume.knowledge.model import CloudName, VmName
+from transhume.quantities import format_rate
 
 LEVELS = 8
 HUES = 8
@@ -295,79 +294,3 @@ def _curve(
     x, y = (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
     bend_x, bend_y = x + (centre[0] - x) * 0.18, y + (centre[1] - y) * 0.18
     return f"M{one[0]:.1f} {one[1]:.1f}Q{bend_x:.1f} {bend_y:.1f} {other[0]:.1f} {other[1]:.1f}"
-
-
-# --- bars --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """A rectangle with something to say."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    kind: str
-    tip: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeLine:
-    """Bytes per second over time."""
-
-    width: float
-    height: float
-    bars: tuple[Bar, ...]
-    most: str
-    first: str
-    last: str
-
-
-TIME_LINE = (1000.0, 110.0)
-
-
-def time_line(points: Sequence[tuple[datetime, float]]) -> TimeLine:
-    """Draw rates over time, each bar as wide as its stretch."""
-    width, height = TIME_LINE
-    most = max((rate for _, rate in points), default=0.0)
-    step = width / max(len(points), 1)
-    return TimeLine(
-        width=width,
-        height=height,
-        bars=tuple(
-            Bar(
-                x=place * step,
-                y=height * (1 - rate / most),
-                width=step - (1.0 if step > 4.0 else 0.0),
-                height=height * rate / most,
-                kind="rate",
-                tip=f"{_clock(at)}: {format_rate(rate)}",
-            )
-            for place, (at, rate) in enumerate(points)
-            if rate > 0.0
-        ),
-        most=format_rate(most),
-        first=_clock(points[0][0]) if points else "",
-        last=_clock(points[-1][0]) if points else "",
-    )
-
-
-def _clock(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
-
-
-BILL_WIDTH = 1000.0
-
-
-def bill_bar(bill: CostRate, largest: float) -> tuple[Bar, ...]:
-    """Draw a bill as one bar, a part for each cause; `largest` is the total that fills the width."""
-    bars, x = [], 0.0
-    for cause in CAUSES:
-        dollars: float = getattr(bill, cause)
-        wide = BILL_WIDTH * dollars / largest if largest > 0 else 0.0
-        if wide > 0:
-            tip = f"{cause}: {format_dollars_per_hour(dollars)}"
-            bars.append(Bar(x=x, y=0.0, width=wide, height=30.0, kind=cause, tip=tip))
-        x += max(wide, 0.0)
-    return tuple(bars)

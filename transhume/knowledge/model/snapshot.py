@@ -14,6 +14,7 @@ from transhume.knowledge.model.names import (
     MacAddress,
     VmName,
 )
+from transhume.knowledge.model.shapes import Pattern
 from transhume.knowledge.model.topology import Cloud, Host, Link, Placement, VirtualCluster, Vm
 from transhume.knowledge.model.traffic import CommunicationMatrix, Group
 
@@ -42,6 +43,8 @@ class Snapshot:
     progress: Mapping[JobName, Progress] = field(default_factory=dict)
     matrix: CommunicationMatrix | None = None
     groups: tuple[Group, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+    """The shapes of the groups' traffic."""
     outcomes: tuple[Outcome, ...] = ()
     """The latest first."""
 

@@ -77,6 +77,8 @@ class Interface:
 
     mac: MacAddress
     ips: tuple[IpAddress, ...] = ()
+    device: str = ""
+    """The host's device at its other end, while the VM is where it is; empty where nobody said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,9 +190,10 @@ def parse_domain(xml: str) -> Vm:
     label = domain.find(f"metadata/{NAMESPACE}vm")
     told: dict[str, str] = label.attrib if label is not None else {}
     ips = tuple(IpAddress(ip) for ip in _words(told.get("ips", "")))
-    macs = [
-        MacAddress(mac.attrib["address"].lower())
-        for mac in domain.iterfind("devices/interface/mac")
+    interfaces = [
+        (MacAddress(mac.attrib["address"].lower()), interface.find("target"))
+        for interface in domain.iterfind("devices/interface")
+        if (mac := interface.find("mac")) is not None
     ]
     return Vm(
         name=VmName(domain.findtext("name", "")),
@@ -203,7 +204,12 @@ def parse_domain(xml: str) -> Vm:
         ),
         # The addresses in the metadata are the first interface's.
         interfaces=tuple(
-            Interface(mac=mac, ips=ips if number == 0 else ()) for number, mac in enumerate(macs)
+            Interface(
+                mac=mac,
+                ips=ips if number == 0 else (),
+                device=target.attrib.get("dev", "") if target is not None else "",
+            )
+            for number, (mac, target) in enumerate(interfaces)
         ),
         cluster=ClusterName(told["cluster"]) if told.get("cluster") else None,
         tags=frozenset(_words(told.get("tags", ""))),

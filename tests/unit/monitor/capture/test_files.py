@@ -1,4 +1,4 @@
-"""Capture files of both formats, as they come: swapped, cut by snaplen, out of order, gzipped, damaged."""
+"""Capture files of both formats, as they come: swapped, cut by snaplen, out of order, damaged."""
 
 import gzip
 import io
@@ -21,7 +21,8 @@ from tests.unit.monitor.capture.capture_writing import (
 )
 from transhume.errors import UnreadableCapture, UsageError
 from transhume.knowledge.model import TrafficWindow
-from transhume.monitor.capture.files import OPEN_WINDOWS, CaptureReading, read_windows
+from transhume.monitor.capture.counting import OPEN_WINDOWS, ReadingOptions
+from transhume.monitor.capture.files import CaptureReading, read_windows
 
 SECOND = 1_000_000_000
 T0 = 1_900_000_000 * SECOND
@@ -107,12 +108,17 @@ def test_each_pcapng_interface_has_its_own_link_type(tmp_path: Path) -> None:
     content = section() + interface(link=1) + interface(link=101)
     content += packet(whole, 0) + packet(whole[14:], 0, number=1)
 
-    (window,), _ = read_windows(written(tmp_path, content), 1.0)
+    windows, summary = read_windows(written(tmp_path, content), 1.0)
 
-    assert [(pair.source.mac, pair.source.ip) for pair in window.pairs] == [
-        ("52:54:00:00:00:01", "10.0.0.1"),
-        ("", "10.0.0.1"),
+    assert [
+        (window.capture_point, pair.source.mac, pair.source.ip)
+        for window in windows
+        for pair in window.pairs
+    ] == [
+        (f"{tmp_path}/tap.pcap:0", "52:54:00:00:00:01", "10.0.0.1"),
+        (f"{tmp_path}/tap.pcap:1", "", "10.0.0.1"),
     ]
+    assert summary.interfaces == ("Ethernet", "IP")
 
 
 def test_blocks_that_hold_no_frames_are_passed_over(tmp_path: Path) -> None:
@@ -160,7 +166,9 @@ def test_a_frame_later_than_the_open_windows_gets_a_window_that_adds_to_the_firs
     seconds = [0, *range(1, OPEN_WINDOWS + 2), 0]
     frames = [(T0 + s * SECOND, frame(1, 2)) for s in seconds]
 
-    windows, _ = read_windows(written(tmp_path, pcap(frames)), 1.0)
+    options = ReadingOptions(window_seconds=1.0, block_bytes=100)
+
+    windows, _ = read_windows(written(tmp_path, pcap(frames)), options)
 
     assert [at for at, _ in shape(windows)].count(0) == 2
 

@@ -1,0 +1,1 @@
+"""Ways to find groups, and the means to choose among them."""
