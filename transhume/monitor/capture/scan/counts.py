@@ -222,9 +222,13 @@ class Counts:
 
     def _bin(self, number: int) -> BinCounts:
         pieces = [piece for one in self._stretches() for piece in one.pieces(number)]
-        # A pair has at most one cell in a run.
-        columns = pieces[0].T.copy() if len(pieces) == 1 else _merged(pieces, self.state[PAIRS])
+        # A pair has at most one cell in a run; where runs begin is the engine's affair, so pairs are sorted.
+        columns = _sorted(pieces[0]) if len(pieces) == 1 else _merged(pieces, self.state[PAIRS])
         return BinCounts(number, columns[PAIR].astype(np.int32), *columns[1:])
+
+
+def _sorted(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    return cells[np.argsort(cells[:, PAIR], kind="stable")].T.copy()
 
 
 _FEWEST_CELLS: Final = 1 << 12

@@ -80,7 +80,8 @@ def read_group(
 ) -> tuple[int, int, int]:
     """Find frames and write their rows and counts to the group, and begin to fetch their slots.
 
-    All frames of a group are of one bin: what was found before a frame of another bin is added at once.
+    All frames of a group are of one bin: what was found before a frame of another bin is added at once. No more
+    than a group's frames are read in all, for that is what there is room for.
 
     Returns:
         where that ended, how many frames are in the group, and why it ended.
@@ -89,7 +90,7 @@ def read_group(
     inner, captured_length = told[INNER] != 0, told[CAPTURED_LENGTH] != 0
     bin_start, earliest, latest = state[BIN_START_NS], state[FIRST_NS], state[LAST_FRAME_NS]
     found, stop = 0, FULL
-    while found < GROUP:
+    for _ in range(GROUP):
         if job == PCAP:
             stop, after, place, captured, wire, at_ns, origin = next_record(
                 data, end, at, told, clocks, state
