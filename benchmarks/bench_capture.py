@@ -24,7 +24,9 @@ from transhume.monitor.capture.scan import Engine
 
 OURS, OURS_PCAPNG = "transhume analyze FILE --json", "transhume analyze FILE.pcapng --json"
 IN_C, COMPILED, VECTORS = "the same scan in C", "our scan, Numba", "our scan, NumPy"
-SMALL_FRAMES, SLICE_FRAMES = 400_000, 400_000
+FIRST_USE = "transhume analyze FILE --json, with nothing compiled yet"
+SMALL_FRAMES, SLICE_FRAMES = 500_000, 400_000
+SMALL_SECONDS = 0.6
 ROUNDS = 5
 SCANS = 4
 
@@ -97,7 +99,10 @@ def formats(*, rounds: int) -> Section:
 def small(*, rounds: int) -> Section:
     """Measure how long one waits for a small capture."""
     title = f"A small capture: {SMALL_FRAMES:,} frames, {_megabytes(capture(SMALL))}"
-    results = measure([ours(SMALL)], rounds=rounds)
+    usual = ours(SMALL)
+    assert usual.command is not None
+    first = replace(usual, name=FIRST_USE, command=(*usual.command, "--engine", "numpy"))
+    results = measure([usual, first], rounds=rounds)
     return Section(name="small", title=title, results=results, reference=OURS)
 
 
@@ -135,9 +140,10 @@ def promises(found: Mapping[str, Section]) -> list[dict[str, object]]:
         ratio = found["formats"].ratio(OURS_PCAPNG)
         told.append(least("of pcap's rate, pcapng", 1 / 1.5, ratio and 1 / ratio))
     if "small" in found:
-        wall = found["small"].results[0].wall
-        kept = {"what": "seconds for a small capture, at most", "promised": 0.6, "found": wall}
-        told.append({**kept, "kept": wall < 0.6})
+        for each in found["small"].results:
+            what = f"seconds for a small capture, at most: {each.name}"
+            kept = each.wall < SMALL_SECONDS
+            told.append({"what": what, "promised": SMALL_SECONDS, "found": each.wall, "kept": kept})
     return told
 
 

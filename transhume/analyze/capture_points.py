@@ -49,10 +49,10 @@ class Taps:
         interfaces = np.full((len(number), _MOST_TAPS), NOBODY, dtype=np.int32)
         known = np.array([point in told for point in number], dtype=bool)
         unicast = _Unicast.of(ends)
+        for point in number.keys() & told.keys():  # also where it saw nothing, having dropped all
+            interfaces[number[point], 0] = _place(told[point], identities)
         for point, seen in sightings.by_point():
-            if point in told:
-                interfaces[number[point], 0] = _place(told[point], identities)
-            else:
+            if point not in told:
                 found = _nearly_always_there(*unicast.at(seen))
                 interfaces[number[point], : len(found)] = found
         return cls(number, interfaces, known)

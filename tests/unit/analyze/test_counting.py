@@ -82,6 +82,18 @@ def test_drops_in_another_slice_are_no_matter() -> None:
     assert found.between(0, 1) == 700
 
 
+def test_a_tap_that_dropped_all_it_saw_is_still_known_to_be_one() -> None:
+    """What its reader saw late, in the slice before, is no reason to leave out the destination's sighting."""
+    found = matrix(
+        seen("tap1", sent(end(1), end(2), 10)),
+        seen("tap1again", dropped=1, at=1.0),
+        seen("tap2", sent(end(1), end(2), 100), at=1.0),
+        told={**TAPS, "tap1again": mac(1)},
+    )
+
+    assert found.between(0, 1) == 110
+
+
 def test_a_slice_in_which_the_source_s_tap_was_not_captured_is_decided_by_itself() -> None:
     found = matrix(
         seen("tap1", sent(end(1), end(2), 700)),

@@ -244,26 +244,25 @@ def _cells(count: int) -> NDArray[np.int64]:
 def _merged(pieces: Sequence[NDArray[np.int64]], pairs: int) -> NDArray[np.int64]:
     """Return cells as columns, those of one pair added up."""
     cells = np.concatenate([_cells(0), *pieces])
-    if len(cells) * 16 > pairs:  # looking at all pairs takes less than sorting
-        return _merged_by_number(cells, int(pairs))
-    ordered = cells[np.argsort(cells[:, PAIR], kind="stable")]
-    begins = np.flatnonzero(np.diff(ordered[:, PAIR], prepend=-1))
-    columns = np.add.reduceat(ordered, begins, axis=0).T.copy() if len(begins) else ordered.T
-    columns[PAIR] = ordered[begins, PAIR]
-    return columns
-
-
-def _merged_by_number(cells: NDArray[np.int64], pairs: int) -> NDArray[np.int64]:
-    numbers, seen = cells[:, PAIR].copy(), np.zeros(pairs, dtype=np.bool_)
-    seen[numbers] = True
-    found = np.flatnonzero(seen)
-    where = np.empty(pairs, dtype=np.int64)
-    where[found] = np.arange(len(found))
-    at, columns = where.take(numbers), np.zeros((4, len(found)), dtype=np.int64)
+    found, at = distinct(cells[:, PAIR], int(pairs))
+    columns = np.zeros((4, len(found)), dtype=np.int64)
     columns[PAIR] = found
     for column in (CELL_BYTES, PAYLOAD, CELL_FRAMES):
         np.add.at(columns[column], at, cells[:, column])
     return columns
+
+
+def distinct(numbers: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different ones among numbers below `end`, in order, and where among them each is."""
+    if len(numbers) * 16 < end:
+        return np.unique(numbers, return_inverse=True)
+    # To look at all that there may be takes less than sorting.
+    seen = np.zeros(end, dtype=np.bool_)
+    seen[numbers] = True
+    found = np.flatnonzero(seen)
+    where = np.empty(end, dtype=np.int64)
+    where[found] = np.arange(len(found))
+    return found, where[numbers]
 
 
 def _roomy(array: NDArray[Any], used: int, more: int) -> NDArray[Any]:

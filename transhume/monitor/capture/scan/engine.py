@@ -14,10 +14,10 @@ from transhume.monitor.capture.scan.clocks import Clocks
 from transhume.monitor.capture.scan.counts import Counts
 from transhume.monitor.capture.scan.head import FileHead, Octets
 
-FEW_FRAMES: Final = 100_000
+FEW_FRAMES: Final = 150_000
 """So many frames take NumPy as long as loading the compiled code does."""
 _FEW_TO_COMPILE_FOR: Final = 3_000_000
-"""So many are worth to compile for, which takes about as long as NumPy takes for five times as many."""
+"""So many are worth to compile for, which takes about as long as NumPy takes for ten times as many."""
 
 
 class Engine(StrEnum):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transhume.monitor.capture.scan.counts import WORDS
 from transhume.monitor.capture.scan.decode import ROW, decode
 from transhume.monitor.capture.scan.links import MAC_HARDWARE, Link
-from transhume.monitor.capture.scan.vectors.frames import Frames, Numbers
+from transhume.monitor.capture.scan.vectors.frames import Frames, Numbers, values_of
 from transhume.monitor.capture.scan.vectors.peek import Peek
 
 _IPV4, _ARP, _IPV6, _NOTHING = 0x0800, 0x0806, 0x86DD, -1
@@ -65,8 +65,8 @@ def rows_of(peek: Peek, frames: Frames, *, inner: bool) -> Rows:
         end=frames.offset + frames.captured,
         wire_end=frames.offset + frames.wire,
     )
-    for link in np.unique(frames.link):
-        _link_layer(peek, int(link), np.flatnonzero(frames.link == link), headers, words)
+    for link in values_of(frames.link):
+        _link_layer(peek, link, np.flatnonzero(frames.link == link), headers, words)
     payload = np.zeros(count, dtype=np.int64)
     rare = [
         np.flatnonzero(headers.kind == _ARP),

@@ -92,6 +92,12 @@ def pcap_frames(data: Octets, at: int, *, order: str, header: int, tick_ns: int,
     return _until(code, captured, places, Walk(frames, after, stops.FULL))
 
 
+def values_of(column: Numbers) -> list[int]:
+    """Return the different numbers of a column that mostly has one only, in order."""
+    found: list[int] = (column[:1] if (column == column[0]).all() else np.unique(column)).tolist()
+    return found
+
+
 def _until(code: Numbers, seen: Numbers, places: Numbers, walk: Walk) -> Walk:
     """Return a walk that ends before the first frame that has a reason to."""
     bad = np.flatnonzero(code != stops.GO_ON)
