@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live check lint types contracts unit test system fuzz bpf docs pictures clean \
+.PHONY: help demo demo-live check lint types contracts unit test system fuzz bpf kernel docs pictures clean \
 	bench bench-capture bench-analysis bench-fidelity bench-live bench-spread bench-startup bench-stream
 SHELL := /bin/bash
 
@@ -62,6 +62,9 @@ fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners (FUZZ_SECONDS
 
 bpf: ## build the program that counts in the kernel anew, from its C source (clang, libbpf-dev)
 	@tools/build-bpf
+
+kernel: $(VENV)/.dev ## build the scanner's machine code that comes with the package anew, from its Python source
+	@tools/build-kernel $(BIN)/python
 
 bench: bench-capture bench-analysis bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
 

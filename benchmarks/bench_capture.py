@@ -24,7 +24,7 @@ from transhume.monitor.capture.scan import Engine
 
 OURS, OURS_PCAPNG = "transhume analyze FILE --json", "transhume analyze FILE.pcapng --json"
 IN_C, COMPILED, VECTORS = "the same scan in C", "our scan, Numba", "our scan, NumPy"
-FIRST_USE = "transhume analyze FILE --json, with nothing compiled yet"
+BY_NUMPY = "transhume analyze FILE --json --engine numpy"
 SMALL_FRAMES, SLICE_FRAMES = 500_000, 400_000
 SMALL_SECONDS = 0.6
 ROUNDS = 5
@@ -101,8 +101,8 @@ def small(*, rounds: int) -> Section:
     title = f"A small capture: {SMALL_FRAMES:,} frames, {_megabytes(capture(SMALL))}"
     usual = ours(SMALL)
     assert usual.command is not None
-    first = replace(usual, name=FIRST_USE, command=(*usual.command, "--engine", "numpy"))
-    results = measure([usual, first], rounds=rounds)
+    by_numpy = replace(usual, name=BY_NUMPY, command=(*usual.command, "--engine", "numpy"))
+    results = measure([usual, by_numpy], rounds=rounds)
     return Section(name="small", title=title, results=results, reference=OURS)
 
 
@@ -140,10 +140,9 @@ def promises(found: Mapping[str, Section]) -> list[dict[str, object]]:
         ratio = found["formats"].ratio(OURS_PCAPNG)
         told.append(least("of pcap's rate, pcapng", 1 / 1.5, ratio and 1 / ratio))
     if "small" in found:
-        for each in found["small"].results:
-            what = f"seconds for a small capture, at most: {each.name}"
-            kept = each.wall < SMALL_SECONDS
-            told.append({"what": what, "promised": SMALL_SECONDS, "found": each.wall, "kept": kept})
+        wall = found["small"].results[0].wall
+        kept = {"promised": SMALL_SECONDS, "found": wall, "kept": wall < SMALL_SECONDS}
+        told.append({"what": "seconds for a small capture, at most", **kept})
     return told
 
 

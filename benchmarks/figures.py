@@ -72,13 +72,13 @@ def capture_tables() -> Iterator[str]:
             rate = ours["frames_per_cpu_second"] / 1e6
             yield f"| {words} | {rate:.1f} | {1 / ours['ratio']:.2f} |"
     if "small" in found:
-        usual, first = (
+        usual, by_numpy = (
             found["small"][name]["wall_seconds"]
-            for name in (bench_capture.OURS, bench_capture.FIRST_USE)
+            for name in (bench_capture.OURS, bench_capture.BY_NUMPY)
         )
         yield (
             f"\n{bench_capture.SMALL_FRAMES:,} frames are answered {usual:.2f} s after the key is pressed;"
-            f" {first:.2f} s where nothing was compiled yet."
+            f" {by_numpy:.2f} s without the compiled scanner."
         )
 
 

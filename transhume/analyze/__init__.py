@@ -4,8 +4,9 @@ Each name's module is imported when the name is first used: who adds up a captur
 the time that a small capture takes is importing.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from transhume.names_on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from transhume.analyze.accounts import Accounts, Unattributed
@@ -37,7 +38,6 @@ _MODULES: Final = {
     "symptoms": ("SymptomMemory", "find_symptoms", "watch"),
     "views": ("exponential_view", "sliding_view"),
 }
-_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "NO_NETWORKS",
@@ -66,11 +66,4 @@ __all__ = [
     "watch",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import the module that a name is from, and return the name's value."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_on_demand(__name__, _MODULES)

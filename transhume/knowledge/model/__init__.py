@@ -1,91 +1,186 @@
-"""The model: frozen records of what is known, decided and done. It stands on nothing but NumPy."""
+"""The model: frozen records of what is known, decided and done. It stands on nothing but NumPy.
 
-from transhume.knowledge.model.addresses import (
-    ADDRESS_PAIR,
-    CLAIM,
-    DESTINATION_MAC,
-    SOURCE_MAC,
-    UNKNOWN_MAC,
-    AddressPairs,
-    Endpoint,
-    address_pairs,
-    endpoints,
-    ip_text,
-    mac_text,
-)
-from transhume.knowledge.model.decision import (
-    CAUSES,
-    CostRate,
-    Measurement,
-    MoveKind,
-    NoPlan,
-    Outcome,
-    Plan,
-    PlanStatus,
-    Prediction,
-    Step,
-    StepResult,
-)
-from transhume.knowledge.model.journal import (
-    JournalRecord,
-    MoveProgress,
-    Phase,
-)
-from transhume.knowledge.model.market import (
-    BYTES_PER_GB,
-    BYTES_PER_GIB,
-    SECONDS_PER_HOUR,
-    CapacityReport,
-    PriceTick,
-    Progress,
-    RevocationNotice,
-    Symptom,
-    SymptomKind,
-)
-from transhume.knowledge.model.names import (
-    CloudName,
-    ClusterName,
-    GroupId,
-    HostName,
-    IpAddress,
-    JobName,
-    MacAddress,
-    NetworkName,
-    PlanId,
-    StepId,
-    VmName,
-)
-from transhume.knowledge.model.shapes import (
-    Forecast,
-    Pattern,
-    PatternKind,
-    TrafficPhase,
-)
-from transhume.knowledge.model.snapshot import (
-    Snapshot,
-)
-from transhume.knowledge.model.topology import (
-    NOTHING,
-    Cloud,
-    Host,
-    Interface,
-    Link,
-    Placement,
-    Resources,
-    VirtualCluster,
-    Vm,
-    total,
-)
-from transhume.knowledge.model.traffic import (
-    CommunicationMatrix,
-    Cut,
-    Group,
-    MatrixSeries,
-    NetworkTraffic,
-    PairTraffic,
-    TrafficWindow,
-    UnattributedTraffic,
-)
+Each name's module is imported when the name is first used, as those of `analyze` are.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from transhume.names_on_demand import names_on_demand
+
+if TYPE_CHECKING:
+    from transhume.knowledge.model.addresses import (
+        ADDRESS_PAIR,
+        CLAIM,
+        DESTINATION_MAC,
+        SOURCE_MAC,
+        UNKNOWN_MAC,
+        AddressPairs,
+        Endpoint,
+        address_pairs,
+        endpoints,
+        ip_text,
+        mac_text,
+    )
+    from transhume.knowledge.model.decision import (
+        CAUSES,
+        CostRate,
+        Measurement,
+        MoveKind,
+        NoPlan,
+        Outcome,
+        Plan,
+        PlanStatus,
+        Prediction,
+        Step,
+        StepResult,
+    )
+    from transhume.knowledge.model.journal import (
+        JournalRecord,
+        MoveProgress,
+        Phase,
+    )
+    from transhume.knowledge.model.market import (
+        BYTES_PER_GB,
+        BYTES_PER_GIB,
+        SECONDS_PER_HOUR,
+        CapacityReport,
+        PriceTick,
+        Progress,
+        RevocationNotice,
+        Symptom,
+        SymptomKind,
+    )
+    from transhume.knowledge.model.names import (
+        CloudName,
+        ClusterName,
+        GroupId,
+        HostName,
+        IpAddress,
+        JobName,
+        MacAddress,
+        NetworkName,
+        PlanId,
+        StepId,
+        VmName,
+    )
+    from transhume.knowledge.model.shapes import (
+        Forecast,
+        Pattern,
+        PatternKind,
+        TrafficPhase,
+    )
+    from transhume.knowledge.model.snapshot import (
+        Snapshot,
+    )
+    from transhume.knowledge.model.topology import (
+        NOTHING,
+        Cloud,
+        Host,
+        Interface,
+        Link,
+        Placement,
+        Resources,
+        VirtualCluster,
+        Vm,
+        total,
+    )
+    from transhume.knowledge.model.traffic import (
+        CommunicationMatrix,
+        Cut,
+        Group,
+        MatrixSeries,
+        NetworkTraffic,
+        PairTraffic,
+        TrafficWindow,
+        UnattributedTraffic,
+    )
+
+_MODULES: Final = {
+    "addresses": (
+        "ADDRESS_PAIR",
+        "CLAIM",
+        "DESTINATION_MAC",
+        "SOURCE_MAC",
+        "UNKNOWN_MAC",
+        "AddressPairs",
+        "Endpoint",
+        "address_pairs",
+        "endpoints",
+        "ip_text",
+        "mac_text",
+    ),
+    "decision": (
+        "CAUSES",
+        "CostRate",
+        "Measurement",
+        "MoveKind",
+        "NoPlan",
+        "Outcome",
+        "Plan",
+        "PlanStatus",
+        "Prediction",
+        "Step",
+        "StepResult",
+    ),
+    "journal": (
+        "JournalRecord",
+        "MoveProgress",
+        "Phase",
+    ),
+    "market": (
+        "BYTES_PER_GB",
+        "BYTES_PER_GIB",
+        "SECONDS_PER_HOUR",
+        "CapacityReport",
+        "PriceTick",
+        "Progress",
+        "RevocationNotice",
+        "Symptom",
+        "SymptomKind",
+    ),
+    "names": (
+        "CloudName",
+        "ClusterName",
+        "GroupId",
+        "HostName",
+        "IpAddress",
+        "JobName",
+        "MacAddress",
+        "NetworkName",
+        "PlanId",
+        "StepId",
+        "VmName",
+    ),
+    "shapes": (
+        "Forecast",
+        "Pattern",
+        "PatternKind",
+        "TrafficPhase",
+    ),
+    "snapshot": ("Snapshot",),
+    "topology": (
+        "NOTHING",
+        "Cloud",
+        "Host",
+        "Interface",
+        "Link",
+        "Placement",
+        "Resources",
+        "VirtualCluster",
+        "Vm",
+        "total",
+    ),
+    "traffic": (
+        "CommunicationMatrix",
+        "Cut",
+        "Group",
+        "MatrixSeries",
+        "NetworkTraffic",
+        "PairTraffic",
+        "TrafficWindow",
+        "UnattributedTraffic",
+    ),
+}
 
 __all__ = [
     "ADDRESS_PAIR",
@@ -157,3 +252,5 @@ __all__ = [
     "mac_text",
     "total",
 ]
+
+__getattr__ = names_on_demand(__name__, _MODULES)

@@ -1,7 +1,8 @@
 """Which engine counts: compiled code for much work, NumPy for little.
 
-The compiled one reads tens of millions of frames a second, takes a tenth of a second to load, and some seconds
-to compile, once in a machine's life. NumPy starts at once.
+The compiled one reads tens of millions of frames a second, and takes a tenth of a second to load; where no code
+for the processor came with the package, it takes some seconds to compile, once in a machine's life. NumPy
+starts at once.
 """
 
 from enum import StrEnum

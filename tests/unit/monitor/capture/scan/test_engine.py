@@ -1,5 +1,6 @@
 """Which engine is chosen, and how the compiled one is kept, lost, and done without."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ CONTENT = pcap([(0, frame(1, 2)), (1000, frame(2, 1))])
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Have code kept in two folders of our own, and nothing remembered."""
+    """Have code kept in two folders of our own, nothing remembered, and none that came with the package."""
     found = [tmp_path / "first", tmp_path / "second"]
     monkeypatch.setattr(kept, "_folders", lambda: iter(found))
+    monkeypatch.setattr(kept, "_SHIPPED", tmp_path / "kernel.o")
     return found
 
 
@@ -65,6 +67,27 @@ def test_code_is_kept_for_its_processor_alone(folders: list[Path]) -> None:
     assert kept.probably_kept()
 
 
+def test_code_that_came_with_the_package_is_for_every_processor(folders: list[Path]) -> None:
+    kept.ship(b"machine code")
+
+    assert kept.code("any processor") == b"machine code"
+    assert kept.probably_kept()
+
+
+def test_code_of_other_sources_is_not_used(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.ship(b"machine code")
+    monkeypatch.setattr(kept, "_sources", lambda: "others")
+
+    assert kept.code("any processor") is None
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="code comes for x86-64 only")
+def test_the_code_that_comes_with_the_package_is_of_its_sources() -> None:
+    assert kept.shipped() is not None, "the scanner's sources have changed: make kernel"
+
+
 def test_half_a_file_is_no_code(folders: list[Path]) -> None:
     kept.keep(b"machine code", "this processor")
     (path,) = folders[0].iterdir()
@@ -103,11 +126,12 @@ def test_the_code_is_compiled_once_and_found_again(
         made.append(real)
         return real
 
-    machine_code.kernel()
     monkeypatch.undo()
+    machine_code.kernel()
     real = kept.code(machine_code._processor())
     assert real is not None
     monkeypatch.setattr(kept, "_folders", lambda: iter(folders))
+    monkeypatch.setattr(kept, "_SHIPPED", folders[0] / "kernel.o")
     monkeypatch.setattr(machine_code, "_compiled", compiled)
 
     for _ in range(2):

@@ -1,5 +1,7 @@
 """Compiling the kernel to machine code, in a process of its own: `python -m` this module writes it to stdout.
 
+With the argument `ship` it writes what comes with the package, for any processor of this architecture.
+
 Numba makes LLVM's intermediate code of the kernel, and LLVM makes an object file of that which needs neither
 Numba nor Python. So the process that scans imports a tenth of what Numba is and stays as small as it was; and
 Numba's own optimising, which would take as long again for each of its many small functions, is left out in
@@ -13,19 +15,21 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba import cfunc, types
 
+from transhume.monitor.capture.scan.compiled import kept
 from transhume.monitor.capture.scan.compiled.kernel import scan
 from transhume.monitor.capture.scan.compiled.plan import SYMBOL
 
 _pointer: Any = types.CPointer
 _cfunc: Any = cfunc
+ANY_PROCESSOR = "generic"
 _INTRINSICS = ("llvm.", "memset", "memcpy", "memmove")
 
 
-def object_code() -> bytes:
-    """Return the kernel as an object file for this machine's processor."""
+def object_code(processor: str, features: str) -> bytes:
+    """Return the kernel as an object file for a processor, by LLVM's names for it and its features."""
     target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        cpu=processor,
+        features=features,
         opt=3,
         codemodel="jitdefault",
         jit=True,
@@ -68,7 +72,11 @@ def main() -> None:
     """Write the object file."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    sys.stdout.buffer.write(object_code())
+    if sys.argv[1:] == ["ship"]:
+        kept.ship(object_code(ANY_PROCESSOR, ""))
+        return
+    features = llvm.get_host_cpu_features().flatten()
+    sys.stdout.buffer.write(object_code(llvm.get_host_cpu_name(), features))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Where compiled code is kept on disk: beside this module, or in the user's cache where that can't be written.
+"""Where compiled code is: in this package, beside this module, or in the user's cache.
 
-A file's name holds digests of the sources and of the processor that it was made for, so that another version or
-another machine never gets the wrong one; its first bytes are a digest of the rest, so that half a file is none.
-Where nothing can be written, nothing is kept, and nothing fails.
+For x86-64 it comes with the package, so that nobody waits for a compiler (`make kernel` makes it anew). For
+others it is compiled once and kept: beside this module, or in the user's cache where that can't be written. A
+kept file's name holds digests of the sources and of the processor that it was made for, so that another version
+or another machine never gets the wrong one; its first bytes are a digest of the rest, so that half a file is
+none. Where nothing can be written, nothing is kept, and nothing fails.
 """
 
 import os
@@ -21,10 +23,31 @@ _SOURCES: Final = (
 )  # fmt: skip
 """All that the code is made from."""
 _DIGEST_BYTES = 16
+_SHIPPED: Final = _HERE / f"kernel-{os.uname().machine}.o"
+"""For any processor of this architecture. Its first bytes are a digest of the sources and of the rest."""
 
 
 def code(processor: str) -> bytes | None:
     """Return the code for a processor; None where there is none, or none in one piece."""
+    return shipped() or _kept(processor)
+
+
+def shipped() -> bytes | None:
+    """Return the code that came with the package; None where that is not for this architecture and sources."""
+    try:
+        raw = _SHIPPED.read_bytes()
+    except OSError:
+        return None
+    made = raw[_DIGEST_BYTES:]
+    return made if raw[:_DIGEST_BYTES] == _digest(_sources().encode() + made) else None
+
+
+def ship(made: bytes) -> None:
+    """Write code that is to come with the package."""
+    _SHIPPED.write_bytes(_digest(_sources().encode() + made) + made)
+
+
+def _kept(processor: str) -> bytes | None:
     for folder in _folders():
         with suppress(OSError):
             raw = (folder / _name(processor)).read_bytes()
@@ -50,7 +73,9 @@ def keep(made: bytes, processor: str) -> None:
 
 def probably_kept() -> bool:
     """Return whether there is code of these sources, for whatever processor; which takes no import to tell."""
-    return any(any(folder.glob(f"scan-{_sources()}-*.o")) for folder in _folders())
+    return shipped() is not None or any(
+        any(folder.glob(f"scan-{_sources()}-*.o")) for folder in _folders()
+    )
 
 
 def _folders() -> Iterator[Path]:
