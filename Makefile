@@ -46,7 +46,7 @@ contracts: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	@$(BIN)/pytest -q tests/unit tests/property
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/unit tests/property
 
 test: $(VENV)/.dev ## all that CI runs: check, the store on real servers, and real guests where root is available
 	@tools/debian-packages lab
