@@ -93,7 +93,7 @@ class LiveCapture:
                 if windows:
                     await self._have_the_cost_measured()
                 await self._wait()
-            for window in self._leave(set(self._taps)):
+            for window in await self._leave(set(self._taps)):
                 yield window
         finally:
             loop.remove_reader(interfaces.changes)
@@ -102,7 +102,7 @@ class LiveCapture:
         deleted = interfaces.deleted()
         present = self._matching(interfaces)
         left = {each for each in self._taps if each not in present or each.number in deleted}
-        windows = self._leave(left)
+        windows = await self._leave(left)
         for interface in present - self._taps.keys():
             await self._listen(interface)
         now = self._clock()
@@ -128,13 +128,14 @@ class LiveCapture:
         if tap.descriptor is not None:
             asyncio.get_running_loop().add_reader(tap.descriptor, tap.read)
 
-    def _leave(self, interfaces: set[NetworkInterface]) -> list[TrafficWindow]:
-        windows: list[TrafficWindow] = []
+    async def _leave(self, interfaces: set[NetworkInterface]) -> list[TrafficWindow]:
+        """Return what taps that are gone still had to tell."""
+        if not interfaces:
+            return []
         for interface in interfaces:
-            tap = self._taps.pop(interface)
-            self._stop_reading(tap)
-            windows += tap.last_windows()
-        return windows
+            self._stop_reading(self._taps[interface])
+        await asyncio.sleep(max(self._taps[each].linger_seconds for each in interfaces))
+        return [window for each in interfaces for window in self._taps.pop(each).last_windows()]
 
     def _close(self, _: NetworkInterface, tap: Tap) -> None:
         self._stop_reading(tap)

@@ -40,6 +40,8 @@ class Tap(Protocol):
     """One interface that is listened to."""
 
     method: CaptureMethod
+    linger_seconds: float
+    """How long after its interface went the kernel may still hold frames of it."""
 
     @property
     def descriptor(self) -> int | None:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from transhume.deployment.model import CaptureMethod
 from transhume.knowledge.model import TrafficWindow
-from transhume.monitor.capture.ring import BLOCKS, Block, Ring
+from transhume.monitor.capture.ring import BLOCKS, RETIRE_MS, Block, Ring
 from transhume.monitor.capture.sampling import (
     estimated,
     merged,
@@ -69,6 +69,7 @@ class RingTap:
     """
 
     method = CaptureMethod.RING
+    linger_seconds = 2 * RETIRE_MS / 1000
 
     def __init__(self, ring: Ring, scanner: Callable[[], Scanner]) -> None:
         self._ring = ring

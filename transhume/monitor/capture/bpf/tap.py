@@ -38,6 +38,8 @@ class KernelTap:
         clock: seconds since the epoch.
     """
 
+    linger_seconds = 0.0
+
     def __init__(
         self,
         method: CaptureMethod,
