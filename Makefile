@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live check lint types contracts unit test system fuzz bpf kernel docs pictures clean \
+.PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean \
 	bench bench-capture bench-analysis bench-fidelity bench-live bench-spread bench-startup bench-stream
 SHELL := /bin/bash
 
@@ -59,6 +59,9 @@ system: $(VENV)/.dev ## only the tests with real guests
 
 fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners (FUZZ_SECONDS=3600)
 	@$(BIN)/python -m tests.fuzz.capture --seconds $(or $(FUZZ_SECONDS),3600)
+
+thrash: $(VENV)/.dev ## ten thousand rounds against the guarantee that nothing thrashes
+	@$(BIN)/python -m tests.property.thrash --rounds 10000
 
 bpf: ## build the program that counts in the kernel anew, from its C source (clang, libbpf-dev)
 	@tools/build-bpf
