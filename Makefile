@@ -50,8 +50,8 @@ unit: $(VENV)/.dev
 
 test: $(VENV)/.dev ## all that CI runs: check, the store on real servers, and real guests where root is available
 	@tools/debian-packages lab
-	@$(MAKE) --no-print-directory lint types contracts
-	@$(BIN)/pytest tests
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest tests/contract tests/fuzz tests/system
 
 system: $(VENV)/.dev ## only the tests with real guests
 	@tools/debian-packages lab
