@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean \
-	bench bench-capture bench-analysis bench-fidelity bench-live bench-spread bench-startup bench-stream
+	bench bench-capture bench-analysis bench-fidelity bench-live bench-spread bench-startup bench-stream bench-deadlines
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -69,7 +69,7 @@ bpf: ## build the program that counts in the kernel anew, from its C source (cla
 kernel: $(VENV)/.dev ## build the scanner's machine code that comes with the package anew, from its Python source
 	@tools/build-kernel $(BIN)/python
 
-bench: bench-capture bench-analysis bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
+bench: bench-capture bench-analysis bench-spread bench-live bench-fidelity bench-startup bench-deadlines ## every benchmark; tables go to build/bench/
 
 bench-capture: $(VENV)/.dev ## reading captures, beside a C scan and the tools that are installed
 	@$(BIN)/python -m benchmarks.bench_capture
@@ -92,6 +92,9 @@ bench-stream: $(VENV)/.dev ## the memory that 20 GB through standard input take
 
 bench-startup: $(VENV)/.dev ## transhume --help, beside Python alone
 	@$(BIN)/python -m benchmarks.bench_startup
+
+bench-deadlines: $(VENV)/.dev ## what deadline policies cost, on generated spot availability and (TRACES=DIR) on recorded
+	@$(BIN)/python -m benchmarks.bench_deadlines $(if $(TRACES),--traces $(TRACES))
 
 docs: $(VENV)/.dev ## write the generated parts of docs/ anew
 	@$(BIN)/python docs/reference/renew.py

@@ -7,7 +7,7 @@
     │   └── HypervisorUnreachable
     └── PermanentError        a person has to change something
         ├── UsageError
-        ├── InvalidFile       (a policy, deployment or price file; carries every mistake found)
+        ├── InvalidFile       (a policy, deployment, price or availability file; carries every mistake found)
         ├── UnreadableCapture
         ├── UnreadableProgress
         ├── ExtraMissing

@@ -28,6 +28,7 @@ COMMANDS = (
     "policy",
     "price",
     "progress",
+    "replay",
     "run",
     "status",
 )

@@ -12,7 +12,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-def _duration(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
+def duration(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
+    """Return the seconds that an option gives; for click's `callback`."""
     from transhume.quantities import parse_duration
 
     try:
@@ -27,7 +28,7 @@ def window_option(command: F) -> F:
         "--window",
         default="1s",
         show_default=True,
-        callback=_duration,
+        callback=duration,
         help="The length of a time bin.",
     )(command)
 
