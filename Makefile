@@ -1,7 +1,8 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean \
-	bench bench-capture bench-analysis bench-fidelity bench-live bench-spread bench-startup bench-stream bench-deadlines
+	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-spread bench-startup \
+	bench-stream
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -69,13 +70,16 @@ bpf: ## build the program that counts in the kernel anew, from its C source (cla
 kernel: $(VENV)/.dev ## build the scanner's machine code that comes with the package anew, from its Python source
 	@tools/build-kernel $(BIN)/python
 
-bench: bench-capture bench-analysis bench-spread bench-live bench-fidelity bench-startup bench-deadlines ## every benchmark; tables go to build/bench/
+bench: bench-capture bench-analysis bench-plan bench-deadlines bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
 
 bench-capture: $(VENV)/.dev ## reading captures, beside a C scan and the tools that are installed
 	@$(BIN)/python -m benchmarks.bench_capture
 
 bench-analysis: $(VENV)/.dev ## matrix, groups and patterns of ten thousand VMs
 	@$(BIN)/python -m benchmarks.bench_analysis
+
+bench-plan: $(VENV)/.dev ## gaps of plans for up to ten thousand VMs to certified bounds, beside greedy and HiGHS
+	@$(BIN)/python -m benchmarks.bench_plan --seeds $(or $(SEEDS),5)
 
 bench-spread: $(VENV)/.dev ## two workers beside one on a large capture
 	@$(BIN)/python -m benchmarks.bench_spread

@@ -22,9 +22,9 @@ from transhume.knowledge.model import (
     StepId,
     VmName,
 )
+from transhume.plan.by_size import SolverBySize
 from transhume.plan.check import find_faults
 from transhume.plan.decide import Decider, Decision
-from transhume.plan.exact import ExactSolver
 from transhume.plan.formulate import Formulator
 from transhume.plan.judge import Bundle, Judge
 from transhume.plan.money import Bill
@@ -55,7 +55,7 @@ def make_plan(
         policies: what is wanted; VMs that none of them governs stay where they are.
         trigger: the symptom that made us think, for a person.
         settings: what to assume where nothing was measured.
-        solver: who solves the canonical problems; the exact one where none is given.
+        solver: who solves the canonical problems; the one that suits their size where none is given.
     """
     situation = Situation.read(snapshot, policies, settings)
     bill = Bill.of(situation)
@@ -70,7 +70,10 @@ def make_plan(
         decider=Decider(
             formulator=formulator,
             judge=judge,
-            solver=solver or ExactSolver(seconds=settings.solver_seconds),
+            solver=solver
+            or SolverBySize(
+                seconds=settings.solver_seconds, most_exact_vms=settings.most_exact_vms
+            ),
         ),
         trigger=trigger,
     ).plan()

@@ -1,0 +1,103 @@
+"""Which solver gets which problem, and what the large one makes of one that the exact one can't prove."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.instances import make_instance
+from transhume.knowledge.model import CloudName, VmName
+from transhume.plan import Place, Problem, by_size
+from transhume.plan.by_size import LargeSolver, SolverBySize
+from transhume.plan.constraints import AtLeastClouds, MoveLimit, SameCloud
+from transhume.plan.scale.translate import why_not
+from transhume.plan.solver import Solution
+
+
+def large_problem(vms: int = 90, clouds: int = 4) -> Problem:
+    """A problem of the planner with the communities of a benchmark's instance."""
+    made = make_instance(vms, clouds, seed=2)
+    return Problem(
+        vms=tuple(VmName(f"vm{number}") for number in range(vms)),
+        places=tuple(Place(cloud=CloudName(f"c{number}")) for number in range(clouds)),
+        cloud=np.arange(clouds),
+        home=made.home,
+        allowed=made.allowed,
+        penalty=np.zeros(made.unary.shape),
+        dollars=made.unary / 168e6,
+        pairs=made.pairs,
+        rates=made.traffic * 1e6 / (168 * 3600),
+        egress=np.linspace(0.02, 0.12, clouds) * 3600e-9,
+        needs=made.size * np.array([1, 1 << 30]),
+        capacity=made.capacity * np.array([1, 1 << 30]),
+        constraints=(MoveLimit(members=tuple(range(vms)), limit=vms // 2),),
+    )
+
+
+def test_many_vms_are_searched_and_come_out_cheaper() -> None:
+    pytest.importorskip("numba", reason="the extra [fast]")
+    problem = large_problem()
+    solution = SolverBySize(seconds=0.5).solve(problem)
+    assert problem.feasible(solution.assignment)
+    assert solution.cost < 0.95 * problem.cost(problem.home)
+    assert (solution.assignment != problem.home).sum() <= 45
+
+
+def test_vms_that_must_be_in_one_cloud_move_as_one() -> None:
+    pytest.importorskip("numba", reason="the extra [fast]")
+    problem = large_problem()
+    free = np.flatnonzero((problem.home == problem.home[0]) & problem.allowed.all(axis=1))
+    rule = SameCloud(members=tuple(free[:5].tolist()))
+    problem = replace(problem, constraints=(*problem.constraints, rule))
+    solution = LargeSolver(seconds=0.5).solve(problem)
+    assert problem.feasible(solution.assignment)
+    assert len(set(solution.assignment[list(rule.members)])) == 1
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note who is asked; both answer that everybody stays."""
+    names: list[str] = []
+    for name in ("ExactSolver", "LargeSolver"):
+
+        class Stub:
+            def __init__(self, *, seconds: float, name: str = name) -> None:
+                self.name = name
+
+            def solve(self, problem: Problem) -> Solution:
+                names.append(self.name)
+                return Solution.of(problem, problem.home, optimal=False)
+
+        monkeypatch.setattr(by_size, name, Stub)
+    return names
+
+
+def test_few_vms_with_a_choice_are_for_the_exact_solver(asked: list[str]) -> None:
+    problem = large_problem()
+    pinned = problem.allowed.copy()
+    pinned[60:] = np.arange(4) == problem.home[60:, None]
+    SolverBySize().solve(replace(problem, allowed=pinned))
+    assert asked == ["ExactSolver"]
+
+
+def test_so_is_what_a_large_instance_can_not_say(asked: list[str]) -> None:
+    rule = AtLeastClouds(members=(0, 1), minimum=1)
+    problem = replace(large_problem(), constraints=(rule,))
+    SolverBySize().solve(problem)
+    assert asked == ["ExactSolver"]
+    assert why_not(problem) == "no AtLeastClouds there"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_numba_the_exact_solver_does_what_it_can(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr(by_size, "_has_numba", lambda: installed)
+    SolverBySize().solve(large_problem())
+    assert asked == ["LargeSolver" if installed else "ExactSolver"]
+
+
+def test_where_nobody_has_a_choice_staying_is_the_best() -> None:
+    problem = large_problem()
+    pinned = np.arange(4) == problem.home[:, None]
+    assert LargeSolver().solve(replace(problem, allowed=pinned)).optimal
