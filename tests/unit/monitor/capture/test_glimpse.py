@@ -33,7 +33,15 @@ def test_a_capture_tells_when_it_begins(tmp_path: Path, content: bytes) -> None:
     assert found.first_ns == T0
 
 
-@pytest.mark.parametrize("content", [b"", b"a", b"a letter", gzip.compress(b"a letter")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"a", id="a byte"),
+        pytest.param(b"a letter", id="text"),
+        pytest.param(gzip.compress(b"a letter"), id="packed text"),
+    ],
+)
 def test_what_is_no_capture_tells_nothing(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "letter"
     path.write_bytes(content)
