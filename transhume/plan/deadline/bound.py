@@ -7,8 +7,8 @@ schedule that needs no second changeover and always finds the cheapest machine w
 
 import numpy as np
 
+from transhume.knowledge.model import SECONDS_PER_HOUR
 from transhume.plan.deadline.availability import Availability
-from transhume.plan.deadline.replay import SECONDS_PER_HOUR
 from transhume.plan.deadline.situation import Job, Market
 
 

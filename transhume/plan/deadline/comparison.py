@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transhume.knowledge.model import SECONDS_PER_HOUR
 from transhume.plan.deadline.availability import Availability
 from transhume.plan.deadline.bound import lower_bound_dollars
 from transhume.plan.deadline.foresight import Foresight
-from transhume.plan.deadline.replay import SECONDS_PER_HOUR, Outcome, replay
+from transhume.plan.deadline.replay import Outcome, replay
 from transhume.plan.deadline.simple import Greedy, OnDemandOnly, UniformProgress
 from transhume.plan.deadline.situation import DeadlinePolicy, Job, Market, Zone, ZoneName
 

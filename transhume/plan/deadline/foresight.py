@@ -8,6 +8,7 @@ stay that can be expected there, is worth more than the changeover that the move
 
 import math
 
+from transhume.knowledge.model import SECONDS_PER_HOUR
 from transhume.plan.deadline.outlook import Expectation, Outlook, solve
 from transhume.plan.deadline.safety import keeps_deadline, or_on_demand
 from transhume.plan.deadline.seen import Seen
@@ -24,7 +25,6 @@ from transhume.plan.deadline.situation import (
 
 RATE_GRAIN = 1.5
 """Rates are rounded to powers of this: finer, and each tick would ask for a table of its own."""
-SECONDS_PER_HOUR = 3600.0
 
 
 class Foresight:

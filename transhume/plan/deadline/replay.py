@@ -9,6 +9,7 @@ work is done, and pays for that part only.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from transhume.knowledge.model import SECONDS_PER_HOUR
 from transhume.plan.deadline.availability import Availability
 from transhume.plan.deadline.situation import (
     IDLE,
@@ -23,8 +24,6 @@ from transhume.plan.deadline.situation import (
     Whereabouts,
     ZoneName,
 )
-
-SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,9 +84,12 @@ class Search:
 
     def offer(self, assignment: Integers) -> bool:
         """Take an assignment if it's feasible and cheaper; say whether it was."""
-        if not self.instance.feasible(assignment) or self.instance.cost(assignment) >= self.cost:
+        if not self.instance.feasible(assignment):
             return False
-        self.best, self.cost = assignment.copy(), self.instance.cost(assignment)
+        cost = self.instance.cost(assignment)
+        if cost >= self.cost:
+            return False
+        self.best, self.cost = assignment.copy(), cost
         return True
 
     def follow(self, dual: Dual) -> None:
