@@ -132,6 +132,8 @@ def _contradictions(located: Located) -> Iterator[Mistake]:
 def _sound_rules(located: Located) -> Iterator[tuple[int, Rule]]:
     for place, written in enumerate(located.entries("rules")):
         try:
-            yield place, to_rule(RuleSchema.model_validate(written))
+            rule = RuleSchema.model_validate(written)
         except ValidationError:
             continue
+        if rule.model_dump(exclude_none=True):  # a key without a value is a mistake of its own
+            yield place, to_rule(rule)

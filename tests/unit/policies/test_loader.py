@@ -210,6 +210,10 @@ def test_ten_mistakes_are_ten_messages_each_in_its_place():
             "p.yaml:3:5: rules[0]: pin and together in one entry; begin each rule",
         ),
         (
+            "policy: p\nrules:\n  - pin:",
+            "p.yaml:3:5: pin has no value; write one, or remove the key",
+        ),
+        (
             "policy: p\ndeadline: {at: 2030-01-01T18:00, work: 1h}",
             "p.yaml:2:16: deadline.at: 2030-01-01T18:00 has no time zone",
         ),
