@@ -31,6 +31,7 @@ from transhume.knowledge.model import (
     VmName,
 )
 from transhume.plan import PlannerSettings, make_plan
+from transhume.plan.deadline.keeping import DeadlineKeeper
 from transhume.policies.composition import strictest
 from transhume.policies.model import Mode, MoveBudget, Policy
 
@@ -106,6 +107,7 @@ class Loop:
 
     def __init__(self, settings: PlannerSettings, *, observation_seconds: float = 10.0) -> None:
         self._settings = settings
+        self._deadlines = DeadlineKeeper(settings)
         self._observation_seconds = observation_seconds
         self._told: SymptomMemory | None = None
         self._trigger = "first look"
@@ -118,6 +120,7 @@ class Loop:
         symptoms, self._told = watch(self._told, snapshot, policies)
         if symptoms:
             self._trigger = "; ".join(symptom.detail for symptom in symptoms)
+        policies = self._deadlines.heed(snapshot, policies)
         result = self._plan(snapshot, policies)
         if isinstance(result, NoPlan):
             self._since.clear()
@@ -138,7 +141,8 @@ class Loop:
 
     def rethink(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
-        return make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+        heeded = self._deadlines.heed(snapshot, policies)
+        return make_plan(snapshot, heeded, trigger=self._trigger, settings=self._settings)
 
     def forget(self) -> None:
         """Take note that what was recorded may not stand any more: the next round records what is best anew."""

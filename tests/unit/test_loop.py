@@ -31,7 +31,14 @@ from transhume.knowledge.model import (
 )
 from transhume.loop import FIRST_PATIENCE, Loop, perceive
 from transhume.plan import PlannerSettings
-from transhume.policies.model import ElectiveLimits, Mode, Pin, Policy, Selector
+from transhume.policies.model import (
+    DeadlineGoal,
+    ElectiveLimits,
+    Mode,
+    Pin,
+    Policy,
+    Selector,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 1 << 20
@@ -252,3 +259,17 @@ def test_the_inventory_tells_which_capture_point_is_whose_tap() -> None:
 
 def test_without_windows_nothing_is_known_of_traffic() -> None:
     assert perceive(inventory(), [], horizon_seconds=60.0).matrix is None
+
+
+def test_a_deadline_keeps_its_vms_off_machines_that_may_go() -> None:
+    """The loop asks the deadline's strategy before it plans: a move that would pay isn't made."""
+    cheaper = snapshot()
+    revocable = {A: Cloud(name=A), B: Cloud(name=B, revocable=True)}
+    goal = DeadlineGoal(
+        at=NOW + timedelta(hours=10),
+        work_seconds=9 * 3600.0,
+        changeover_seconds=600.0,
+    )
+    judged = loop().consider(replace(cheaper, clouds=revocable), [replace(policy(), deadline=goal)])
+    assert isinstance(judged.result, NoPlan)
+    assert loop().consider(cheaper, [replace(policy(), deadline=goal)]).to_execute is not None

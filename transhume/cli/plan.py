@@ -40,14 +40,16 @@ def command(
 
     from transhume.cli.views.plans import decision
     from transhume.knowledge.codec import encode
-    from transhume.plan import make_plan
+    from transhume.plan import PlannerSettings, make_plan
+    from transhume.plan.deadline.keeping import DeadlineKeeper
     from transhume.policies.loader import load_policies
 
     async def read(store: "Store") -> "tuple[Snapshot, tuple[Path, ...]]":
         return await store.snapshot(), policy_paths or await _in_force(store)
 
     snapshot, paths = with_store(config, url, read)
-    result = make_plan(snapshot, load_policies(paths), trigger="asked by hand")
+    policies = DeadlineKeeper(PlannerSettings()).heed(snapshot, load_policies(paths))
+    result = make_plan(snapshot, policies, trigger="asked by hand")
     if as_json:
         click.echo(encode(result))
     else:

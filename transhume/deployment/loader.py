@@ -52,7 +52,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
     return Deployment(
         source=str(path),
         clouds=tuple(
-            Cloud(name=CloudName(name), region=cloud.region)
+            Cloud(name=CloudName(name), region=cloud.region, revocable=cloud.revocable)
             for name, cloud in written.clouds.items()
         ),
         hosts=tuple(

@@ -173,6 +173,9 @@ class CloudSchema(_Record):
     model_config = ConfigDict(title="Cloud")
 
     region: str = Field(default="", description="where it is, in any words")
+    revocable: bool = Field(
+        default=False, description="true where its machines may be taken back at any time (spot)"
+    )
     overlay: SiteSchema | None = Field(default=None, description="its part of the overlay")
     hosts: dict[Name, HostSchema] = Field(default={}, description="its hypervisors")
 

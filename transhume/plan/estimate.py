@@ -79,8 +79,7 @@ class Estimator:
             egress: dollars for each 10^9 bytes that leave the source.
         """
         rate = self.link_rate(source, destination)
-        count = vm.needs.memory_bytes * self.factor * self.inflation(vm, rate)
-        seconds = count / rate + self.settings.overhead_seconds
+        count, seconds = self.transfer(vm, rate)
         crossing = count / BYTES_PER_GB * egress if source != destination else 0.0
         twice = price.compute_dollars_per_hour(vm.needs) * seconds / SECONDS_PER_HOUR
         return Prediction(
@@ -89,6 +88,11 @@ class Estimator:
             downtime_seconds=self.downtime_seconds,
             dollars=crossing + twice,
         )
+
+    def transfer(self, vm: Vm, rate: float) -> tuple[float, float]:
+        """Return the bytes of a move and its seconds, at so many bytes per second."""
+        count = vm.needs.memory_bytes * self.factor * self.inflation(vm, rate)
+        return count, count / rate + self.settings.overhead_seconds
 
     def link_rate(self, source: CloudName, destination: CloudName) -> float:
         """Return the bytes per second of a path, assumed where nobody said."""

@@ -138,7 +138,7 @@ def _bar(situation: Situation, vm: int, place: int) -> str:
                 if isinstance(rule, Pin) and rule.cloud != cloud:
                     return f"policy {policy.name} pins {name} to {rule.cloud}"
                 if isinstance(rule, Forbid) and cloud in rule.clouds:
-                    return f"policy {policy.name} forbids {cloud} to {name}"
+                    return rule.why or f"policy {policy.name} forbids {cloud} to {name}"
     return ""
 
 

@@ -7,6 +7,7 @@ from transhume.policies.model import (
     EVERYTHING,
     AvailabilityGoal,
     DeadlineGoal,
+    DeadlineStrategy,
     ElectiveLimits,
     Expectation,
     Forbid,
@@ -126,6 +127,7 @@ def _to_deadline(written: DeadlineSchema) -> DeadlineGoal:
         work_seconds=written.work,
         progress_job=JobName(job) if job else None,
         changeover_seconds=written.changeover,
+        strategy=DeadlineStrategy(written.strategy),
     )
 
 

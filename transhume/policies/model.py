@@ -82,6 +82,8 @@ class Forbid:
     who: Selector
     clouds: tuple[CloudName, ...]
     hold: Hold = Hold.ALWAYS
+    why: str = ""
+    """What demands it, where that isn't a rule that somebody wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,15 @@ class AvailabilityGoal:
     evacuate_on_notice: bool = True
 
 
+class DeadlineStrategy(StrEnum):
+    """When a job with a deadline may run on revocable machines."""
+
+    UNIFORM_PROGRESS = "uniform-progress"
+    FORESIGHT = "foresight"
+    GREEDY = "greedy"
+    ON_DEMAND = "on-demand"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineGoal:
     """A job has to be done by an instant."""
@@ -129,6 +140,7 @@ class DeadlineGoal:
     """The job whose `Progress` says how much is done."""
     changeover_seconds: float | None = None
     """How long a move slows the job; None: as measured from past moves."""
+    strategy: DeadlineStrategy = DeadlineStrategy.UNIFORM_PROGRESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -216,6 +216,10 @@ class DeadlineSchema(_Record):
     progress: ProgressSchema | None = Field(
         default=None, description="where the job says how much of it is done"
     )
+    strategy: Literal["uniform-progress", "foresight", "greedy", "on-demand"] = Field(
+        default="uniform-progress",
+        description="when the job may be in revocable clouds; see [deadlines](../deadlines.md)",
+    )
 
 
 class BudgetSchema(_Record):

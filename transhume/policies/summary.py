@@ -72,7 +72,8 @@ def _deadline(deadline: DeadlineGoal) -> str:
     )
     return (
         f"By {deadline.at:%Y-%m-%d %H:%M} UTC {format_duration(deadline.work_seconds)} of work "
-        f"must be done{told}; a move is expected to slow it {slowed}."
+        f"must be done{told}; a move is expected to slow it {slowed}. In revocable clouds it is by "
+        f"{deadline.strategy}."
     )
 
 

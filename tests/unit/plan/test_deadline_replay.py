@@ -150,7 +150,7 @@ def test_rates_are_learnt_from_what_was_seen() -> None:
     """A zone that goes each hour is known as worse than one that stays."""
     seen = Seen.of((A, B))
     for tick in range(300):
-        seen.look(frozenset({B} if tick % 6 == 0 else {A, B}), TICK_SECONDS)
+        seen.look(frozenset({B} if tick % 6 == 0 else {A, B}), tick * TICK_SECONDS)
         seen.check_invariants()
     bad, good = seen.zones[A], seen.zones[B]
     assert bad.losses_per_second == pytest.approx(1 / 3000, rel=0.1)

@@ -53,6 +53,8 @@ class Cloud:
 
     name: CloudName
     region: str = ""
+    revocable: bool = False
+    """Its machines may be taken back at any time: spot capacity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ class Foresight:
 
     def decide(self, situation: Situation) -> Whereabouts:
         """Return where the rest is expected to cost least; what is seen is remembered for later ticks."""
-        self._seen.look(situation.available, situation.tick_seconds)
+        self._seen.look(situation.available, situation.elapsed_seconds)
         if situation.work_left_seconds <= 0:
             return IDLE
         return or_on_demand(situation, self._wanted(situation))

@@ -1,7 +1,7 @@
 """What a job has seen of its zones so far: how soon each loses its spot machines, and has one again.
 
 Rates of exponential stretches, with little weight of a guess at first, and with what is long past forgotten by
-degrees. Only ticks that were shown are counted: nothing here looks ahead.
+degrees. Only looks that were taken are counted: nothing here looks ahead.
 """
 
 import math
@@ -31,7 +31,7 @@ class Stretches:
     returns: float = 0.0
 
     def add(self, there: bool, before_seconds: float, faded: float) -> None:
-        """Count a tick; what was seen at the tick before lasted until it."""
+        """Count a look; what was seen at the one before has lasted until it."""
         self.there_seconds *= faded
         self.away_seconds *= faded
         self.losses *= faded
@@ -65,7 +65,8 @@ class Seen:
 
     zones: dict[ZoneName, Stretches]
     any_zone: Stretches
-    tick_seconds: float = 0.0
+    looked_at_seconds: float | None = None
+    """When the last look was, on the clock that the looks are told."""
 
     @classmethod
     def of(cls, zones: Iterable[ZoneName]) -> "Seen":
@@ -78,13 +79,15 @@ class Seen:
         )
         return cls(known, any_zone)
 
-    def look(self, available: frozenset[ZoneName], tick_seconds: float) -> None:
-        """Count what is there at a tick that lasts so long."""
-        faded = math.exp(-self.tick_seconds / MEMORY_SECONDS)
+    def look(self, available: frozenset[ZoneName], now_seconds: float) -> None:
+        """Count what is there at an instant; what was there at the last look has lasted until now."""
+        before = self.looked_at_seconds
+        lasted_seconds = 0.0 if before is None else max(0.0, now_seconds - before)
+        faded = math.exp(-lasted_seconds / MEMORY_SECONDS)
         for zone, stretches in self.zones.items():
-            stretches.add(zone in available, self.tick_seconds, faded)
-        self.any_zone.add(bool(available), self.tick_seconds, faded)
-        self.tick_seconds = tick_seconds
+            stretches.add(zone in available, lasted_seconds, faded)
+        self.any_zone.add(bool(available), lasted_seconds, faded)
+        self.looked_at_seconds = now_seconds
 
     def check_invariants(self) -> None:
         """Raise AssertionError where a count is none."""

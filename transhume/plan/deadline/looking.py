@@ -1,0 +1,163 @@
+"""A live job at one instant: what is known of its VMs, clouds and prices, in the words of deadline policies.
+
+The VMs of a policy are the job, revocable clouds are its zones, and the cheapest of the others is on demand.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
+
+from transhume.knowledge.model import CloudName, HostName, Snapshot, Vm, total
+from transhume.plan.deadline.situation import (
+    ON_DEMAND,
+    Idle,
+    Market,
+    Spot,
+    Whereabouts,
+    Zone,
+    ZoneName,
+)
+from transhume.plan.estimate import Estimator
+from transhume.plan.settings import PlannerSettings
+from transhume.policies.model import DeadlineGoal, Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A job at one instant."""
+
+    market: Market
+    running: Whereabouts
+    available: frozenset[ZoneName]
+    in_use: frozenset[CloudName]
+    """The revocable clouds in which some of its VMs run."""
+    work_left_seconds: float
+    time_left_seconds: float
+    changeover_seconds: float
+    on_the_way: bool
+    """Some of its VMs are moving: what they run on is known when they have arrived."""
+
+
+def look(snapshot: Snapshot, policy: Policy, settings: PlannerSettings) -> Look | None:
+    """Return how a policy's job stands; None where there is nothing to decide, or no price to do it by."""
+    goal = policy.deadline
+    scene = _Scene.of(snapshot, policy)
+    market = scene.market()
+    if goal is None or not scene.vms or market is None:
+        return None
+    work_left = goal.work_seconds * (1.0 - _share_done(snapshot, goal))
+    time_left = (goal.at - snapshot.at).total_seconds()
+    if work_left <= 0 or time_left <= 0:
+        return None
+    running = scene.running()
+    there = (z.name for z in market.zones if running == Spot(z.name) or scene.has_room(z.name))
+    return Look(
+        market=market,
+        running=running,
+        available=frozenset(there),
+        in_use=scene.revocable & {snapshot.cloud_of(vm.name) for vm in scene.vms},
+        work_left_seconds=work_left,
+        time_left_seconds=time_left,
+        changeover_seconds=scene.changeover_seconds(goal, settings),
+        on_the_way=any(vm.name in snapshot.moving for vm in scene.vms),
+    )
+
+
+def revocable_clouds(snapshot: Snapshot) -> frozenset[CloudName]:
+    """Return the clouds whose machines may be taken back at any time."""
+    return frozenset(name for name, cloud in snapshot.clouds.items() if cloud.revocable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scene:
+    """The VMs of one policy, and what is around them."""
+
+    snapshot: Snapshot
+    vms: tuple[Vm, ...]
+    revocable: frozenset[CloudName]
+    doomed: frozenset[HostName]
+    """Hosts that a notice says will be gone."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, policy: Policy) -> "_Scene":
+        host_of = snapshot.placement.host_of
+        gone = (
+            (h.name for h in snapshot.hosts_of(notice.cloud) if notice.host in (None, h.name))
+            for notice in snapshot.notices
+            if not notice.withdrawn
+        )
+        return cls(
+            snapshot=snapshot,
+            vms=tuple(
+                vm
+                for name, vm in snapshot.vms.items()
+                if policy.governs(vm) and host_of.get(name) in snapshot.hosts
+            ),
+            revocable=revocable_clouds(snapshot),
+            doomed=frozenset(chain.from_iterable(gone)),
+        )
+
+    def market(self) -> Market | None:
+        """Return what the whole job costs an hour, by zone and on demand; a zone is never dearer than that."""
+        needs = total(vm.needs for vm in self.vms)
+        used = {host.cloud for host in self.snapshot.hosts.values()}
+        dollars = {
+            cloud: tick.compute_dollars_per_hour(needs)
+            for cloud, tick in self.snapshot.prices.items()
+            if cloud in used
+        }
+        lasting = min((dollars[c] for c in dollars.keys() - self.revocable), default=None)
+        if lasting is None:
+            return None
+        zones = tuple(
+            Zone(
+                name=ZoneName(cloud),
+                spot_dollars_per_hour=min(lasting, dollars.get(cloud, lasting)),
+            )
+            for cloud in sorted(self.revocable & used)
+        )
+        return Market(zones=zones, on_demand_dollars_per_hour=lasting) if zones else None
+
+    def running(self) -> Whereabouts:
+        """Return where the job runs: on spot while one VM does; nowhere while one's host will be gone."""
+        hosts = [self.snapshot.hosts[self.snapshot.placement.host_of[vm.name]] for vm in self.vms]
+        if any(host.name in self.doomed for host in hosts):
+            return Idle()
+        taken = Counter(host.cloud for host in hosts if host.cloud in self.revocable)
+        if not taken:
+            return ON_DEMAND
+        return Spot(ZoneName(min(taken, key=lambda cloud: (-taken[cloud], cloud))))
+
+    def has_room(self, zone: ZoneName) -> bool:
+        """Say whether a zone has room, in all, for the VMs that aren't there yet, on hosts that stay."""
+        snapshot = self.snapshot
+        hosts = {h.name for h in snapshot.hosts_of(CloudName(zone))} - self.doomed
+        free = total(snapshot.capacity[host].free for host in hosts if host in snapshot.capacity)
+        where = snapshot.placement.host_of
+        coming = total(vm.needs for vm in self.vms if where[vm.name] not in hosts)
+        return bool(hosts) and free.covers(coming)
+
+    def changeover_seconds(self, goal: DeadlineGoal, settings: PlannerSettings) -> float:
+        """Return how long moving all of the VMs holds the job up: as the policy says, or as past moves took."""
+        if goal.changeover_seconds is not None:
+            return goal.changeover_seconds * len(self.vms)
+        estimator = Estimator.learnt_from(self.snapshot, settings)
+        clouds = {host.cloud for host in self.snapshot.hosts.values()}
+        slowest = {
+            one: min(
+                (estimator.link_rate(one, other) for other in clouds - {one}), default=math.inf
+            )
+            for one in clouds
+        }
+        rates = (slowest[self.snapshot.cloud_of(vm.name)] for vm in self.vms)
+        return sum(
+            estimator.transfer(vm, rate)[1] for vm, rate in zip(self.vms, rates, strict=True)
+        )
+
+
+def _share_done(snapshot: Snapshot, goal: DeadlineGoal) -> float:
+    progress = snapshot.progress.get(goal.progress_job) if goal.progress_job else None
+    if progress is None or progress.total <= 0:
+        return 0.0
+    return min(1.0, max(0.0, progress.done / progress.total))
