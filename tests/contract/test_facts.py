@@ -116,6 +116,8 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     progress = Progress(job=JobName("blast"), at=NOON, done=3, total=4)
     await put_vms(store, "v1", "v2")
     await store.put_price(tick(0.05))
+    over, soon = tick(0.04, at=NOON), tick(0.06, at=NOON + timedelta(hours=1))
+    await store.put_prices_ahead([soon, over])
     await store.put_notice(notice())
     await store.put_progress(progress)
     await store.put_matrix(matrix)
@@ -127,6 +129,7 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     assert seen.clouds == {HOME.name: HOME, AWAY.name: AWAY}
     assert seen.hosts == {H1.name: H1, A1.name: A1}
     assert seen.links == (PATH,)
+    assert seen.prices_ahead == (soon,)
     assert seen.vms == {"v1": vm("v1"), "v2": vm("v2")}
     assert seen.clusters["c"].vms == ("v1", "v2")
     assert seen.placement.host_of == {"v1": "h1", "v2": "h1"}

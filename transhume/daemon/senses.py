@@ -7,7 +7,7 @@ how it is kept alive that of `perseverance`.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -30,6 +30,8 @@ INVENTORY_SECONDS = 2.0
 PROGRESS_SECONDS = 2.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 TICK_SECONDS = 0.5
+AHEAD = timedelta(days=7)
+"""How far ahead certain prices are told of: longer than plans look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +87,26 @@ def traffic(point: CapturePoint, window_seconds: float) -> Sense:
     return Sense(name=f"traffic at {point.host}", perceive=perceive)
 
 
-def price_schedule(schedule: PriceSchedule, clock: Clock) -> Sense:
-    """Follow a schedule on disk; its offsets count from now on, whatever comes between."""
+def price_schedule(schedule: PriceSchedule, clock: Clock, *, certain: bool = False) -> Sense:
+    """Follow a schedule on disk; its offsets count from now on, whatever comes between.
+
+    Where it is certain, what it says of the time ahead is told too.
+    """
     start = clock()
     told = datetime.min.replace(tzinfo=start.tzinfo)
 
     async def perceive(store: Store) -> AsyncIterator[None]:
         nonlocal told
+        first = True
         while True:
             now = clock()
-            for tick in schedule.ticks_between(start, told, now):
+            begun = schedule.ticks_between(start, told, now)
+            for tick in begun:
                 await store.put_price(tick)
-            told = now
+            if first or (certain and begun):
+                ahead = schedule.ticks_between(start, now, now + AHEAD) if certain else ()
+                await store.put_prices_ahead(ahead)
+            first, told = False, now
             yield
             await asyncio.sleep(TICK_SECONDS)
 
@@ -163,7 +173,8 @@ def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) ->
     ]
     prices = deployment.prices
     if prices is not None and prices.file is not None:
-        senses.append(price_schedule(load_prices(prices.file), clock))
+        schedule = load_prices(prices.file)
+        senses.append(price_schedule(schedule, clock, certain=prices.certain))
     if prices is not None and prices.url is not None:
         senses.append(price_feed(HttpPriceFeed(prices.url), prices.every_seconds, clock))
     return senses

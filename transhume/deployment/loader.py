@@ -134,6 +134,7 @@ def _to_feed(written: PricesSchema, folder: Path) -> PriceFeed:
         file=folder / written.file if written.file else None,
         url=written.url,
         every_seconds=written.every,
+        certain=written.certain,
     )
 
 

@@ -85,6 +85,8 @@ class PriceFeed:
     file: Path | None = None
     url: str | None = None
     every_seconds: float = 30.0
+    certain: bool = False
+    """The schedule's future prices are sure to come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,11 +213,17 @@ class PricesSchema(_Record):
     every: Stretch = Field(
         default="30s", validate_default=True, description="how often the feed is read"
     )
+    certain: bool = Field(
+        default=False,
+        description="true where the schedule's prices are sure to come (a tariff): plans count on them",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "PricesSchema":
         if bool(self.file) == bool(self.url):
             raise ValueError("write either file or url")
+        if self.certain and not self.file:
+            raise ValueError("a feed tells no prices to come; remove certain, or write a file")
         return self
 
 

@@ -50,6 +50,7 @@ _HASHES = (
     keys.GOING,
     keys.CAPACITY,
     keys.PRICES,
+    keys.PRICES_AHEAD,
     keys.NOTICES,
     keys.PROGRESS,
     keys.GROUPS,
@@ -146,6 +147,7 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
         moving=frozenset(VmName(vm) for vm in going),
         capacity={report.host: report for report in read(CapacityReport, keys.CAPACITY)},
         prices={tick.cloud: tick for tick in read(PriceTick, keys.PRICES)},
+        prices_ahead=_to_come(read(PriceTick, keys.PRICES_AHEAD), at),
         notices=_in_force(read(RevocationNotice, keys.NOTICES), at),
         progress={progress.job: progress for progress in read(Progress, keys.PROGRESS)},
         matrix=reader.record(CommunicationMatrix, facts[keys.MATRIX], keys.MATRIX),
@@ -168,6 +170,10 @@ def _known(
         for vm, host in sorted(host_of.items())
         if vm in vms and host in hosts
     }
+
+
+def _to_come(ticks: Iterable[PriceTick], at: datetime) -> tuple[PriceTick, ...]:
+    return tuple(sorted((t for t in ticks if t.at > at), key=lambda t: (t.at, t.cloud)))
 
 
 def _in_force(notices: Iterable[RevocationNotice], at: datetime) -> tuple[RevocationNotice, ...]:

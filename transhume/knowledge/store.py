@@ -153,6 +153,12 @@ class Store:
         writing = self._writing().merge(keys.PRICES, {tick.cloud: encode(tick)})
         await self._announce(writing, ChangeKind.PRICE, tick.cloud)
 
+    async def put_prices_ahead(self, ticks: Iterable[PriceTick]) -> None:
+        """Replace the prices that are certain to come."""
+        ahead = {f"{tick.cloud}@{tick.at.isoformat()}": encode(tick) for tick in ticks}
+        writing = self._writing().replace(keys.PRICES_AHEAD, ahead)
+        await self._announce(writing, ChangeKind.PRICE)
+
     async def put_notice(self, notice: RevocationNotice) -> None:
         """Note a revocation; a withdrawn notice cancels the one for the same cloud and host."""
         field = notice.cloud if notice.host is None else f"{notice.cloud}/{notice.host}"

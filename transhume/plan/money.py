@@ -8,6 +8,7 @@ Counted are the VMs that a policy governs, and traffic with at least one governe
     risk       VMs on hosts that will be gone within the horizon: what losing them costs / horizon in hours
     lateness   seconds that a job with a deadline will be late x what one costs / horizon in hours
 
+Where prices to come are certain, each price is its mean over the horizon.
 A cloud that tells no price is reckoned at the dearest price of the others: not knowing is no bargain.
 """
 
@@ -27,6 +28,7 @@ from transhume.knowledge.model import (
 )
 from transhume.plan.constraints import Assignment, Delay
 from transhume.plan.estimate import Estimator
+from transhume.plan.price_ahead import mean_price
 from transhume.plan.situation import Situation
 
 Table = NDArray[np.float64]
@@ -161,7 +163,11 @@ class Bill:
 
 
 def _prices(situation: Situation) -> dict[CloudName, PriceTick]:
-    known = situation.snapshot.prices
+    snapshot, horizon = situation.snapshot, situation.settings.horizon_seconds
+    known = {
+        cloud: mean_price(tick, snapshot.prices_ahead, at=snapshot.at, seconds=horizon)
+        for cloud, tick in snapshot.prices.items()
+    }
     ticks = [known[cloud] for cloud in situation.clouds if cloud in known]
 
     def dearest(cloud: CloudName) -> PriceTick:

@@ -1,7 +1,7 @@
 """A sense is kept alive through faults; one that never worked, and a lost lease, end the daemon."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -111,6 +111,7 @@ class Till:
 
     def __init__(self, fails_at: int) -> None:
         self.kept: list[PriceTick] = []
+        self.ahead: tuple[PriceTick, ...] = ()
         self._fails_in = fails_at
 
     async def put_price(self, tick: PriceTick) -> None:
@@ -118,6 +119,9 @@ class Till:
         if not self._fails_in:
             raise TemporaryError("no answer")
         self.kept.append(tick)
+
+    async def put_prices_ahead(self, ticks: Iterable[PriceTick]) -> None:
+        self.ahead = tuple(ticks)
 
 
 async def test_a_schedule_goes_on_after_a_fault_and_does_not_begin_again(tmp_path: Path) -> None:
@@ -135,3 +139,19 @@ async def test_a_schedule_goes_on_after_a_fault_and_does_not_begin_again(tmp_pat
     await anext(sense.perceive(cast("Store", till)))
     asked = [(tick.cloud, tick.dollars_per_vcpu_hour) for tick in till.kept]
     assert asked == [(CloudName("a"), 0.1), (CloudName("a"), 0.9)]
+
+
+@pytest.mark.parametrize("certain", [True, False])
+async def test_only_prices_that_are_certain_are_told_ahead(tmp_path: Path, certain: bool) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("cloud,at,vcpu\na,0s,0.1/h\na,60s,0.9/h\na,9d,0.2/h\n")
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    till = Till(fails_at=0)
+    looks = price_schedule(load_prices(file), lambda: time, certain=certain).perceive(
+        cast("Store", till)
+    )
+    await anext(looks)
+    assert [tick.dollars_per_vcpu_hour for tick in till.ahead] == ([0.9] if certain else [])
+    time += timedelta(seconds=61)
+    await anext(looks)
+    assert till.ahead == ()

@@ -79,11 +79,6 @@ class TestSchedule:
         assert sum(seen, start=()) == TICKS
         assert [len(ticks) for ticks in seen] == [2, 1, 1, 0]
 
-    def test_the_next_price_is_known(self, load, text, name):
-        schedule = load(text, name)
-        assert schedule.next_after(START, START) == START + HALF_AN_HOUR
-        assert schedule.next_after(START, START + HOUR) is None
-
 
 @pytest.mark.parametrize(
     ("name", "text", "found"),

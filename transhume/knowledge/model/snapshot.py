@@ -39,6 +39,8 @@ class Snapshot:
     """VMs with an open step in the journal: not to be moved again before it ends."""
     capacity: Mapping[HostName, CapacityReport] = field(default_factory=dict)
     prices: Mapping[CloudName, PriceTick] = field(default_factory=dict)
+    prices_ahead: tuple[PriceTick, ...] = ()
+    """Prices that are certain to come, the earliest first."""
     notices: tuple[RevocationNotice, ...] = ()
     progress: Mapping[JobName, Progress] = field(default_factory=dict)
     matrix: CommunicationMatrix | None = None

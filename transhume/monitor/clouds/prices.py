@@ -59,11 +59,6 @@ class PriceSchedule:
         found = (row.tick(start) for row in self.rows if since < row.begins(start) <= until)
         return tuple(sorted(found, key=lambda tick: (tick.at, tick.cloud)))
 
-    def next_after(self, start: datetime, instant: datetime) -> datetime | None:
-        """Return when the next price begins, or None where the schedule has ended."""
-        begins = (row.begins(start) for row in self.rows)
-        return min((moment for moment in begins if moment > instant), default=None)
-
 
 def load_prices(path: Path) -> PriceSchedule:
     """Return the schedule in a file: CSV where its name ends in `.csv`, else YAML.

@@ -1,0 +1,38 @@
+"""What a cloud asks on average over the time ahead, where the prices to come are certain."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
+
+from transhume.knowledge.model import PriceTick
+
+
+def mean_price(
+    now: PriceTick, ahead: Iterable[PriceTick], *, at: datetime, seconds: float
+) -> PriceTick:
+    """Return the mean of a cloud's price over so many seconds from an instant on.
+
+    Args:
+        now: what the cloud asks at that instant.
+        ahead: prices to come of any clouds, the earliest first; none of them means that it stays as it is.
+        at: the instant.
+        seconds: more than 0.
+    """
+    coming = [
+        (begins, tick)
+        for tick in ahead
+        if tick.cloud == now.cloud
+        for begins in [(tick.at - at).total_seconds()]
+        if 0 < begins < seconds
+    ]
+    if not coming:
+        return now
+    stretches = [(0.0, now), *coming, (seconds, now)]
+    shares = [((end - begin) / seconds, tick) for (begin, tick), (end, _) in pairwise(stretches)]
+    return replace(
+        now,
+        dollars_per_vcpu_hour=sum(s * t.dollars_per_vcpu_hour for s, t in shares),
+        dollars_per_gib_hour=sum(s * t.dollars_per_gib_hour for s, t in shares),
+        egress_dollars_per_gb=sum(s * t.egress_dollars_per_gb for s, t in shares),
+    )
