@@ -1,7 +1,8 @@
 """The loop's judgement: given what is known, what to do now.
 
 Owns the pace of planning: the hold (a reason must have lasted), the mode (recommend, approve, auto), the
-memory of what was recommended already, and the patience after a failure. It is level-triggered: a round looks
+memory of what was recommended already, the patience after a failure, and the look back at what a plan promised
+(`after` in a policy). It is level-triggered: a round looks
 at what is, so that a missed event costs a moment and nothing else. No I/O and no clock: the time comes with
 each call.
 """
@@ -24,14 +25,18 @@ from transhume.knowledge.model import (
     MoveKind,
     NoPlan,
     Plan,
+    PlanId,
     PlanStatus,
     Snapshot,
     Symptom,
     TrafficWindow,
     VmName,
 )
+from transhume.knowledge.records import Effect
 from transhume.plan import PlannerSettings, make_plan
+from transhume.plan.aftermath import look_back
 from transhume.plan.deadline.keeping import DeadlineKeeper
+from transhume.plan.expectation import Executed, terms_for
 from transhume.policies.composition import strictest
 from transhume.policies.model import Mode, MoveBudget, Policy
 
@@ -56,6 +61,8 @@ class Decision:
     """How the plan enters the knowledge; None where there is nothing new to record."""
     waiting: str = ""
     """Why a plan that exists isn't acted upon yet, for a person."""
+    effects: tuple[tuple[PlanId, Effect], ...] = ()
+    """What was found of plans whose effect was looked at, to be kept before the plan is."""
 
     @property
     def to_execute(self) -> Plan | None:
@@ -114,14 +121,32 @@ class Loop:
         self._since: dict[Moves, datetime] = {}
         self._recorded: tuple[PlanStatus, Moves] | str | None = None
         self._patience: dict[Attempt, _Patience] = {}
+        self._taken_back: dict[Moves, datetime] = {}
 
-    def consider(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Decision:
-        """Look at what is known and decide."""
+    def consider(
+        self, snapshot: Snapshot, policies: Sequence[Policy], executed: Sequence[Executed] = ()
+    ) -> Decision:
+        """Look at what is known and decide; `executed` are the plans that may have kept their promise."""
         symptoms, self._told = watch(self._told, snapshot, policies)
         if symptoms:
             self._trigger = "; ".join(symptom.detail for symptom in symptoms)
         policies = self._deadlines.heed(snapshot, policies)
+        self._settle(snapshot, policies, executed)
+        back = look_back(snapshot, policies, executed, self._settings)
+        symptoms += back.symptoms
         result = self._plan(snapshot, policies)
+        if back.undo is not None and (isinstance(result, NoPlan) or not _in_need(result)):
+            result = back.undo
+        decision = self._decide(result, snapshot, policies, symptoms)
+        return replace(decision, effects=back.effects)
+
+    def _decide(
+        self,
+        result: Plan | NoPlan,
+        snapshot: Snapshot,
+        policies: Sequence[Policy],
+        symptoms: tuple[Symptom, ...],
+    ) -> Decision:
         if isinstance(result, NoPlan):
             self._since.clear()
             new = self._recorded != result.reason or bool(symptoms)
@@ -139,10 +164,13 @@ class Loop:
             waiting=waiting,
         )
 
-    def rethink(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
+    def rethink(
+        self, snapshot: Snapshot, policies: Sequence[Policy], executed: Sequence[Executed] = ()
+    ) -> Plan | NoPlan:
         """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
-        heeded = self._deadlines.heed(snapshot, policies)
-        return make_plan(snapshot, heeded, trigger=self._trigger, settings=self._settings)
+        policies = self._deadlines.heed(snapshot, policies)
+        undo = look_back(snapshot, policies, executed, self._settings).undo
+        return undo or make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
 
     def forget(self) -> None:
         """Take note that what was recorded may not stand any more: the next round records what is best anew."""
@@ -199,22 +227,41 @@ class Loop:
             return PlanStatus.AWAITING_APPROVAL, f"transhume approve {plan.id}"
         return PlanStatus.EXECUTING, ""
 
+    def _settle(
+        self, snapshot: Snapshot, policies: Sequence[Policy], executed: Sequence[Executed]
+    ) -> None:
+        """Note until when moves that were taken back aren't made again: each time for twice as long."""
+        self._taken_back = {}
+        for each in sorted(executed, key=lambda e: e.ended_at):
+            terms = terms_for(each.plan, snapshot, policies)
+            if each.undone_at is None or terms is None:
+                continue
+            times = sum(e.undone_at is not None and e.moves == each.moves for e in executed)
+            delay = timedelta(seconds=terms.within_seconds) * 2 ** min(times - 1, 10)
+            self._taken_back[each.moves] = each.undone_at + min(delay, LONGEST_PATIENCE)
+
     def _why_wait(self, plan: Plan, snapshot: Snapshot, governing: Sequence[Policy]) -> str:
         now, moves = snapshot.at, _moves(plan)
+        if plan.undoes is not None:
+            return ""
         patience = self._patience.get((_in_need(plan), moves))
         if patience is not None and now < patience.until:
             return f"the same moves came to nothing; next try at {patience.until:%H:%M:%S}"
         if _in_need(plan):
             return ""
+        for taken_back, until in self._taken_back.items():
+            if now < until and moves & taken_back:
+                return f"the same moves were taken back; next try at {until:%H:%M:%S}"
         unseen = self._unseen(snapshot)
         if unseen:
             return unseen
         since = self._since.setdefault(moves, now)
         self._since = {moves: since}
-        hold = max((policy.elective.hold_seconds for policy in governing), default=0.0)
+        slowest = max(governing, key=lambda policy: policy.elective.hold_seconds, default=None)
+        hold = slowest.elective.hold_seconds if slowest else 0.0
         lasted = (now - since).total_seconds()
-        if lasted < hold:
-            return f"held: its reason has lasted {lasted:.0f} s of {hold:.0f} s"
+        if slowest and lasted < hold:
+            return f"held by policy {slowest.name}: its reason has lasted {lasted:.0f} s of {hold:.0f} s"
         return ""
 
 

@@ -16,6 +16,8 @@ _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile(r"\s?".join(f"(?:{_NUMBER} ?{unit})?" for unit in _SECONDS))
 _LONGEST = 100 * 365 * _SECONDS["d"]
 
+_MINUTES_A_DAY = 24 * 60
+
 _BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _BINARY_BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _BITS = {"bit": 1, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
@@ -117,6 +119,19 @@ def parse_instant(text: str) -> datetime:
     raise ValueError(
         f"{text} has no time zone; write it as in 2030-01-01T18:00Z or 2030-01-01T18:00+02:00"
     )
+
+
+def parse_time_of_day(text: str) -> int:
+    """Return the minutes after midnight in `08:00`; `24:00` is the end of a day.
+
+    Raises:
+        ValueError: what was seen is no time of day.
+    """
+    found = re.fullmatch(r"([01][0-9]|2[0-4]):([0-5][0-9])", text)
+    minutes = int(found[1]) * 60 + int(found[2]) if found else None
+    if minutes is None or minutes > _MINUTES_A_DAY:
+        raise ValueError(f"{_seen(text)} is no time of day; write it as in '08:00' or '17:30'")
+    return minutes
 
 
 def format_duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ the guarantee of `docs/how-it-decides.md` is looked at from outside, on the reco
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from tests.unit.plan.worlds import NOW, price, traffic, vm, world
 from transhume.knowledge.model import (
@@ -15,6 +16,7 @@ from transhume.knowledge.model import (
     MoveKind,
     Outcome,
     Plan,
+    PlanId,
     PlanStatus,
     PriceTick,
     RevocationNotice,
@@ -23,11 +25,15 @@ from transhume.knowledge.model import (
     StepResult,
     VmName,
 )
+from transhume.knowledge.records import Effect, StoredPlan
 from transhume.loop import Loop
 from transhume.plan import PlannerSettings, find_faults
+from transhume.plan.expectation import executed_plans
+from transhume.policies.calendar import Hours
 from transhume.policies.model import (
     AvailabilityGoal,
     ElectiveLimits,
+    Expectation,
     Mode,
     MoveBudget,
     Policy,
@@ -39,7 +45,12 @@ VMS = ("vm1", "vm2", "vm3", "vm4")
 PAIRS = tuple((one, other) for one in VMS for other in VMS if one < other)
 COOLDOWN = timedelta(hours=1)
 BUDGET = MoveBudget(moves=3, per_seconds=1800.0)
+FREEZE = MoveBudget(
+    moves=0,
+    hours=Hours(begins_minute=17 * 60, ends_minute=19 * 60, timezone=ZoneInfo("Europe/Rome")),
+)
 HOLD_SECONDS = 120.0
+WITHIN = timedelta(minutes=10)
 ROOM = 5
 POLICY = Policy(
     name="restless",
@@ -51,8 +62,9 @@ POLICY = Policy(
         min_gain=0.05,
         hold_seconds=HOLD_SECONDS,
         cooldown_seconds=COOLDOWN.total_seconds(),
-        budgets=(BUDGET,),
+        budgets=(BUDGET, FREEZE),
     ),
+    after=Expectation(expect=("price",), within_seconds=WITHIN.total_seconds()),
 )
 
 
@@ -64,6 +76,8 @@ class Moved:
     at: datetime
     kind: MoveKind
     done: bool
+    back: bool = False
+    """It takes a plan back."""
 
 
 @dataclass(slots=True)
@@ -79,6 +93,9 @@ class RestlessWorld:
     notices: dict[str, RevocationNotice] = field(default_factory=dict)
     outcomes: deque[Outcome] = field(default_factory=lambda: deque(maxlen=64))
     moves: list[Moved] = field(default_factory=list)
+    stored: deque[StoredPlan] = field(default_factory=lambda: deque(maxlen=50))
+    """The newest first, as the knowledge tells them."""
+    taken_back: list[PlanId] = field(default_factory=list)
     rounds: int = 0
     version: int = 0
     failing: bool = False
@@ -114,7 +131,12 @@ class RestlessWorld:
         """Let the loop look, do what it says, and see whether the guarantee stands."""
         self.rounds += 1
         before = self.snapshot()
-        plan = self.loop.consider(before, [POLICY]).to_execute
+        decision = self.loop.consider(before, [POLICY], executed_plans(self.stored))
+        for name, effect in decision.effects:
+            known = next(n for n, each in enumerate(self.stored) if each.id == name)
+            assert self.stored[known].effect in (None, Effect.MISSED), "looked at twice"
+            self.stored[known] = replace(self.stored[known], effect=effect)
+        plan = decision.to_execute
         if plan is not None:
             self._look_at(plan, before)
             self._look_while_on_their_way(plan, before)
@@ -140,7 +162,10 @@ class RestlessWorld:
         return replace(seen, at=self.now)
 
     def _look_at(self, plan: Plan, before: Snapshot) -> None:
-        assert find_faults(before, [POLICY], plan.steps) == ()
+        assert find_faults(before, [POLICY], plan.steps, undoes=plan.undoes) == ()
+        if plan.undoes is not None:
+            self._look_at_way_back(plan, before)
+            return
         elective = [step for step in plan.steps if step.kind is MoveKind.ELECTIVE]
         if not self.notices:
             assert len(elective) == len(plan.steps), (
@@ -151,10 +176,26 @@ class RestlessWorld:
             assert last is None or last + COOLDOWN <= self.now, f"{step.vm} moved twice"
         if elective:
             self._never_a_loss(plan)
+            assert FREEZE.counts_since(self.now) is None, "a move in frozen hours"
             window = self.now - timedelta(seconds=BUDGET.per_seconds)
             # Mandatory moves are spent from the budget too, and are made beyond it.
             spent = sum(m.done and m.at > window for m in self.moves)
             assert spent + len(elective) <= BUDGET.moves, "more moves than the budget has"
+
+    def _look_at_way_back(self, plan: Plan, before: Snapshot) -> None:
+        """What is taken back is taken back once, as a whole, and not to what is dearer."""
+        assert plan.undoes not in self.taken_back, "taken back twice"
+        self.taken_back.append(plan.undoes)
+        assert FREEZE.counts_since(self.now) is None, "a move in frozen hours"
+        taken = next(each.plan for each in self.stored if each.id == plan.undoes)
+        assert isinstance(taken, Plan)
+        assert {(s.vm, s.destination_cloud) for s in plan.steps} == {
+            (s.vm, s.source_cloud) for s in taken.steps
+        }
+        for step in plan.steps:
+            last = max((m for m in self.moves if m.done and m.vm == step.vm), key=lambda m: m.at)
+            assert not last.back, f"{step.vm} goes to and fro"
+        assert plan.after.running <= plan.before.running + 1e-6
 
     def _look_while_on_their_way(self, plan: Plan, before: Snapshot) -> None:
         """Who would think again now finds nothing to do for VMs that are moving already."""
@@ -174,9 +215,11 @@ class RestlessWorld:
         for step in plan.steps:
             self.wait(step.prediction.seconds)
             self.outcomes.append(self._outcome(plan, step))
-            self.moves.append(Moved(step.vm, self.now, step.kind, done=not self.failing))
+            back = plan.undoes is not None
+            self.moves.append(Moved(step.vm, self.now, step.kind, done=not self.failing, back=back))
             if not self.failing:
                 self.host_of[step.vm] = step.destination
+        self.stored.appendleft(StoredPlan(plan=plan, id=plan.id, status=status, since=self.now))
         self.loop.ended(plan, status, self.now)
 
     def _outcome(self, plan: Plan, step: Step) -> Outcome:

@@ -1,8 +1,8 @@
 """The guarantee against thrash, against whatever prices, traffic, notices and failures can do together.
 
-No VM makes an elective move within its cool-down, no more of them are made than the budget has, none costs more
-than staying put by what is known, and without a notice no move is called mandatory. `make thrash` plays ten
-thousand rounds of the same game.
+No VM makes an elective move within its cool-down but the one that takes a plan back, once; no more of them are
+made than the budget has, none costs more than staying put by what is known, and without a notice no move is
+called mandatory. `make thrash` plays ten thousand rounds of the same game.
 """
 
 from hypothesis import HealthCheck, settings

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -48,11 +49,15 @@ from transhume.plan.constraints import (
     LinkTime,
     MoveLimit,
     SameCloud,
+    SpendLimit,
     Terrain,
 )
 from transhume.plan.problem import Place
+from transhume.policies.calendar import Hours
+from transhume.policies.extension import Verdict, View
 from transhume.policies.model import (
     EVERYTHING,
+    AnyOf,
     AvailabilityGoal,
     DeadlineGoal,
     ElectiveLimits,
@@ -60,10 +65,13 @@ from transhume.policies.model import (
     Hold,
     KeepTogether,
     MoveBudget,
+    Ordered,
     Pin,
     Policy,
     PriceGoal,
+    Python,
     Quota,
+    Rule,
     Selector,
     Spread,
     Together,
@@ -152,6 +160,13 @@ def constraints_over(
             seconds=st.tuples(*[st.floats(0, 10)] * n),
             limit=st.floats(0, 60),
         ),
+        st.builds(
+            lambda rows, limit: SpendLimit(
+                members=tuple(range(n)), amounts=tuple(map(tuple, rows)), limit=limit
+            ),
+            st.lists(st.lists(st.floats(0, 10), min_size=k, max_size=k), min_size=n, max_size=n),
+            st.floats(0, 60),
+        ),
     ]
     if n > 1:
         kinds += [
@@ -193,6 +208,7 @@ def test_the_exact_solver_finds_what_brute_force_finds(problem: Problem) -> None
 
 HOSTS = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 TAGS = ("db", "web")
+B = CloudName("b")
 SELECTORS = st.sampled_from(
     [
         EVERYTHING,
@@ -202,12 +218,77 @@ SELECTORS = st.sampled_from(
     ]
 )
 CLOUDS = st.sampled_from([CloudName(c) for c in "abc"])
+
+
+class OwnRule:
+    """A user's rule that says the same each time."""
+
+    def __init__(self, forbidden: set[str], wishes: dict[str, float], *, fails: bool) -> None:
+        self.forbidden, self.wishes, self.fails = forbidden, wishes, fails
+
+    def judge(self, view: View) -> Verdict:
+        if self.fails:
+            raise ZeroDivisionError
+        return Verdict(
+            forbidden={
+                (vm.name, CloudName(c)): "a test" for vm in view.vms for c in self.forbidden
+            },
+            dollars_per_hour={
+                (vm.name, CloudName(c)): d for vm in view.vms for c, d in self.wishes.items()
+            },
+        )
+
+
+class _Says:
+    """A user's rule that gives this verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
+    def judge(self, view: View) -> Verdict:
+        return self._verdict
+
+
+OWN_RULES = st.builds(
+    OwnRule,
+    st.sets(st.sampled_from("abc"), max_size=2),
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from([-0.2, 0.01, 0.3])),
+    fails=st.sampled_from([False] * 5 + [True]),
+)
+SOME_CLOUDS = st.lists(CLOUDS, min_size=1, max_size=2, unique=True).map(tuple)
 RULES = st.one_of(
     st.builds(Pin, who=SELECTORS, cloud=CLOUDS),
     st.builds(Forbid, who=SELECTORS, clouds=CLOUDS.map(lambda c: (c,))),
     st.builds(Together, who=SELECTORS),
     st.builds(Spread, who=SELECTORS, minimum=st.integers(1, 3), hold=st.sampled_from(Hold)),
     st.builds(Quota, cloud=CLOUDS, vms=st.integers(0, 6)),
+    st.builds(AnyOf, who=SELECTORS, clouds=SOME_CLOUDS),
+    st.builds(
+        Ordered,
+        who=SELECTORS,
+        clouds=SOME_CLOUDS,
+        worth_dollars_per_hour=st.sampled_from([0.01, 0.3]),
+    ),
+    st.builds(Python, name=st.just("own"), rule=OWN_RULES),
+)
+BUDGETS = st.one_of(
+    st.builds(MoveBudget, moves=st.integers(0, 3), per_seconds=st.just(3600.0)),
+    st.builds(
+        MoveBudget,
+        bytes=st.sampled_from([0, 2 * 10**8, 10**9]),
+        per_seconds=st.just(300.0),
+    ),
+    st.builds(
+        MoveBudget,
+        moves=st.integers(0, 2),
+        dollars=st.sampled_from([None, 0.0, 0.01]),
+        hours=st.builds(
+            Hours,
+            begins_minute=st.sampled_from([60, 719, 720, 721, 1000]),
+            ends_minute=st.sampled_from([30, 720, 800, 1440]),
+            timezone=st.sampled_from([UTC, ZoneInfo("Europe/Rome")]),
+        ),
+    ),
 )
 POLICIES = st.builds(
     Policy,
@@ -233,9 +314,7 @@ POLICIES = st.builds(
         ElectiveLimits,
         min_gain=st.sampled_from([0.0, 0.05, 0.4]),
         cooldown_seconds=st.sampled_from([0.0, 3600.0]),
-        budgets=st.lists(
-            st.builds(MoveBudget, moves=st.integers(0, 3), per_seconds=st.just(3600.0)), max_size=1
-        ).map(tuple),
+        budgets=st.lists(BUDGETS, max_size=2).map(tuple),
     ),
 )
 
@@ -376,6 +455,48 @@ def test_every_plan_is_faultless_and_keeps_its_promises(
             assert step.payback_seconds is not None
             assert step.payback_seconds <= result.horizon_seconds + 1e-6
             assert snapshot.vms[step.vm].name not in snapshot.moving
+
+
+PLANTED = st.sampled_from(["two lists", "a pin to nowhere", "a full cloud", "an own rule"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@given(snapshots(), POLICIES, PLANTED)
+def test_a_planted_impossibility_is_found(snapshot: Snapshot, policy: Policy, planted: str) -> None:
+    """Whatever else is wanted: a VM that may be nowhere is named, and stays where it is."""
+    name = VmName("vm0")
+    who = Selector(vms=(name,))
+    if planted == "a full cloud":
+        report = replace(snapshot.capacity[HostName("b1")], free=Resources(vcpus=0, memory_bytes=0))
+        full = {HostName("b1"): report}
+        snapshot = replace(snapshot, capacity={**snapshot.capacity, **full})
+    if name in snapshot.moving or (planted == "a full cloud" and snapshot.cloud_of(name) == "b"):
+        return
+    everywhere = {(name, cloud): "a test" for cloud in snapshot.clouds}
+    rules: dict[str, tuple[Rule, ...]] = {
+        "two lists": (
+            AnyOf(who=who, clouds=(CloudName("a"), CloudName("b"))),
+            AnyOf(who=who, clouds=(CloudName("c"),)),
+        ),
+        "a pin to nowhere": (Pin(who=who, cloud=CloudName("z")),),
+        "a full cloud": (AnyOf(who=who, clouds=(B,)),),
+        "an own rule": (Python(name="own", rule=_Says(Verdict(forbidden=everywhere))),),
+    }
+    files = [policy] + [
+        Policy(name=f"planted {n}", source="here", rules=(rule,))
+        for n, rule in enumerate(rules[planted])
+    ]
+
+    result = make_plan(snapshot, files, trigger="a test")
+
+    crowd = {vm for vm, host in snapshot.placement.host_of.items() if host == "b1"}
+    left = crowd & {step.vm for step in result.steps} if isinstance(result, Plan) else set()
+    if planted == "a full cloud" and left:
+        return  # somebody made room
+    assert name in result.unplaced
+    assert result.unplaced[name]
+    if isinstance(result, Plan):
+        assert name not in {step.vm for step in result.steps}
 
 
 def _adds_up(plan: Plan) -> None:

@@ -50,7 +50,10 @@ def main() -> None:
     kinds = {kind: sum(m.done and m.kind is kind for m in world.moves) for kind in MoveKind}
     failed = sum(not move.done for move in world.moves)
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    print(f"{world.rounds} rounds, {told} moves, {failed} that failed: the guarantee stands")
+    print(
+        f"{world.rounds} rounds, {told} moves, {failed} that failed, {len(world.taken_back)} plans taken "
+        "back: the guarantee stands"
+    )
 
 
 if __name__ == "__main__":

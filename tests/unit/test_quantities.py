@@ -22,6 +22,7 @@ from transhume.quantities import (
     parse_instant,
     parse_rate,
     parse_share,
+    parse_time_of_day,
 )
 
 PARSERS = [
@@ -33,7 +34,21 @@ PARSERS = [
     parse_dollars_per_gib_hour,
     parse_share,
     parse_instant,
+    parse_time_of_day,
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("00:00", 0), ("08:00", 480), ("23:59", 1439), ("24:00", 1440)]
+)
+def test_a_time_of_day_is_minutes_after_midnight(text, minutes):
+    assert parse_time_of_day(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["8:00", "24:01", "12:60", "noon", "", "08:00:00"])
+def test_what_no_clock_shows_is_no_time_of_day(text):
+    with pytest.raises(ValueError, match="no time of day; write it as in '08:00'"):
+        parse_time_of_day(text)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ changeover, a job that may still be disturbed twice is safe while R >= C + 2d.
 """
 
 from dataclasses import dataclass
-from statistics import median
 
-from transhume.knowledge.model import Snapshot, StepResult
+from transhume.knowledge.model import Snapshot
 from transhume.policies.model import DeadlineGoal
 
 
@@ -46,9 +45,4 @@ def standing(goal: DeadlineGoal, snapshot: Snapshot) -> Standing:
 
 def measured_changeover(snapshot: Snapshot) -> float:
     """Return how long moves lasted lately (the median), 0 where none was measured."""
-    lasted = [
-        outcome.measured.seconds
-        for outcome in snapshot.outcomes
-        if outcome.result is StepResult.DONE and outcome.measured is not None
-    ]
-    return median(lasted) if lasted else 0.0
+    return snapshot.changeover_seconds() or 0.0

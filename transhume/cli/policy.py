@@ -30,21 +30,34 @@ def command() -> None:
 @click.argument(
     "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A deployment file: a cloud that isn't in it is a mistake.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check(paths: tuple[Path, ...], as_json: bool) -> None:
+def check(paths: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
     """Say what each policy will do, or every mistake in it.
 
     A directory stands for its *.yaml. Mistakes are told as file:line:column, and the exit status is 65 then.
+    With --config, the names of clouds are checked too.
 
     \b
     Examples:
       transhume policy check policies/cheap-but-on-time.yaml
+      transhume policy check policies/ --config site.yaml
       transhume policy check policies/ --json
     """
+    from transhume.cli.connection import deployment_in
     from transhume.errors import InvalidFile
+    from transhume.policies.known_clouds import unknown_clouds
     from transhume.policies.loader import check_policies
 
     files, mistakes = check_policies(paths)
+    if config is not None:
+        clouds = {cloud.name for cloud in deployment_in(config).clouds}
+        unknown = (each for found in files for each in unknown_clouds(found.located, clouds))
+        mistakes = (*mistakes, *unknown)
     if as_json:
         _print_json(files, mistakes)
     else:

@@ -99,7 +99,7 @@ async def serving(
     deployment: Deployment, policy_paths: Sequence[Path]
 ) -> AsyncIterator[tuple[Daemon, Store]]:
     """Have a daemon for a deployment, ready to run, with the pen and the knowledge that it writes to."""
-    book = PolicyBook(policy_paths)
+    book = PolicyBook(policy_paths, {cloud.name for cloud in deployment.clouds})
     connections = Connections(deployment.hypervisors)
     source = LibvirtInventory(connections, deployment)
     overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()

@@ -18,7 +18,7 @@ import structlog
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.perseverance import Trouble, first_cause, persevere
 from transhume.daemon.senses import Clock, Sense, keep_alive
-from transhume.daemon.undertaking import Undertaking
+from transhume.daemon.undertaking import PLANS_LOOKED_AT, Undertaking
 from transhume.errors import LeaseLost, OverlayError, TemporaryError, UsageError
 from transhume.execute.executor import World
 from transhume.knowledge.lease import Lease
@@ -32,8 +32,10 @@ from transhume.knowledge.records import (
 )
 from transhume.knowledge.store import Store
 from transhume.loop import Decision, Loop, perceive
+from transhume.plan.expectation import Executed, executed_plans
 from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
+from transhume.policies.model import Policy
 
 log = structlog.get_logger()
 
@@ -212,7 +214,11 @@ class Daemon:
 
     async def _decide(self, snapshot: Snapshot) -> Decision:
         policies = self._parts.book.policies
-        decision = await asyncio.to_thread(self._parts.loop.consider, snapshot, policies)
+        executed = await self._executed(policies)
+        decision = await asyncio.to_thread(self._parts.loop.consider, snapshot, policies, executed)
+        for plan, effect in decision.effects:
+            await self._store.note_effect(plan, effect, self._parts.token)
+            log.info("effect_looked_at", plan=plan, effect=effect)
         for symptom in decision.symptoms:
             await self._store.add_symptom(symptom)
             log.info("symptom", kind=symptom.kind, detail=symptom.detail)
@@ -221,6 +227,12 @@ class Daemon:
             await self._store.put_plan(decision.result, decision.status, self._parts.token)
             _tell(decision)
         return decision
+
+    async def _executed(self, policies: Sequence[Policy]) -> tuple[Executed, ...]:
+        """Return the plans whose effect somebody may want to see; none where no policy does."""
+        if not any(policy.after for policy in policies):
+            return ()
+        return executed_plans(await self._store.plans(limit=PLANS_LOOKED_AT))
 
     async def _supersede(self) -> None:
         """Mark the plan that stood for approval until now."""
@@ -271,6 +283,8 @@ class Daemon:
             for policy in self._parts.book.policies
         )
         log.info("policies_in_force", names=[policy.name for policy in in_force])
+        for doubt in self._parts.book.doubts:
+            log.warning("policy_doubted", doubt=str(doubt))
         await self._store.put_policies(
             PoliciesStatus(at=self._parts.clock(), in_force=in_force, rejected=self._rejected)
         )
@@ -319,9 +333,9 @@ class Daemon:
             if self._undertaking.busy or self._stopping.is_set() or self._in_doubt:
                 raise UsageError(f"plan {plan_id} has to wait: another one is being carried out")
             snapshot = await self._perceive()
-            best = await asyncio.to_thread(
-                self._parts.loop.rethink, snapshot, self._parts.book.policies
-            )
+            policies = self._parts.book.policies
+            executed = await self._executed(policies)
+            best = await asyncio.to_thread(self._parts.loop.rethink, snapshot, policies, executed)
             if not _same_moves(best, stored.plan):
                 await self._store.set_plan_status(plan_id, PlanStatus.SUPERSEDED, self._parts.token)
                 self._parts.loop.forget()

@@ -24,7 +24,7 @@ from transhume.knowledge.model import (
     PlanStatus,
     Step,
 )
-from transhume.knowledge.records import StoredPlan
+from transhume.knowledge.records import Effect, StoredPlan
 from transhume.knowledge.transaction import Transaction, milliseconds
 from transhume.knowledge.wire import reaching, text
 
@@ -50,9 +50,14 @@ def write_status(writing: Transaction, plan: PlanId, status: PlanStatus, at: dat
     writing.merge(keys.PLANS_SINCE, {plan: at.isoformat().encode()})
 
 
+def write_effect(writing: Transaction, plan: PlanId, effect: Effect) -> None:
+    """Add what notes what became of a plan's promise."""
+    writing.merge(keys.PLANS_EFFECT, {plan: effect.encode()})
+
+
 def forget_plan(writing: Transaction, plan: PlanId) -> None:
     """Add what removes a plan and its journal."""
-    for key in (keys.PLANS, keys.PLANS_STATUS, keys.PLANS_SINCE):
+    for key in (keys.PLANS, keys.PLANS_STATUS, keys.PLANS_SINCE, keys.PLANS_EFFECT):
         writing.remove(key, plan)
     writing.unrank(keys.PLANS_ORDER, plan).drop(keys.journal_of(plan))
 
@@ -101,10 +106,10 @@ async def read_plan(client: Redis, plan: PlanId) -> StoredPlan:
         UnreadableRecord: there is, but damaged.
     """
     async with client.pipeline(transaction=True) as pipe:
-        for key in (keys.PLANS, keys.PLANS_STATUS, keys.PLANS_SINCE):
+        for key in (keys.PLANS, keys.PLANS_STATUS, keys.PLANS_SINCE, keys.PLANS_EFFECT):
             pipe.hget(key, plan)
         async with reaching():
-            written, status, since = await pipe.execute()
+            written, status, since, effect = await pipe.execute()
     if written is None:
         raise _no_such_plan(plan)
     try:
@@ -113,6 +118,7 @@ async def read_plan(client: Redis, plan: PlanId) -> StoredPlan:
             plan=decode(Plan, written),
             status=PlanStatus(text(status or b"")),
             since=datetime.fromisoformat(text(since or b"")),
+            effect=Effect(text(effect)) if effect else None,
         )
     except ValueError as error:
         raise UnreadableRecord("plan's status", str(error)) from error

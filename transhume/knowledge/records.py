@@ -78,6 +78,18 @@ class SentCommand:
     command: Command
 
 
+class Effect(StrEnum):
+    """What was found when a plan's effect was looked at, once."""
+
+    AS_EXPECTED = "as-expected"
+    MISSED = "missed"
+    """It hasn't come about, and the plan is to be undone."""
+    KEPT = "kept"
+    """It hasn't come about, and the plan stands all the same."""
+    OVERTAKEN = "overtaken"
+    """Its VMs have moved on: there is nothing to look at."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPlan:
     """A decision as the store keeps it. A `NoPlan` has neither id nor status, and only the last is kept."""
@@ -87,6 +99,8 @@ class StoredPlan:
     status: PlanStatus | None = None
     since: datetime | None = None
     """When it reached its status."""
+    effect: Effect | None = None
+    """None as long as nobody has looked at its effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from transhume.knowledge.decisions import (
     forget_plan,
     plans_before,
     read_plan,
+    write_effect,
     write_journal,
     write_plan,
     write_status,
@@ -61,6 +62,7 @@ from transhume.knowledge.records import (
     ChangeKind,
     Command,
     DaemonStatus,
+    Effect,
     PoliciesStatus,
     Retention,
     SentCommand,
@@ -369,6 +371,12 @@ class Store:
         except Unexpected:
             return False
         return True
+
+    async def note_effect(self, plan: PlanId, effect: Effect, token: int) -> None:
+        """Note what was found when a plan's effect was looked at."""
+        writing = self._writing()
+        write_effect(writing, plan, effect)
+        await self._announce(writing, ChangeKind.PLAN, plan, token=token, changes_plans=False)
 
     async def append_journal(self, record: JournalRecord, token: int) -> None:
         """Append to the journal, and return once the record is on disk.

@@ -3,7 +3,7 @@
 from transhume.plan.check import find_faults
 from transhume.plan.exact import ExactSolver
 from transhume.plan.explain import explain_no_plan, explain_plan
-from transhume.plan.planner import make_plan
+from transhume.plan.planner import make_plan, make_undo
 from transhume.plan.problem import Place, Problem
 from transhume.plan.settings import PlannerSettings
 from transhume.plan.solver import Solution, Solver
@@ -19,4 +19,5 @@ __all__ = [
     "explain_plan",
     "find_faults",
     "make_plan",
+    "make_undo",
 ]

@@ -18,26 +18,47 @@ from transhume.knowledge.model import (
     CloudName,
     HostName,
     MoveKind,
+    PlanId,
     Snapshot,
     Step,
     StepResult,
     Vm,
     VmName,
 )
-from transhume.policies.model import Forbid, Hold, Pin, Policy, Quota, Spread, Together
+from transhume.policies.extension import RuleFailed, ask
+from transhume.policies.model import (
+    AnyOf,
+    Forbid,
+    Hold,
+    Pin,
+    Policy,
+    Python,
+    Quota,
+    Spread,
+    Together,
+)
 
 Where = dict[VmName, HostName]
 
 
 def find_faults(
-    snapshot: Snapshot, policies: Sequence[Policy], steps: Sequence[Step]
+    snapshot: Snapshot,
+    policies: Sequence[Policy],
+    steps: Sequence[Step],
+    *,
+    undoes: PlanId | None = None,
 ) -> tuple[str, ...]:
-    """Return everything that carrying out the steps would break, in words; nothing for a good plan."""
-    replay = _Replay(snapshot, tuple(policies), tuple(steps))
+    """Return everything that carrying out the steps would break, in words; nothing for a good plan.
+
+    What takes back the last move of a VM, made by the plan `undoes`, asks for no cool-down, and for no budget
+    but those of the calendar.
+    """
+    replay = _Replay(snapshot, tuple(policies), tuple(steps), undoes)
     faults = [*replay.misnamed()]
     if faults:  # the rest would stumble over them
         return tuple(faults)
     faults += replay.unfit_destinations()
+    faults += replay.forbidden_by_user_rules()
     faults += replay.too_full()
     faults += replay.not_spread_meanwhile()
     faults += replay.broken_at_the_end()
@@ -50,6 +71,7 @@ class _Replay:
     snapshot: Snapshot
     policies: tuple[Policy, ...]
     steps: tuple[Step, ...]
+    undoes: PlanId | None
 
     def misnamed(self) -> Iterator[str]:
         seen: set[VmName] = set()
@@ -83,11 +105,31 @@ class _Replay:
                 yield f"{step.vm} goes to {step.destination}, which is under a notice"
             for policy in self._policies_of(step.vm):
                 for rule in policy.rules:
-                    if isinstance(rule, Pin | Forbid) and rule.who.matches(self._vm(step.vm)):
+                    if isinstance(rule, Pin | Forbid | AnyOf) and rule.who.matches(
+                        self._vm(step.vm)
+                    ):
+                        if isinstance(rule, AnyOf) and step.destination_cloud not in rule.clouds:
+                            yield f"{policy.name} wants {step.vm} in {' or '.join(rule.clouds)}"
                         if isinstance(rule, Pin) and rule.cloud != step.destination_cloud:
                             yield f"{policy.name} pins {step.vm} to {rule.cloud}"
                         if isinstance(rule, Forbid) and step.destination_cloud in rule.clouds:
                             yield f"{policy.name} forbids {step.destination_cloud} to {step.vm}"
+
+    def forbidden_by_user_rules(self) -> Iterator[str]:
+        going = {(step.vm, step.destination_cloud) for step in self.steps}
+        for policy in self.policies:
+            ours = tuple(self._vm(vm) for vm in self._start() if policy.governs(self._vm(vm)))
+            movers = {vm for vm, _ in going} & {vm.name for vm in ours}
+            for rule in policy.rules if movers else ():
+                if isinstance(rule, Python):
+                    try:
+                        verdict = ask(rule.name, rule.rule, self.snapshot, ours)
+                    except RuleFailed as error:
+                        yield f"{', '.join(sorted(movers))} may not move: {error}"
+                        continue
+                    for vm, cloud in sorted(going & verdict.forbidden.keys()):
+                        if vm in movers:
+                            yield f"{policy.name} ({rule.name}) forbids {cloud} to {vm}"
 
     def too_full(self) -> Iterator[str]:
         """Within a stage nobody has left yet when everybody arrives."""
@@ -152,16 +194,64 @@ class _Replay:
                     yield f"{step.vm} moves for money, but {cloud} tells no price"
             for policy in self._policies_of(step.vm):
                 pause = timedelta(seconds=policy.elective.cooldown_seconds)
+                if self._takes_back(step):
+                    continue
                 if any(o.vm == step.vm and o.ended_at + pause > self.snapshot.at for o in done):
                     yield f"{step.vm} moved within the cool-down of {policy.name}"
         for policy in self.policies:
             ours = {vm for vm in self.snapshot.vms if policy in self._policies_of(vm)}
-            for budget in policy.elective.budgets:
-                since = self.snapshot.at - timedelta(seconds=budget.per_seconds)
-                spent = sum(o.vm in ours and o.ended_at > since for o in done)
-                now = sum(step.vm in ours for step in elective)
-                if now and spent + now > budget.moves:
-                    yield f"{policy.name} allows {budget.moves} moves, {spent} of them are spent"
+            yield from self._over_budget(
+                policy, [step for step in elective if step.vm in ours], ours
+            )
+
+    def _over_budget(
+        self, policy: Policy, elective: list[Step], ours: set[VmName]
+    ) -> Iterator[str]:
+        now = self.snapshot.at
+        for budget in policy.elective.budgets if elective else ():
+            if budget.hours is None and all(self._takes_back(step) for step in elective):
+                continue
+            opening = budget.hours.opening_at(now) if budget.hours else None
+            since = opening.start if opening else now - timedelta(seconds=budget.per_seconds or 0)
+            if budget.hours and opening is None:
+                following = budget.hours.next_opening(now)
+                takes = sum(step.prediction.seconds for step in elective)
+                if (
+                    following
+                    and 0 in (budget.moves, budget.bytes, budget.dollars)
+                    and now + timedelta(seconds=takes * 0.999 - 0.1) > following.start
+                ):
+                    yield f"{policy.name} lets nothing move from {following.start} on"
+                continue
+            before = [
+                o
+                for o in self.snapshot.outcomes
+                if o.vm in ours and o.result is StepResult.DONE and o.ended_at > since
+            ]
+            if budget.moves is not None and len(before) + len(elective) > budget.moves:
+                yield f"{policy.name} allows {budget.moves} moves, {len(before)} of them are spent"
+            sent = sum((o.measured or o.predicted).bytes for o in before)
+            sends = sum(step.prediction.bytes for step in elective)
+            if budget.bytes is not None and sent + sends * 0.999 - 1 > max(budget.bytes, sent):
+                yield f"{policy.name} allows {budget.bytes} bytes, {sent} of them are spent"
+            paid = sum(o.predicted.dollars for o in before)
+            pays = sum(step.prediction.dollars for step in elective)
+            if budget.dollars is not None and paid + pays * 0.999 - 1e-9 > max(
+                budget.dollars, paid
+            ):
+                yield f"{policy.name} allows {budget.dollars} dollars, {paid} of them are spent"
+
+    def _takes_back(self, step: Step) -> bool:
+        done = [
+            o for o in self.snapshot.outcomes if o.vm == step.vm and o.result is StepResult.DONE
+        ]
+        last = max(done, key=lambda o: o.ended_at, default=None)
+        return (
+            self.undoes is not None
+            and last is not None
+            and last.plan == self.undoes
+            and self._cloud(last.source) == step.destination_cloud
+        )
 
     # what is read anew
 

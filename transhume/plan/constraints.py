@@ -139,7 +139,33 @@ class LinkTime:
         )
 
 
-Constraint = SameCloud | AtLeastClouds | AtMost | AllOrNone | CutLimit | MoveLimit | LinkTime
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendLimit:
+    """What moving the members takes (bytes, dollars or seconds) stays at or below a limit."""
+
+    members: Indices
+    amounts: tuple[tuple[float, ...], ...]
+    """What going to each place takes, by member; 0 at home."""
+    limit: float
+    penalty: float = math.inf
+
+    def excess(self, terrain: Terrain, assignment: Assignment) -> float:
+        """Return what is too much."""
+        rows = zip(self.members, self.amounts, strict=True)
+        taken = float(sum(row[assignment[vm]] for vm, row in rows))
+        return max(0.0, taken - self.limit - NEGLIGIBLE_SHARE * self.largest)
+
+    @property
+    def largest(self) -> float:
+        """The most that one move takes."""
+        return max((max(row) for row in self.amounts), default=0.0) or 1.0
+
+
+NEGLIGIBLE_SHARE = 1e-5
+
+Constraint = (
+    SameCloud | AtLeastClouds | AtMost | AllOrNone | CutLimit | MoveLimit | LinkTime | SpendLimit
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from transhume.plan.constraints import Assignment, MoveLimit
+from transhume.plan.constraints import Assignment, MoveLimit, SpendLimit
 from transhume.plan.formulate import Formulator, Freedom
 from transhume.plan.judge import CENTS_OF_NOTHING, Judge, Refusal
 from transhume.plan.problem import Problem
@@ -174,7 +174,9 @@ class Decider:
 
 def _same(one: Problem, other: Problem) -> bool:
     """Say whether lifting a limit left the problem as it was."""
-    limits = [[c for c in p.constraints if isinstance(c, MoveLimit)] for p in (one, other)]
+    limits = [
+        [c for c in p.constraints if isinstance(c, MoveLimit | SpendLimit)] for p in (one, other)
+    ]
     return (
         bool((one.allowed == other.allowed).all())
         and bool((one.capacity == other.capacity).all())

@@ -26,6 +26,7 @@ from transhume.plan.constraints import (
     LinkTime,
     MoveLimit,
     SameCloud,
+    SpendLimit,
 )
 from transhume.plan.problem import Problem
 from transhume.plan.solver import Solution
@@ -190,6 +191,13 @@ class Program:
             case LinkTime(members=members, place=place, seconds=seconds, limit=limit):
                 busy = {self.at(vm, place): s for vm, s in zip(members, seconds, strict=True)}
                 self.add_row(busy, upper=limit + NEGLIGIBLE_SECONDS)
+            case SpendLimit(members=members, amounts=amounts, limit=limit):
+                taken: Terms = {}
+                for vm, row in zip(members, amounts, strict=True):
+                    taken |= {
+                        self.at(vm, k): amount / constraint.largest for k, amount in enumerate(row)
+                    }
+                self.add_row(taken, upper=limit / constraint.largest)
             case _:
                 raise NotImplementedError(f"no rows for {constraint!r}")
 

@@ -38,7 +38,8 @@ def _verdict(plan: Plan) -> str:
         brings = f"saves {format_dollars_per_hour(saving)}"
         brings += f" ({saving / plan.before.total:.0%})" if plan.before.total > 0 else ""
     else:
-        brings = f"costs {format_dollars_per_hour(-saving)} more, for the rules' sake"
+        sake = f"and takes {plan.undoes} back" if plan.undoes else "for the rules' sake"
+        brings = f"costs {format_dollars_per_hour(-saving)} more, {sake}"
     proof = "proved to be the best" if plan.optimal else "not proved to be the best"
     return f"{brings}, {proof}"
 

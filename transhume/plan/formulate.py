@@ -7,13 +7,13 @@ for a limit), and each question is a problem that differs in its `Freedom` only.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transhume.knowledge.model import SECONDS_PER_HOUR, StepResult
-from transhume.plan.constraints import Constraint, CutLimit, LinkTime, MoveLimit
+from transhume.knowledge.model import SECONDS_PER_HOUR
+from transhume.plan.budgets import budget_limits
+from transhume.plan.constraints import Constraint, CutLimit, LinkTime
 from transhume.plan.money import Bill
 from transhume.plan.problem import Problem
 from transhume.plan.rules import Ruling, weight
@@ -121,7 +121,7 @@ class Formulator:
 
     def _dollars(self, freedom: Freedom, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         situation, bill = self.situation, self.bill
-        dollars = bill.compute + bill.outside + bill.risk + self._preference()
+        dollars = bill.compute + bill.outside + bill.risk + bill.preference + self._taste()
         for vm in situation.governed:
             dollars[vm] += bill.move[vm] / self._hours(vm, freedom)
         if freedom.reluctant:
@@ -141,7 +141,7 @@ class Formulator:
             seconds = self.situation.payback_limit((vm,))
         return max(seconds, 1.0) / SECONDS_PER_HOUR
 
-    def _preference(self) -> NDArray[np.float64]:
+    def _taste(self) -> NDArray[np.float64]:
         """Return what being outside the preferred clouds weighs: the more, the later in the list."""
         situation = self.situation
         taste = np.zeros((len(situation.vms), len(situation.places)))
@@ -191,26 +191,9 @@ class Formulator:
 
     def _limits(self, freedom: Freedom) -> Iterator[Constraint]:
         if freedom.budgets and not freedom.reluctant:
-            yield from self._budgets(freedom)
+            yield from budget_limits(self.situation, self.bill, freedom.movable - freedom.required)
         if freedom.in_time:
             yield from self._links(freedom)
-
-    def _budgets(self, freedom: Freedom) -> Iterator[Constraint]:
-        situation = self.situation
-        for policy in situation.policies:
-            ours = situation.governed_by(policy)
-            names = {situation.vms[vm] for vm in ours}
-            for budget in policy.elective.budgets:
-                since = situation.snapshot.at - timedelta(seconds=budget.per_seconds)
-                spent = sum(
-                    o.vm in names and o.result is StepResult.DONE and o.ended_at > since
-                    for o in situation.snapshot.outcomes
-                )
-                elective = tuple(
-                    vm for vm in ours if vm in freedom.movable and vm not in freedom.required
-                )
-                if elective:
-                    yield MoveLimit(members=elective, limit=max(0, budget.moves - spent))
 
     def _links(self, freedom: Freedom) -> Iterator[Constraint]:
         """Let no more go over a link than it carries before each deadline."""

@@ -79,6 +79,15 @@ class Judge:
         home = self.situation.home
         return tuple(int(vm) for vm in np.flatnonzero((chosen != home) & (base == home)))
 
+    def overdrawn(self) -> Iterator[str]:
+        """Yield which policies' VMs cost more now than they may, for a person."""
+        situation = self.situation
+        for policy in situation.policies:
+            cost = self.bill.running_share(situation.governed_by(policy), situation.home)
+            if policy.price and over_budget(policy, cost):
+                budget = format_dollars_per_hour(policy.price.budget_dollars_per_hour or 0.0)
+                yield f"the VMs of policy {policy.name} cost more than its budget of {budget}"
+
     def _too_slow(self, base: Assignment, chosen: Assignment) -> Iterator[Refusal]:
         elective = frozenset(self.elective(base, chosen))
         for bundle in self.bundles(base, chosen):
@@ -94,7 +103,7 @@ class Judge:
                     vms=ours,
                     why=f"{who} would save {format_dollars_per_hour(bundle.saving)}, but has paid for "
                     f"itself only after {format_duration(payback)}; the limit is "
-                    f"{format_duration(limit)}",
+                    f"{format_duration(limit)} ({self.situation.payback_asker(ours)})",
                 )
 
     def _too_little(self, base: Assignment, chosen: Assignment) -> Iterator[Refusal]:

@@ -7,6 +7,7 @@ Counted are the VMs that a policy governs, and traffic with at least one governe
     migration  one-time dollars of the moves / horizon in hours
     risk       VMs on hosts that will be gone within the horizon: what losing them costs / horizon in hours
     lateness   seconds that a job with a deadline will be late x what one costs / horizon in hours
+    preference what policies would rather have (`preferences`), in dollars that nobody is billed for
 
 Where prices to come are certain, each price is its mean over the horizon.
 A cloud that tells no price is reckoned at the dearest price of the others: not knowing is no bargain.
@@ -28,6 +29,7 @@ from transhume.knowledge.model import (
 )
 from transhume.plan.constraints import Assignment, Delay
 from transhume.plan.estimate import Estimator
+from transhume.plan.preferences import preferences
 from transhume.plan.price_ahead import mean_price
 from transhume.plan.situation import Situation
 
@@ -46,6 +48,7 @@ class Bill:
     outside: Table
     """What traffic to outside costs."""
     risk: Table
+    preference: Table
     move: Table
     """One-time dollars of going there from home."""
     seconds: Table
@@ -86,6 +89,7 @@ class Bill:
             compute=compute,
             outside=outside,
             risk=risk,
+            preference=preferences(situation),
             move=move,
             seconds=seconds,
             pairs=pairs,
@@ -105,6 +109,7 @@ class Bill:
             migration=float(self.move[everyone, assignment].sum()) / hours,
             risk=float(self.risk[everyone, assignment].sum()),
             lateness=sum(delay.dollars_per_hour(home, assignment) for delay in self.delays),
+            preference=float(self.preference[everyone, assignment].sum()),
         )
 
     def crossing(self, assignment: Assignment) -> NDArray[np.float64]:
@@ -120,7 +125,7 @@ class Bill:
         whole.
         """
         everyone, moved = np.arange(len(before)), before != after
-        own = self.compute + self.outside + self.risk
+        own = self.compute + self.outside + self.risk + self.preference
         saved = own[everyone, before] - own[everyone, after]
         pair_saved = self.crossing(before) - self.crossing(after)
         movers = moved[self.pairs].sum(axis=1)
@@ -230,16 +235,15 @@ def _gone_within_horizon(situation: Situation, vm: int, place: int) -> bool:
 def _delays(situation: Situation, seconds: Table) -> tuple[Delay, ...]:
     found = []
     hours = situation.settings.horizon_seconds / SECONDS_PER_HOUR
+    measured = situation.snapshot.changeover_seconds()
     for policy in situation.policies:
         goal = policy.deadline
         if goal is None:
             continue
         members = situation.governed_by(policy)
         longest = seconds.max(axis=1, initial=0.0)
-        held_up = [
-            float(longest[vm]) if goal.changeover_seconds is None else goal.changeover_seconds
-            for vm in members
-        ]
+        changeover = measured if goal.changeover_seconds is None else goal.changeover_seconds
+        held_up = [float(longest[vm]) if changeover is None else changeover for vm in members]
         left = goal.work_seconds * (1 - _share_done(situation.snapshot, goal.progress_job))
         found.append(
             Delay(

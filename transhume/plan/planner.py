@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2s
 
+import numpy as np
+
 from transhume.knowledge.model import (
     CostRate,
     GroupId,
@@ -24,11 +26,13 @@ from transhume.knowledge.model import (
 )
 from transhume.plan.by_size import SolverBySize
 from transhume.plan.check import find_faults
+from transhume.plan.constraints import Assignment
 from transhume.plan.decide import Decider, Decision
-from transhume.plan.formulate import Formulator
+from transhume.plan.formulate import Formulator, Freedom
 from transhume.plan.judge import Bundle, Judge
 from transhume.plan.money import Bill
 from transhume.plan.packing import pack
+from transhume.plan.problem import Place
 from transhume.plan.reasons import Narrator
 from transhume.plan.rules import read_rules
 from transhume.plan.schedule import AlwaysSpread, Move, Schedule, schedule
@@ -57,6 +61,37 @@ def make_plan(
         settings: what to assume where nothing was measured.
         solver: who solves the canonical problems; the one that suits their size where none is given.
     """
+    return _planner(snapshot, policies, trigger, settings, solver).plan()
+
+
+def make_undo(
+    snapshot: Snapshot,
+    policies: Sequence[Policy],
+    done: Plan,
+    *,
+    trigger: str,
+    settings: PlannerSettings = DEFAULTS,
+) -> Plan | str:
+    """Return the plan that takes all moves of a plan back, or why that is impossible by now.
+
+    Args:
+        snapshot: what is known; the plan's VMs are where it brought them.
+        policies: what is wanted. Their rules and frozen hours are kept, cool-downs and other budgets aren't
+            asked: it's the end of one decision, not a new one.
+        done: what to take back.
+        trigger: what was expected and what was seen, for a person.
+        settings: what to assume where nothing was measured.
+    """
+    return _planner(snapshot, policies, trigger, settings, None).undo(done)
+
+
+def _planner(
+    snapshot: Snapshot,
+    policies: Sequence[Policy],
+    trigger: str,
+    settings: PlannerSettings,
+    solver: Solver | None,
+) -> "_Planner":
     situation = Situation.read(snapshot, policies, settings)
     bill = Bill.of(situation)
     ruling = read_rules(situation, bill)
@@ -76,7 +111,7 @@ def make_plan(
             ),
         ),
         trigger=trigger,
-    ).plan()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +136,45 @@ class _Planner:
                 return self._checked(decision, order)
             bans |= impossible
         return self._nothing("no way was found to carry out what would be better", {})
+
+    def undo(self, done: Plan) -> Plan | str:
+        """Return the plan that takes a plan back, or what is in the way."""
+        target = self.situation.home.copy()
+        for step in done.steps:
+            place = Place(cloud=step.source_cloud)
+            if step.vm not in self.situation.number or place not in self.situation.places:
+                return f"{step.vm} can't go back to {step.source_cloud}"
+            vm, k = self.situation.number[step.vm], self.situation.places.index(place)
+            if why := self.narrator.formulator.ruling.barred.get((vm, k)):
+                return f"{step.vm} can't go back: {why}"
+            target[vm] = k
+        if full := self._overfull(target):
+            return f"{full} has no room for them any more"
+        home, nobody = self.situation.home, frozenset[int]()
+        decision = Decision(
+            mended=home,
+            chosen=target,
+            late=nobody,
+            optimal=False,
+            refusals=(),
+            freedom=Freedom(movable=nobody),
+        )
+        order, impossible = self._arrange(decision)
+        if impossible:
+            return "; ".join(impossible.values())
+        plan = self._as_plan(decision, order)
+        back = tuple(replace(step, reason=f"goes back: {self.trigger}") for step in plan.steps)
+        snapshot, policies = self.situation.snapshot, self.situation.policies
+        faults = find_faults(snapshot, policies, back, undoes=done.id)
+        return "; ".join(faults) or replace(plan, steps=back, undoes=done.id)
+
+    def _overfull(self, target: Assignment) -> str:
+        """Return the first cloud that lacks the room for an assignment."""
+        problem = self.narrator.formulator.problem(Freedom(movable=frozenset()))
+        used = np.zeros_like(problem.capacity)
+        np.add.at(used, target, problem.needs)
+        lacking = np.flatnonzero((used > problem.capacity).any(axis=1))
+        return self.situation.places[lacking[0]].cloud if len(lacking) else ""
 
     def _arrange(self, decision: Decision) -> tuple[Schedule, Mapping[tuple[int, int], str]]:
         """Return the order of the moves, or what can't be done: VM, place and why."""
@@ -239,6 +313,8 @@ class _Planner:
 
     def _stay(self, decision: Decision) -> NoPlan:
         unplaced = self._unplaced(decision)
+        if failures := self.situation.heard.failures:
+            return self._nothing(f"{'; '.join(failures)}; its VMs stay where they are", unplaced)
         if unplaced:
             return self._nothing(self.narrator.nobody_can(unplaced), unplaced)
         if decision.alternative is not None:
@@ -260,7 +336,7 @@ class _Planner:
             made_from_version=snapshot.version,
             policies=self._names(),
             trigger=self.trigger,
-            reason=reason,
+            reason="; ".join((reason, *self.judge.overdrawn())),
             before=self.bill.of_assignment(self.situation.home),
             best_alternative=better,
             unplaced=unplaced,
@@ -276,6 +352,8 @@ class _Planner:
                 and seconds > self.situation.seconds_left(vm)
             ):
                 found[vm] = self.narrator.behind_others(vm, seconds)
+        for name, why in self.situation.heard.stuck.items():
+            found.setdefault(self.situation.number[name], f"{why}; it stays where it is")
         return {self.situation.vms[vm]: why for vm, why in sorted(found.items())}
 
     def _names(self) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from transhume.knowledge.model import BYTES_PER_GIB, Resources, VmName
+from transhume.plan.budgets import binding_budget
 from transhume.plan.constraints import Assignment, Indices, LinkTime, Terrain
 from transhume.plan.decide import Decision, Obstacle
 from transhume.plan.formulate import Formulator, Freedom
+from transhume.plan.preferences import preferred
 from transhume.plan.problem import Problem
 from transhume.plan.rules import named
 from transhume.quantities import format_dollars_per_hour, format_duration, format_rate
@@ -56,6 +58,11 @@ class Narrator:
         saved = float(bill.savings(before, after)[list(mates)].sum())
         cost = bill.running_share(mates, before)
         share = f"{saved / cost:.0%}".replace("%", " %") if cost > 0 else ""
+        wished = sum(
+            float(bill.preference[v, before[v]] - bill.preference[v, after[v]]) for v in mates
+        )
+        if wished > saved / 2:
+            return preferred(situation, vm, int(before[vm]), int(after[vm]))
         compute = sum(float(bill.compute[v, before[v]] - bill.compute[v, after[v]]) for v in mates)
         if compute < saved / 2:
             return self._rejoins(vm, saved, before, after)
@@ -219,20 +226,18 @@ class Narrator:
         match obstacle.limit:
             case "payback":
                 limit = format_duration(situation.payback_limit(movers))
-                return f"doesn't pay for itself within {limit}"
+                asker = situation.payback_asker(movers)
+                return f"doesn't pay for itself within {limit} ({asker})"
             case "cool-down":
                 resting = {vm: situation.cooling_until(vm) for vm in movers}
                 vm, until = next((v, u) for v, u in resting.items() if u is not None)
                 return (
-                    f"{situation.vms[vm]} moved not long ago and rests until {until:%H:%M:%S} UTC"
+                    f"{situation.vms[vm]} moved not long ago and rests until {until:%H:%M:%S} UTC "
+                    f"({situation.cooldown_asker(vm)})"
                 )
             case "budget":
-                budgets = [(p.name, b) for p in situation.policies for b in p.elective.budgets]
-                name, budget = budgets[0]
-                return (
-                    f"the budget of policy {name}, {budget.moves} moves per "
-                    f"{format_duration(budget.per_seconds)}, leaves no room for it"
-                )
+                bill, better = self.formulator.bill, obstacle.better
+                return f"{binding_budget(situation, bill, better, movers)}, leaves no room for it"
             case "capacity":
                 return self._no_room(obstacle.better)
             case _:

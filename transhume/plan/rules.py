@@ -28,7 +28,17 @@ from transhume.plan.constraints import (
 )
 from transhume.plan.money import Bill
 from transhume.plan.situation import Situation
-from transhume.policies.model import Forbid, Pin, Policy, Quota, Rule, Spread, Together
+from transhume.policies.model import (
+    AnyOf,
+    Forbid,
+    Pin,
+    Policy,
+    Python,
+    Quota,
+    Rule,
+    Spread,
+    Together,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +128,7 @@ def _barred(situation: Situation) -> Iterator[tuple[tuple[int, int], str]]:
                 for host in situation.hosts_in(k)
                 if host.name in snapshot.capacity
             ]
-            why = _bar(situation, vm, k)
+            why = situation.heard.stuck.get(situation.vms[vm]) or _bar(situation, vm, k)
             if place.doomed:
                 why = f"{place.cloud} is under a revocation notice itself"
             elif not totals:
@@ -134,12 +144,17 @@ def _bar(situation: Situation, vm: int, place: int) -> str:
     cloud, name = situation.places[place].cloud, situation.vms[vm]
     for policy in situation.governing[name]:
         for rule in policy.rules:
-            if isinstance(rule, Pin | Forbid) and rule.who.matches(situation.snapshot.vms[name]):
-                if isinstance(rule, Pin) and rule.cloud != cloud:
-                    return f"policy {policy.name} pins {name} to {rule.cloud}"
-                if isinstance(rule, Forbid) and cloud in rule.clouds:
-                    return rule.why or f"policy {policy.name} forbids {cloud} to {name}"
-    return ""
+            if isinstance(rule, Quota | Python) or not rule.who.matches(
+                situation.snapshot.vms[name]
+            ):
+                continue
+            if isinstance(rule, Pin) and rule.cloud != cloud:
+                return f"policy {policy.name} pins {name} to {rule.cloud}"
+            if isinstance(rule, Forbid) and cloud in rule.clouds:
+                return rule.why or f"policy {policy.name} forbids {cloud} to {name}"
+            if isinstance(rule, AnyOf) and cloud not in rule.clouds:
+                return f"policy {policy.name} wants {name} in {' or '.join(rule.clouds)}"
+    return situation.heard.forbidden.get((name, cloud), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +198,13 @@ def _shared(
                 constraint=AtMost(
                     members=members, cloud=situation.clouds.index(cloud), limit=limit
                 ),
-                text=f"policy {policy.name} allows {limit} VMs in {cloud}",
+                text=f"policy {policy.name} allows {limit} VM{'' if limit == 1 else 's'} in {cloud}",
                 gives_way=False,
                 importance=2,
             )
-        case _:  # pins and forbidden clouds are about one VM; quotas of unknown clouds hold
+        case (
+            _
+        ):  # pins, `any_of` and forbidden clouds are about one VM; quotas of unknown clouds hold
             pass
 
 

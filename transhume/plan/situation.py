@@ -27,6 +27,7 @@ from transhume.knowledge.model import (
 from transhume.plan.constraints import Assignment, Indices
 from transhume.plan.problem import Place
 from transhume.plan.settings import PlannerSettings
+from transhume.plan.user_rules import Heard, hear
 from transhume.policies.model import Policy, Selector
 
 
@@ -94,6 +95,11 @@ class Situation:
         return np.array([self.clouds.index(place.cloud) for place in self.places], dtype=np.int64)
 
     @cached_property
+    def heard(self) -> Heard:
+        """What the policies' rules in Python say."""
+        return hear(self.snapshot, self.policies, self.governing)
+
+    @cached_property
     def governed(self) -> Indices:
         """The VMs that some policy is about."""
         return tuple(n for n, vm in enumerate(self.vms) if self.governing[vm])
@@ -157,6 +163,24 @@ class Situation:
             if policy.price and policy.price.payback_seconds is not None
         )
         return min(self.settings.horizon_seconds, *asked, float("inf"))
+
+    def payback_asker(self, vms: Iterable[int]) -> str:
+        """Return whose word `payback_limit` is, for a person."""
+        known = tuple(vms)
+        limit = self.payback_limit(known)
+        names = (
+            f"policy {policy.name}"
+            for vm in known
+            for policy in self.governing[self.vms[vm]]
+            if policy.price and policy.price.payback_seconds == limit
+        )
+        return next(names, "the planner's horizon")
+
+    def cooldown_asker(self, vm: int) -> str:
+        """Return which policy wants the longest cool-down of a VM, for a person."""
+        policies = self.governing[self.vms[vm]]
+        longest = max(policies, key=lambda p: p.elective.cooldown_seconds, default=None)
+        return f"policy {longest.name}" if longest else "nobody"
 
     def groups(self) -> Mapping[GroupId, Indices]:
         """Return the groups that have two or more of our VMs."""

@@ -4,12 +4,13 @@ Polled, because a network file system tells nobody about changes. Each look read
 a file's time of modification alone would miss an edit within the same tick of its clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from transhume.errors import InvalidFile, Mistake
+from transhume.policies.known_clouds import unknown_clouds
 from transhume.policies.loader import parse_policies, read_sources
 from transhume.policies.model import Policy
 
@@ -35,9 +36,14 @@ class PolicyBook:
     `refresh` is to be called now and then, by one caller at a time; it blocks while it reads the files.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        """Read the policies; raise `InvalidFile` where there is nothing valid to begin with."""
+    def __init__(self, paths: Iterable[Path], clouds: Collection[str] | None = None) -> None:
+        """Read the policies; raise `InvalidFile` where there is nothing valid to begin with.
+
+        `clouds` are those that there are: a policy that names another is doubted, and in force all the same.
+        """
         self._paths = tuple(paths)
+        self._clouds = clouds
+        self._doubts: tuple[Mistake, ...] = ()
         self._policies: tuple[Policy, ...] = ()
         self._seen: object = None
         self._refused = False
@@ -49,6 +55,11 @@ class PolicyBook:
     def policies(self) -> tuple[Policy, ...]:
         """The policies in force."""
         return self._policies
+
+    @property
+    def doubts(self) -> tuple[Mistake, ...]:
+        """The clouds that the policies in force name, and that aren't there."""
+        return self._doubts
 
     def refresh(self) -> PolicyChange | None:
         """Look at the files again; return what came of it, or None where nothing is new.
@@ -65,6 +76,11 @@ class PolicyBook:
         if unread or mistakes:
             self._refused = True
             return PolicyChange(mistakes=(*unread, *mistakes))
+        self._doubts = tuple(
+            mistake
+            for found in files
+            for mistake in (unknown_clouds(found.located, self._clouds) if self._clouds else ())
+        )
         return self._accept(tuple(found.policy for found in files))
 
     def _accept(self, policies: tuple[Policy, ...]) -> PolicyChange | None:

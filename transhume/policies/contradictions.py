@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import combinations
 
-from transhume.policies.model import EVERYTHING, Forbid, Pin, Rule, Selector, Spread, Together
+from transhume.policies.model import (
+    EVERYTHING,
+    AnyOf,
+    Forbid,
+    Pin,
+    Rule,
+    Selector,
+    Spread,
+    Together,
+)
 
 
 def contradictions(rules: Sequence[Rule]) -> Iterator[tuple[int, int, str]]:
@@ -29,7 +38,23 @@ def _clash(one: Rule, other: Rule) -> str:
             return f"the same VMs are in {one.minimum} clouds and together in one"
         case Spread(), Pin() if _within(one.who, other.who):
             return f"the same VMs are in {one.minimum} clouds and all pinned to {other.cloud}"
+        case Pin(), AnyOf() if one.cloud not in other.clouds and _meet(one.who, other.who):
+            return f"the same VMs are pinned to {one.cloud}, which isn't among their clouds"
+        case AnyOf(), AnyOf() if _apart(one, other) and _meet(one.who, other.who):
+            return "no cloud is in both lists of the same VMs"
+        case AnyOf(), Forbid() if set(one.clouds) <= set(other.clouds) and _meet(
+            one.who, other.who
+        ):
+            return "all clouds that the same VMs may be in are forbidden to them"
+        case Spread(), AnyOf() if len(set(other.clouds)) < one.minimum and _within(
+            one.who, other.who
+        ):
+            return f"the same VMs are in {one.minimum} clouds and may be in fewer"
     return ""
+
+
+def _apart(one: AnyOf, other: AnyOf) -> bool:
+    return set(one.clouds).isdisjoint(other.clouds)
 
 
 def _meet(one: Selector, other: Selector) -> bool:

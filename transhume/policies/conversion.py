@@ -1,10 +1,16 @@
 """From what a user wrote (`schema`) to what the planner weighs (`model`)."""
 
-from typing import assert_never
+from collections.abc import Mapping
+from datetime import UTC
+from types import MappingProxyType
+from typing import TypeAlias, assert_never, cast
 
 from transhume.knowledge.model import CloudName, ClusterName, JobName
+from transhume.policies.calendar import Hours, Weekday
+from transhume.policies.extension import PlannerRule, Verdict, View
 from transhume.policies.model import (
     EVERYTHING,
+    AnyOf,
     AvailabilityGoal,
     DeadlineGoal,
     DeadlineStrategy,
@@ -15,9 +21,12 @@ from transhume.policies.model import (
     KeepTogether,
     Mode,
     MoveBudget,
+    Ordered,
+    Otherwise,
     Pin,
     Policy,
     PriceGoal,
+    Python,
     Quota,
     Rule,
     Selector,
@@ -26,14 +35,18 @@ from transhume.policies.model import (
 )
 from transhume.policies.schema import (
     AfterSchema,
+    AnyOfSchema,
     AvailabilitySchema,
+    BudgetSchema,
     DeadlineSchema,
     ElectiveSchema,
     ForbidSchema,
     KeepTogetherSchema,
+    OrderedSchema,
     PinSchema,
     PolicySchema,
     PriceSchema,
+    PythonSchema,
     QuotaSchema,
     RuleSchema,
     SelectorSchema,
@@ -41,16 +54,37 @@ from transhume.policies.schema import (
     TogetherSchema,
 )
 
+_Kind: TypeAlias = (
+    SpreadSchema
+    | TogetherSchema
+    | PinSchema
+    | ForbidSchema
+    | QuotaSchema
+    | AnyOfSchema
+    | OrderedSchema
+    | PythonSchema
+)
 
-def to_policy(written: PolicySchema, source: str) -> Policy:
-    """Return the policy that was written in the file `source`."""
+
+class NotMade:
+    """Stands for a rule in Python while only the words of a policy are looked at."""
+
+    def judge(self, view: View) -> Verdict:
+        """Say that there is nobody to ask."""
+        raise LookupError("it was never made")
+
+
+def to_policy(
+    written: PolicySchema, source: str, made: Mapping[int, PlannerRule] = MappingProxyType({})
+) -> Policy:
+    """Return the policy that was written in the file `source`; `made` are its rules in Python, by place."""
     applies_to, elective = written.applies_to, written.elective
     return Policy(
         name=written.policy,
         source=source,
         applies_to=to_selector(applies_to) if applies_to else EVERYTHING,
         mode=Mode(written.mode),
-        rules=tuple(to_rule(rule) for rule in written.rules),
+        rules=tuple(to_rule(rule, made.get(n)) for n, rule in enumerate(written.rules)),
         keep_together=_to_keep_together(written.keep_together),
         price=_to_price(written.price) if written.price else None,
         availability=_to_availability(written.availability),
@@ -60,24 +94,40 @@ def to_policy(written: PolicySchema, source: str) -> Policy:
     )
 
 
-def to_rule(written: RuleSchema) -> Rule:
-    """Return the one rule of an entry."""
-    kind = written.spread or written.together or written.pin or written.forbid or written.quota
-    match kind:
-        case SpreadSchema():
+def to_rule(written: RuleSchema, rule: PlannerRule | None = None) -> Rule:
+    """Return the one rule of an entry; `rule` is what a rule in Python has come to."""
+    match _kind(written):
+        case SpreadSchema() as kind:
             return Spread(who=to_selector(kind), minimum=kind.min, hold=Hold(kind.hold))
-        case TogetherSchema():
+        case TogetherSchema() as kind:
             return Together(who=to_selector(kind))
-        case PinSchema():
+        case PinSchema() as kind:
             return Pin(who=to_selector(kind), cloud=CloudName(kind.cloud))
-        case ForbidSchema():
+        case ForbidSchema() as kind:
             clouds = tuple(map(CloudName, kind.clouds))
             return Forbid(who=to_selector(kind), clouds=clouds, hold=Hold(kind.hold))
-        case QuotaSchema():
+        case QuotaSchema() as kind:
             return Quota(cloud=CloudName(kind.cloud), vms=kind.vms)
-        case None:
-            raise TypeError("the schema lets no entry without a rule through")
-    assert_never(kind)
+        case AnyOfSchema() as kind:
+            return AnyOf(who=to_selector(kind), clouds=tuple(map(CloudName, kind.clouds)))
+        case OrderedSchema() as kind:
+            return Ordered(
+                who=to_selector(kind),
+                clouds=tuple(map(CloudName, kind.clouds)),
+                worth_dollars_per_hour=kind.worth,
+            )
+        case PythonSchema() as kind:
+            parameters = dict(kind.model_extra or {})
+            return Python(name=kind.name, parameters=parameters, rule=rule or NotMade())
+        case kind:
+            assert_never(kind)
+
+
+def _kind(written: RuleSchema) -> _Kind:
+    found = next((kind for _, kind in written if kind is not None), None)
+    if found is None:
+        raise TypeError("the schema lets no entry without a rule through")
+    return cast("_Kind", found)
 
 
 def to_selector(written: SelectorSchema) -> Selector:
@@ -116,7 +166,11 @@ def _to_availability(written: AvailabilitySchema | None) -> AvailabilityGoal:
 
 
 def _to_expectation(written: AfterSchema) -> Expectation:
-    return Expectation(expect=tuple(written.expect), within_seconds=written.within)
+    return Expectation(
+        expect=tuple(written.expect),
+        within_seconds=written.within,
+        otherwise=Otherwise(written.otherwise),
+    )
 
 
 def _to_deadline(written: DeadlineSchema) -> DeadlineGoal:
@@ -136,5 +190,25 @@ def _to_limits(written: ElectiveSchema) -> ElectiveLimits:
         min_gain=written.min_gain,
         hold_seconds=written.hold,
         cooldown_seconds=written.cooldown,
-        budgets=tuple(MoveBudget(moves=b.moves, per_seconds=b.per) for b in written.budget),
+        budgets=tuple(map(_to_budget, written.budget)),
+    )
+
+
+def _to_budget(written: BudgetSchema) -> MoveBudget:
+    return MoveBudget(
+        moves=written.moves,
+        bytes=written.bytes,
+        dollars=written.dollars,
+        per_seconds=written.per,
+        hours=_to_hours(written) if written.between else None,
+    )
+
+
+def _to_hours(written: BudgetSchema) -> Hours:
+    begins, ends = written.between or (0, 0)
+    return Hours(
+        begins_minute=begins,
+        ends_minute=ends,
+        days=tuple(day for day in Weekday if written.days is None or day in written.days),
+        timezone=written.timezone or UTC,
     )

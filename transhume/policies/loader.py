@@ -7,6 +7,7 @@ while their files change is `book`'s business.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from transhume.errors import InvalidFile, Mistake
 from transhume.located_yaml import Located, decode, read, read_bytes, validate
 from transhume.policies.contradictions import contradictions
 from transhume.policies.conversion import to_policy, to_rule
+from transhume.policies.extension import PlannerRule, RuleFailed, make_rule
 from transhume.policies.model import Policy, Rule
 from transhume.policies.schema import PolicySchema, RuleSchema
 
@@ -82,8 +84,9 @@ def parse_policy(raw: bytes, file: str) -> PolicyFile:
         InvalidFile: with every mistake in the file.
     """
     located = read(decode(raw, file), file)
-    written = validate(PolicySchema, located, _contradictions)
-    return PolicyFile(policy=to_policy(written, file), located=located)
+    made: dict[int, PlannerRule] = {}
+    written = validate(PolicySchema, located, _contradictions, partial(_make_rules, made))
+    return PolicyFile(policy=to_policy(written, file, made), located=located)
 
 
 def parse_policies(
@@ -137,3 +140,18 @@ def _sound_rules(located: Located) -> Iterator[tuple[int, Rule]]:
             continue
         if rule.model_dump(exclude_none=True):  # a key without a value is a mistake of its own
             yield place, to_rule(rule)
+
+
+def _make_rules(made: dict[int, PlannerRule], located: Located) -> Iterator[Mistake]:
+    """Make the rules in Python that a file names, by place; yield a mistake for each that can't be made."""
+    for place, _ in enumerate(located.entries("rules")):
+        written = located.mapping("rules", place, "python")
+        name = written.get("name")
+        if not isinstance(name, str):
+            continue
+        try:
+            made[place] = make_rule(name, {key: written[key] for key in written if key != "name"})
+        except RuleFailed as error:
+            yield located.mistake(
+                ("rules", place, "python", "name"), f"rules[{place}].python: {error}"
+            )

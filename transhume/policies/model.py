@@ -3,12 +3,15 @@
 Owns the vocabulary of DESIGN-level policies and nothing of their syntax (`schema`) or their reading (`loader`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from transhume.knowledge.model import CloudName, ClusterName, JobName, Vm
+from transhume.policies.calendar import Hours
+from transhume.policies.extension import PlannerRule
 
 
 class Mode(StrEnum):
@@ -94,7 +97,38 @@ class Quota:
     vms: int
 
 
-Rule = Spread | Together | Pin | Forbid | Quota
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnyOf:
+    """The selected VMs are in some of these clouds and nowhere else."""
+
+    who: Selector
+    clouds: tuple[CloudName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """The selected VMs are in the first of these clouds that has room and isn't dearer by more than it's worth.
+
+    A cloud that isn't listed counts as one more at the end of the list.
+    """
+
+    who: Selector
+    clouds: tuple[CloudName, ...]
+    worth_dollars_per_hour: float = 0.10
+    """What being one place further down the list weighs, for each VM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Python:
+    """A rule that a user wrote, about the policy's VMs."""
+
+    name: str
+    """Of the entry point that made it."""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    rule: PlannerRule = field(compare=False, repr=False)
+
+
+Rule = Spread | Together | Pin | Forbid | Quota | AnyOf | Ordered | Python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +179,26 @@ class DeadlineGoal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveBudget:
-    """At most `moves` elective moves within any `per_seconds`."""
+    """A bound on elective moves: within any `per_seconds`, or each time that hours of the week begin."""
 
-    moves: int
-    per_seconds: float
+    moves: int | None = None
+    bytes: int | None = None
+    dollars: float | None = None
+    """What the moves cost once."""
+    per_seconds: float | None = None
+    hours: Hours | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """Say whether nothing at all may move."""
+        return 0 in (self.moves, self.bytes, self.dollars)
+
+    def counts_since(self, now: datetime) -> datetime | None:
+        """Return from when on moves are counted; None while the budget has nothing to say."""
+        if self.hours is not None:
+            opening = self.hours.opening_at(now)
+            return opening.start if opening else None
+        return now - timedelta(seconds=self.per_seconds or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +214,20 @@ class ElectiveLimits:
     budgets: tuple[MoveBudget, ...] = ()
 
 
+class Otherwise(StrEnum):
+    """What follows where a plan's effect hasn't come about."""
+
+    UNDO = "undo"
+    KEEP = "keep"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What must have come true some time after a plan, else it is undone."""
+    """What must have come true some time after a plan, and what follows if it hasn't."""
 
     expect: tuple[str, ...]
     within_seconds: float
+    otherwise: Otherwise = Otherwise.UNDO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,19 +4,25 @@ Only `loader` uses them: it turns them into the records of `model` at once. The 
 the reference page are generated from the descriptions here.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from transhume.located_yaml import Quantity
 from transhume.quantities import (
+    parse_bytes,
     parse_dollars_per_hour,
     parse_duration,
     parse_instant,
     parse_rate,
     parse_share,
+    parse_time_of_day,
 )
+
+_MIDNIGHT = 24 * 60
+"""The end of a day, in minutes."""
 
 
 def _name(text: str) -> str:
@@ -29,6 +35,23 @@ def _more_than_nothing(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("0 is too short; write more than 0s")
     return seconds
+
+
+def _each_once(names: list[str]) -> list[str]:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is here twice; keep the place that is meant")
+    return names
+
+
+def _timezone(text: str) -> tzinfo:
+    try:
+        return UTC if text == "UTC" else ZoneInfo(text)
+    except (LookupError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{text!r} is no time zone that is known here; write one such as Europe/Rome or UTC "
+            "(if that is one, install tzdata)"
+        ) from error
 
 
 def _changeover(text: str) -> float | None:
@@ -48,6 +71,10 @@ Rate = Annotated[float, Quantity(parse_rate, "20MB/s")]
 DollarsPerHour = Annotated[float, Quantity(parse_dollars_per_hour, "12.0/h")]
 Share = Annotated[float, Quantity(parse_share, "5%")]
 Instant = Annotated[datetime, Quantity(parse_instant, "2030-01-01T18:00Z")]
+Bytes = Annotated[int, Quantity(parse_bytes, "20GB")]
+TimeOfDay = Annotated[int, Quantity(parse_time_of_day, "08:00")]
+DayName = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Timezone = Annotated[tzinfo, Quantity(_timezone, "Europe/Rome")]
 Changeover = Annotated[float | None, Quantity(_changeover, "measured")]
 
 
@@ -120,6 +147,40 @@ class QuotaSchema(_Record):
     vms: int = Field(ge=0, description="how many of the policy's VMs may be there")
 
 
+class AnyOfSchema(SelectorSchema):
+    """The selected VMs are in some of these clouds and nowhere else."""
+
+    model_config = ConfigDict(title="Rule any_of")
+
+    clouds: Names = Field(description="the clouds that they may be in")
+
+
+class OrderedSchema(SelectorSchema):
+    """The selected VMs are in the first of these clouds that has room, as far as that is worth its price."""
+
+    model_config = ConfigDict(title="Rule ordered")
+
+    clouds: Annotated[Names, AfterValidator(_each_once)] = Field(
+        description="the clouds, the best first; a cloud that isn't listed comes last"
+    )
+    worth: DollarsPerHour = Field(
+        default="0.10/h",
+        validate_default=True,
+        description="what being one place further down weighs, for each VM",
+    )
+
+
+class PythonSchema(BaseModel):
+    """A rule that an installed Python package brings. All keys but the name are the rule's own."""
+
+    model_config = ConfigDict(title="Rule python", extra="allow", strict=True, frozen=True)
+
+    name: Name = Field(
+        description="the rule's entry point in the group `transhume.policies`; all other keys are "
+        "handed to it"
+    )
+
+
 class RuleSchema(_Record):
     """One rule, by its kind. A broken rule is mended by mandatory moves, whatever they cost."""
 
@@ -132,6 +193,13 @@ class RuleSchema(_Record):
     pin: PinSchema | None = Field(default=None, description="be in this cloud")
     forbid: ForbidSchema | None = Field(default=None, description="be in none of these clouds")
     quota: QuotaSchema | None = Field(default=None, description="be few in this cloud")
+    any_of: AnyOfSchema | None = Field(default=None, description="be in one of these clouds")
+    ordered: OrderedSchema | None = Field(
+        default=None, description="be in the first of these clouds that has room"
+    )
+    python: PythonSchema | None = Field(
+        default=None, description="be where a rule of your own, in Python, wants them"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "RuleSchema":
@@ -223,12 +291,36 @@ class DeadlineSchema(_Record):
 
 
 class BudgetSchema(_Record):
-    """A bound on elective moves within any stretch of time."""
+    """A bound on elective moves: within any stretch of time, or between two times of the day."""
 
     model_config = ConfigDict(title="Budget of moves")
 
-    moves: int = Field(ge=0, description="how many elective moves")
-    per: Stretch = Field(description="within any stretch of this length")
+    moves: int | None = Field(default=None, ge=0, description="how many elective moves")
+    bytes: Bytes | None = Field(default=None, description="how much they send")
+    dollars: float | None = Field(default=None, ge=0, description="what they cost, once")
+    per: Stretch | None = Field(default=None, description="within any stretch of this length")
+    between: Annotated[list[TimeOfDay], Field(min_length=2, max_length=2)] | None = Field(
+        default=None,
+        description="instead of per: each day from one time until another, both in quotes",
+    )
+    days: Annotated[list[DayName], Field(min_length=1)] | None = Field(
+        default=None, description="the days on which the time between begins; without it, all"
+    )
+    timezone: Timezone | None = Field(
+        default=None, description="whose clock the time between is told by; without it, UTC"
+    )
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> "BudgetSchema":
+        if (self.per is None) == (self.between is None):
+            raise ValueError("write either per (any stretch of time) or between (times of day)")
+        if self.moves is None and self.bytes is None and self.dollars is None:
+            raise ValueError("nothing is bounded; write moves, bytes or dollars")
+        if self.between is None and (self.days or self.timezone):
+            raise ValueError("days and timezone belong to between; write it, or remove them")
+        if self.between and (self.between[0] == self.between[1] or self.between[0] == _MIDNIGHT):
+            raise ValueError("between is empty; for the whole day write ['00:00', '24:00']")
+        return self
 
 
 class ElectiveSchema(_Record):
@@ -265,8 +357,10 @@ class AfterSchema(_Record):
         description="what must be as the plan predicted"
     )
     within: Stretch = Field(description="how long after the plan's end it is looked at")
-    otherwise: Literal["undo"] = Field(
-        default="undo", alias="else", description="what happens when it is not so"
+    otherwise: Literal["undo", "keep"] = Field(
+        default="undo",
+        alias="else",
+        description="what happens when it is not so: the VMs go back, or it is only told",
     )
 
 

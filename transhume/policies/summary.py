@@ -5,21 +5,26 @@ from typing import assert_never
 
 from transhume.policies.model import (
     EVERYTHING,
+    AnyOf,
     DeadlineGoal,
     ElectiveLimits,
     Forbid,
     Hold,
     Mode,
+    MoveBudget,
+    Ordered,
+    Otherwise,
     Pin,
     Policy,
     PriceGoal,
+    Python,
     Quota,
     Rule,
     Selector,
     Spread,
     Together,
 )
-from transhume.quantities import format_dollars_per_hour, format_duration, format_rate
+from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration, format_rate
 
 _MODES = {
     Mode.RECOMMEND: "plans are only shown",
@@ -36,8 +41,12 @@ def summarize(policy: Policy) -> str:
 
 def _sentences(policy: Policy) -> Iterator[str]:
     yield f"{policy.name} governs {_who(policy.applies_to)}; {_MODES[policy.mode]}."
-    if policy.rules:
-        yield f"It moves VMs at any price where a rule is broken: {_rules(policy.rules)}."
+    if must := [rule for rule in policy.rules if not isinstance(rule, Ordered | Python)]:
+        yield f"It moves VMs at any price where a rule is broken: {_rules(must)}."
+    if rather := [rule for rule in policy.rules if isinstance(rule, Ordered)]:
+        yield f"It has {_rules(rather)}."
+    if own := [rule for rule in policy.rules if isinstance(rule, Python)]:
+        yield f"Where its VMs may be is also for rules in Python to say: {_rules(own)}."
     yield _notice(policy)
     if policy.deadline:
         yield _deadline(policy.deadline)
@@ -55,7 +64,10 @@ def _sentences(policy: Policy) -> Iterator[str]:
     if policy.after:
         within = format_duration(policy.after.within_seconds)
         expected = " and ".join(policy.after.expect)
-        yield f"A plan is undone unless {expected} are as predicted {within} after it."
+        if policy.after.otherwise is Otherwise.UNDO:
+            yield f"A plan is undone unless its effect on {expected} is there {within} after it."
+        else:
+            yield f"It is told where a plan's effect on {expected} isn't there {within} after it."
 
 
 def _notice(policy: Policy) -> str:
@@ -78,7 +90,7 @@ def _deadline(deadline: DeadlineGoal) -> str:
 
 
 def _elective(limits: ElectiveLimits, price: PriceGoal) -> str:
-    if any(budget.moves == 0 for budget in limits.budgets):
+    if any(budget.frozen and budget.hours is None for budget in limits.budgets):
         return "It makes no other moves."
     conditions = [f"if a plan saves at least {limits.min_gain * 100:g}% of the cost"]
     if price.payback_seconds:
@@ -88,11 +100,28 @@ def _elective(limits: ElectiveLimits, price: PriceGoal) -> str:
     if limits.hold_seconds:
         conditions.append(f"once the reason has lasted {format_duration(limits.hold_seconds)}")
     conditions += [
-        f"with at most {budget.moves} of them in {format_duration(budget.per_seconds)}"
+        f"with {'' if budget.frozen else 'at most '}{budget_text(budget)}"
         for budget in limits.budgets
     ]
     cooldown = format_duration(limits.cooldown_seconds)
     return f"It makes other moves only {', '.join(conditions)}, and no VM again within {cooldown}."
+
+
+def budget_text(budget: MoveBudget) -> str:
+    """Return a budget as a person says it: `10 moves per 1h`, `no moves 08:00 to 18:00 (UTC)`."""
+    amounts = []
+    if budget.moves is not None:
+        amounts.append(f"{budget.moves or 'no'} move{'' if budget.moves == 1 else 's'}")
+    if budget.bytes is not None:
+        amounts.append(format_bytes(budget.bytes))
+    if budget.dollars is not None:
+        amounts.append(f"${budget.dollars:.2f}")
+    when = (
+        f"from {budget.hours}"
+        if budget.hours
+        else f"per {format_duration(budget.per_seconds or 0)}"
+    )
+    return f"{' and '.join(amounts)} {when}"
 
 
 def _rules(rules: Iterable[Rule]) -> str:
@@ -111,6 +140,16 @@ def _rule(rule: Rule) -> str:
             return f"{_who(rule.who)} never in {_or(rule.clouds)}, {_HOLDS[rule.hold]}"
         case Quota():
             return f"at most {rule.vms} of its VMs in {rule.cloud}"
+        case AnyOf():
+            return f"{_who(rule.who)} only in {_or(rule.clouds)}"
+        case Ordered():
+            worth = format_dollars_per_hour(rule.worth_dollars_per_hour)
+            return (
+                f"{_who(rule.who)} in the first of {', '.join(rule.clouds)} that has room, unless a "
+                f"later one is cheaper by more than {worth} a place"
+            )
+        case Python():
+            return rule.name
     assert_never(rule)
 
 

@@ -172,6 +172,26 @@ def test_a_small_gain_is_worth_having_when_the_budget_is_overdrawn() -> None:
     assert set(ways(planned(cheaper, overdrawn))) == set(NAMES)
 
 
+def test_where_nothing_brings_the_bill_below_the_budget_that_is_said() -> None:
+    """Both clouds ask the same, and 0.30 are spent."""
+    overdrawn = policy(price=PriceGoal(budget_dollars_per_hour=0.25))
+    level = (price("a", 0.05), price("b", 0.05))
+
+    nothing = unplanned(two_clusters(prices=level), overdrawn)
+
+    assert nothing.reason.endswith("; the VMs of policy cheap cost more than its budget of $0.25/h")
+    within = policy(price=PriceGoal(budget_dollars_per_hour=0.5))
+    assert "budget" not in unplanned(two_clusters(prices=level), within).reason
+
+
+def test_over_its_budget_a_policy_still_waits_for_its_payback() -> None:
+    slow = policy(price=PriceGoal(budget_dollars_per_hour=0.1, payback_seconds=600))
+
+    assert (
+        "doesn't pay for itself within 10m" in unplanned(two_clusters(prices=PRICEY), slow).reason
+    )
+
+
 def test_the_stricter_of_two_policies_decides() -> None:
     strict = policy("strict", elective=ElectiveLimits(cooldown_seconds=3600))
     recently = two_clusters(outcomes=[moved(name, ago=60) for name in NAMES])

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.plan.worlds import MB, NOW, notice, price, traffic, vm, world
-from transhume.knowledge.model import CloudName, JobName, Progress, Snapshot
+from tests.unit.plan.worlds import MB, NOW, moved, notice, price, traffic, vm, world
+from transhume.knowledge.model import CloudName, JobName, Measurement, Progress, Snapshot
 from transhume.plan.money import Bill
 from transhume.plan.settings import PlannerSettings
 from transhume.plan.situation import Situation
@@ -120,6 +120,24 @@ def test_lateness_counts_the_seconds_past_the_deadline(
 
     assert found.of_assignment(found.situation.home).lateness == pytest.approx(before)
     assert found.of_assignment(moved).lateness == pytest.approx(after)
+
+
+def test_a_measured_changeover_is_the_median_of_our_own_moves() -> None:
+    """Until one was measured, what each move is predicted to take counts."""
+    goal = DeadlineGoal(at=NOW, work_seconds=100)
+    policy = Policy(name="p", source="", deadline=goal)
+    lasted = [
+        moved("v1", ago=60, measured=Measurement(bytes=1, seconds=seconds))
+        for seconds in (10.0, 300.0, 20.0)
+    ]
+
+    (unmeasured,) = bill(apart(), policy).delays
+    (measured,) = bill(apart(outcomes=[*lasted, moved("v1", ago=60)]), policy).delays
+
+    assert set(measured.seconds) == {20.0}
+    assert unmeasured.seconds == pytest.approx(
+        tuple(bill(apart(), policy).seconds.max(axis=1).tolist())
+    )
 
 
 def test_an_unknown_vm_in_the_matrix_costs_nothing() -> None:

@@ -70,3 +70,14 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_with_a_deployment_a_cloud_that_is_not_in_it_is_a_mistake(run, tmp_path):
+    (tmp_path / "site.yaml").write_text("clouds: {campus: {}}")
+    (tmp_path / "p.yaml").write_text("policy: p\nrules:\n  - pin: {vm: a, cloud: capmus}")
+    policy, site = tmp_path / "p.yaml", tmp_path / "site.yaml"
+
+    assert run("check", policy).exit_code == 0
+    done = run("check", policy, "--config", site)
+    assert done.exit_code == 65
+    assert f"{policy}:3:25: there is no cloud capmus; did you mean campus?" in done.output

@@ -4,7 +4,17 @@ import pytest
 
 from transhume.knowledge.model import CloudName
 from transhume.policies.contradictions import contradictions
-from transhume.policies.model import EVERYTHING, Forbid, Pin, Quota, Selector, Spread, Together
+from transhume.policies.model import (
+    EVERYTHING,
+    AnyOf,
+    Forbid,
+    Ordered,
+    Pin,
+    Quota,
+    Selector,
+    Spread,
+    Together,
+)
 
 A, B = CloudName("a"), CloudName("b")
 VM, WEB, WEB_1 = Selector(vms=("vm",)), Selector(vms=("web-*",)), Selector(vms=("web-1",))
@@ -31,6 +41,16 @@ DB_OR_GDPR = Selector(tags=("db", "gdpr"))
         pytest.param(
             Spread(who=DB, minimum=2), Pin(who=EVERYTHING, cloud=A), id="spread, but pinned"
         ),
+        pytest.param(
+            Pin(who=DB, cloud=A), AnyOf(who=DB, clouds=(B,)), id="pinned outside its clouds"
+        ),
+        pytest.param(AnyOf(who=DB, clouds=(A,)), AnyOf(who=DB, clouds=(B,)), id="no common cloud"),
+        pytest.param(
+            AnyOf(who=DB, clouds=(A,)), Forbid(who=DB, clouds=(A, B)), id="all its clouds forbidden"
+        ),
+        pytest.param(
+            Spread(who=DB, minimum=2), AnyOf(who=DB, clouds=(A,)), id="spread over too few clouds"
+        ),
     ],
 )
 def test_a_contradiction_is_found_in_either_order(one, other):
@@ -49,6 +69,12 @@ def test_a_contradiction_is_found_in_either_order(one, other):
             Spread(who=WEB, minimum=2), Pin(who=WEB_1, cloud=A), id="one of several pinned"
         ),
         pytest.param(Spread(who=EVERYTHING, minimum=2), Together(who=DB), id="a part is together"),
+        pytest.param(
+            AnyOf(who=DB, clouds=(A, B)), Forbid(who=DB, clouds=(A,)), id="one of its clouds left"
+        ),
+        pytest.param(
+            Ordered(who=DB, clouds=(A, B)), Pin(who=DB, cloud=B), id="a wish gives way to a rule"
+        ),
         pytest.param(
             Quota(cloud=A, vms=1), Quota(cloud=A, vms=2), id="quotas: the stricter counts"
         ),

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from transhume.errors import InvalidFile
 from transhume.knowledge.model import CloudName, ClusterName, JobName
 from transhume.located_yaml import json_schema
+from transhume.policies.calendar import Hours, Weekday
 from transhume.policies.loader import load_policies, load_policy, parse_policy
 from transhume.policies.model import (
     EVERYTHING,
+    AnyOf,
     AvailabilityGoal,
     DeadlineGoal,
     ElectiveLimits,
@@ -22,6 +25,7 @@ from transhume.policies.model import (
     KeepTogether,
     Mode,
     MoveBudget,
+    Ordered,
     Pin,
     Policy,
     PriceGoal,
@@ -44,6 +48,8 @@ rules:
   - pin:      {vm: licence-server, cloud: campus}
   - forbid:   {tag: gdpr, clouds: [rented-us]}
   - quota:    {cloud: campus, vms: 40}
+  - any_of:   {cluster: blast, clouds: [campus, rented-us]}
+  - ordered:  {tag: web, clouds: [campus, rented-us], worth: 0.25/h}
 keep_together: {measured: true, cut_above: 20MB/s}
 price:        {budget: 12.0/h, payback: 45m}
 availability: {prefer: [campus], evacuate_on_notice: true}
@@ -92,6 +98,15 @@ def test_a_whole_policy_means_what_it_says():
             Pin(who=Selector(vms=("licence-server",)), cloud=CloudName("campus")),
             Forbid(who=Selector(tags=("gdpr",)), clouds=(CloudName("rented-us"),)),
             Quota(cloud=CloudName("campus"), vms=40),
+            AnyOf(
+                who=Selector(clusters=(ClusterName("blast"),)),
+                clouds=(CloudName("campus"), CloudName("rented-us")),
+            ),
+            Ordered(
+                who=Selector(tags=("web",)),
+                clouds=(CloudName("campus"), CloudName("rented-us")),
+                worth_dollars_per_hour=0.25,
+            ),
         ),
         keep_together=KeepTogether(cut_above_bytes_per_second=20e6),
         price=PriceGoal(budget_dollars_per_hour=12.0, payback_seconds=2700.0),
@@ -148,6 +163,24 @@ def test_a_changeover_is_measured_or_written(written, meant):
     )
     assert policy.deadline is not None
     assert policy.deadline.changeover_seconds == meant
+
+
+def test_a_budget_by_the_calendar_is_hours_of_the_week():
+    (budget,) = parse(
+        "policy: p\nelective: {budget: [{moves: 0, between: ['22:00', '06:00'], "
+        "days: [fri, mon], timezone: Europe/Rome, bytes: 20GB, dollars: 1}]}"
+    ).elective.budgets
+    assert budget == MoveBudget(
+        moves=0,
+        bytes=20_000_000_000,
+        dollars=1.0,
+        hours=Hours(
+            begins_minute=1320,
+            ends_minute=360,
+            days=(Weekday.MON, Weekday.FRI),
+            timezone=ZoneInfo("Europe/Rome"),
+        ),
+    )
 
 
 def test_groups_that_are_not_to_be_measured_are_not_kept_together():
@@ -224,6 +257,50 @@ def test_ten_mistakes_are_ten_messages_each_in_its_place():
         (
             "policy: p\ndeadline: {at: 2030-01-01T18:00Z, work: 1h, progress: {redis: a, job: b}}",
             "p.yaml:2:55: deadline.progress: write either redis or job",
+        ),
+        (
+            "policy: p\nrules:\n  - ordered: {vm: a, clouds: [b, c, b]}",
+            "p.yaml:3:30: rules[0].ordered.clouds: b is here twice; keep the place",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, between: [08:00, '18:00']}]}",
+            "p.yaml:2:42: 08:00 is a number to base 60 to some readers of YAML; for a text quote it",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, between: ['8:00', '18:00']}]}",
+            "p.yaml:2:42: elective.budget[0].between[0]: 8:00 is no time of day; write it as in '08:00'",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, between: ['18:00']}]}",
+            "p.yaml:2:41: elective.budget[0].between has 1 entries; it must have at least 2",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, between: ['18:00', '18:00']}]}",
+            "p.yaml:2:21: elective.budget[0]: between is empty; for the whole day write",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, per: 1h, between: ['08:00', '18:00']}]}",
+            "p.yaml:2:21: elective.budget[0]: write either per (any stretch of time) or between",
+        ),
+        (
+            "policy: p\nelective: {budget: [{per: 1h}]}",
+            "p.yaml:2:21: elective.budget[0]: nothing is bounded; write moves, bytes or dollars",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 1, per: 1h, days: [mon]}]}",
+            "p.yaml:2:21: elective.budget[0]: days and timezone belong to between",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, between: ['08:00', '18:00'], days: [mo]}]}",
+            "p.yaml:2:68: elective.budget[0].days[0] is mo; did you mean mon?",
+        ),
+        (
+            "policy: p\nelective: {budget: [{moves: 0, between: ['08:00', '18:00'], timezone: Rome}]}",
+            "p.yaml:2:71: elective.budget[0].timezone: 'Rome' is no time zone that is known here",
+        ),
+        (
+            "policy: p\nrules:\n  - any_of: {vm: a, clouds: []}",
+            "p.yaml:3:29: rules[0].any_of.clouds has 0 entries; it must have at least 1",
         ),
         (
             "policy: p\nafter: {expect: [cut], within: 1h, else: redo}",

@@ -77,7 +77,8 @@ def _verdict(plan: Plan) -> Text:
     saving = plan.saving_dollars_per_hour
     brings = f"saves {format_dollars_per_hour(saving)}"
     if saving < 0:
-        brings = f"costs {format_dollars_per_hour(-saving)} more, for the rules' sake"
+        sake = f"and takes {plan.undoes} back" if plan.undoes else "for the rules' sake"
+        brings = f"costs {format_dollars_per_hour(-saving)} more, {sake}"
     over = format_duration(plan.horizon_seconds)
     proof = "proved to be the best" if plan.optimal else "not proved to be the best"
     return text(f"{plan.id}: {brings}, over {over}; {proof}")

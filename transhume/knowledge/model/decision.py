@@ -22,16 +22,18 @@ class CostRate:
     """The one-time cost of the moves, spread over the horizon."""
     risk: float = 0.0
     lateness: float = 0.0
+    preference: float = 0.0
+    """What policies would rather have, in dollars that nobody is billed for."""
 
     @property
     def total(self) -> float:
         """The sum over the causes."""
-        return self.compute + self.egress + self.migration + self.risk + self.lateness
+        return self.running + self.migration
 
     @property
     def running(self) -> float:
         """What goes on costing once the moves are done."""
-        return self.total - self.migration
+        return self.compute + self.egress + self.risk + self.lateness + self.preference
 
 
 CAUSES = tuple(cause.name for cause in fields(CostRate))
@@ -117,6 +119,8 @@ class Plan:
     """True only where the solver proved that no better plan exists."""
     unplaced: Mapping[VmName, str] = field(default_factory=dict)
     """VMs that a rule or notice wants moved and that fit nowhere, each with why."""
+    undoes: PlanId | None = None
+    """The plan whose moves this one takes back, because their effect hasn't come about."""
 
     @property
     def saving_dollars_per_hour(self) -> float:

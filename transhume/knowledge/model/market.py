@@ -78,6 +78,7 @@ class SymptomKind(StrEnum):
     POLICY_CHANGED = "policy-changed"
     RULE_BROKEN = "rule-broken"
     VM_LOST = "vm-lost"
+    EFFECT_MISSED = "effect-missed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from statistics import median
 
-from transhume.knowledge.model.decision import Outcome
+from transhume.knowledge.model.decision import Outcome, StepResult
 from transhume.knowledge.model.market import CapacityReport, PriceTick, Progress, RevocationNotice
 from transhume.knowledge.model.names import (
     CloudName,
@@ -63,6 +64,15 @@ class Snapshot:
         return tuple(
             sorted((h for h in self.hosts.values() if h.cloud == cloud), key=lambda h: h.name)
         )
+
+    def changeover_seconds(self) -> float | None:
+        """Return how long moves lasted lately, the median; None where none was measured."""
+        lasted = [
+            outcome.measured.seconds
+            for outcome in self.outcomes
+            if outcome.result is StepResult.DONE and outcome.measured is not None
+        ]
+        return median(lasted) if lasted else None
 
     def bytes_per_second_between(self, one: CloudName, other: CloudName) -> float | None:
         """Return what the path between two clouds carries, or None where nobody said."""

@@ -140,8 +140,11 @@ class _Scene:
 
     def changeover_seconds(self, goal: DeadlineGoal, settings: PlannerSettings) -> float:
         """Return how long moving all of the VMs holds the job up: as the policy says, or as past moves took."""
-        if goal.changeover_seconds is not None:
-            return goal.changeover_seconds * len(self.vms)
+        each = goal.changeover_seconds
+        if each is None:
+            each = self.snapshot.changeover_seconds()
+        if each is not None:
+            return each * len(self.vms)
         estimator = Estimator.learnt_from(self.snapshot, settings)
         clouds = {host.cloud for host in self.snapshot.hosts.values()}
         slowest = {

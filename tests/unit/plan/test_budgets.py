@@ -1,0 +1,159 @@
+"""Budgets of elective moves: by stretch of time and by the calendar; in moves, bytes and dollars."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.unit.plan.scenario import (
+    EAGER,
+    NAMES,
+    planned,
+    policy,
+    two_clusters,
+    unplanned,
+    ways,
+)
+from tests.unit.plan.worlds import NOW, SMALL, moved, notice, price
+from transhume.knowledge.model import Measurement, MoveKind, Snapshot
+from transhume.plan import find_faults
+from transhume.policies.calendar import Hours, Weekday
+from transhume.policies.model import ElectiveLimits, MoveBudget, Policy
+
+ROME = ZoneInfo("Europe/Rome")
+WORK = Hours(
+    begins_minute=8 * 60,
+    ends_minute=18 * 60,
+    days=(Weekday.MON, Weekday.TUE, Weekday.WED, Weekday.THU, Weekday.FRI),
+    timezone=ROME,
+)
+FREE_EGRESS = (price("a", 0.20, egress=0.0), price("b", 0.05, egress=0.0))
+
+
+def within(*budgets: MoveBudget, **limits: Any) -> Policy:
+    elective = ElectiveLimits(min_gain=0.0, cooldown_seconds=0.0, budgets=budgets, **limits)
+    return policy(elective=elective)
+
+
+def apart(**changes: Any) -> Snapshot:
+    """Return six VMs in a that don't talk, so that each may go to cheap b by itself."""
+    return two_clusters(**({"prices": FREE_EGRESS, "matrix": None, "groups": ()} | changes))
+
+
+def at(snapshot: Snapshot, text: str) -> Snapshot:
+    return replace(snapshot, at=datetime.fromisoformat(text).astimezone(UTC))
+
+
+@pytest.mark.parametrize(
+    ("instant", "moves"),
+    [
+        pytest.param("2030-01-01T07:00:00+01:00", 6, id="an hour before they begin"),
+        pytest.param("2030-01-01T08:00:00+01:00", 0, id="when they begin"),
+        pytest.param("2030-01-01T17:59:59+01:00", 0, id="before they end"),
+        pytest.param("2030-01-01T18:00:00+01:00", 6, id="when they end"),
+        pytest.param("2030-01-05T12:00:00+01:00", 6, id="on a Saturday"),
+        pytest.param("2030-07-01T17:30:00+02:00", 0, id="by the summer's clock"),
+        pytest.param("2030-07-01T18:00:00+02:00", 6, id="after the summer's six"),
+    ],
+)
+def test_in_frozen_hours_nothing_moves_for_money(instant: str, moves: int) -> None:
+    frozen = within(MoveBudget(moves=0, hours=WORK))
+    snapshot = at(apart(), instant)
+    if moves:
+        assert len(planned(snapshot, frozen).steps) == moves
+        return
+    assert (
+        "the budget of policy cheap, no moves from 08:00 to 18:00 on mon, tue, wed, thu, fri "
+        "(Europe/Rome), leaves no room for it" in unplanned(snapshot, frozen).reason
+    )
+
+
+def test_no_plan_is_begun_that_would_still_run_when_frozen_hours_begin() -> None:
+    frozen = within(MoveBudget(moves=0, hours=WORK))
+    # A move of 96 MiB takes 6.6 s.
+    plan = planned(at(apart(), "2030-01-01T07:59:40+01:00"), frozen)
+
+    assert len(plan.steps) == 3
+    assert sum(step.prediction.seconds for step in plan.steps) < 20
+    late = at(apart(), "2030-01-01T07:59:45+01:00")
+    assert "lets nothing move from" in " ".join(find_faults(late, [frozen], plan.steps))
+
+
+def test_hours_with_some_moves_count_from_their_beginning() -> None:
+    """Two were made before they began, one since: of two, one is left."""
+    some = within(MoveBudget(moves=2, hours=Hours(begins_minute=12 * 60, ends_minute=14 * 60)))
+    past = [moved("vm1", ago=60), moved("vm2", ago=4000), moved("vm3", ago=4000)]
+
+    plan = planned(at(apart(outcomes=past), "2030-01-01T13:00Z"), some)
+
+    assert len(plan.steps) == 2
+    recent = [moved("vm1", ago=-600), moved("vm2", ago=4000)]
+    assert len(planned(at(apart(outcomes=recent), "2030-01-01T13:00Z"), some).steps) == 1
+
+
+def test_the_strictest_of_the_budgets_that_apply_wins() -> None:
+    budgets = (
+        MoveBudget(moves=5, per_seconds=3600.0),
+        MoveBudget(moves=4, hours=Hours(begins_minute=0, ends_minute=1440)),
+        MoveBudget(moves=0, hours=Hours(begins_minute=0, ends_minute=60)),
+    )
+    other = policy("other", elective=replace(EAGER, budgets=budgets[:1]))
+
+    assert len(planned(apart(), within(*budgets), other).steps) == 4
+
+
+def test_a_budget_of_bytes_lets_so_much_through() -> None:
+    one = round(SMALL.memory_bytes * 0.7)
+    budget = within(MoveBudget(bytes=int(3.5 * one), per_seconds=3600.0))
+
+    plan = planned(apart(), budget)
+    assert len(plan.steps) == 3
+
+    sent = Measurement(bytes=2 * one, seconds=5.0)
+    after = apart(outcomes=[moved("vm1", ago=60, measured=sent)])
+    assert "the budget of policy cheap, 247 MB per 1h" in unplanned(after, budget).reason
+    assert "bytes, " in " ".join(find_faults(after, [budget], plan.steps))
+
+
+def test_a_budget_of_dollars_lets_so_much_through() -> None:
+    prices = (price("a", 0.20, egress=0.05), price("b", 0.05, egress=0.05))
+    once = planned(apart(prices=prices), within()).steps[0].prediction.dollars
+    budget = within(MoveBudget(dollars=2.5 * once, per_seconds=3600.0))
+
+    plan = planned(apart(prices=prices), budget)
+
+    assert len(plan.steps) == 2
+    too_much = planned(apart(prices=prices), within()).steps
+    assert "dollars, " in " ".join(find_faults(apart(prices=prices), [budget], too_much))
+
+
+def test_an_evacuation_asks_no_budget() -> None:
+    frozen = within(
+        MoveBudget(moves=0, hours=Hours(begins_minute=0, ends_minute=1440)),
+        MoveBudget(bytes=0, per_seconds=3600.0),
+    )
+
+    plan = planned(two_clusters(notices=[notice("a", 600)]), frozen)
+
+    assert set(ways(plan)) == set(NAMES)
+    assert {step.kind for step in plan.steps} == {MoveKind.MANDATORY}
+
+
+def test_a_step_in_frozen_hours_is_a_fault() -> None:
+    steps = planned(apart(), within()).steps
+    frozen = within(MoveBudget(moves=0, hours=Hours(begins_minute=0, ends_minute=1440)))
+
+    assert find_faults(apart(), [frozen], steps) == ("cheap allows 0 moves, 0 of them are spent",)
+    assert apart().at == NOW
+
+
+def test_the_budget_that_binds_is_the_one_that_is_named() -> None:
+    loose = MoveBudget(moves=50, per_seconds=3600.0)
+    tight = MoveBudget(moves=2, per_seconds=86400.0)
+    past = [moved("vm1", ago=7200), moved("vm2", ago=7200)]
+
+    nothing = unplanned(apart(outcomes=past), within(loose, tight))
+
+    assert "the budget of policy cheap, 2 moves per 1d, leaves no room" in nothing.reason
