@@ -1,8 +1,8 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean \
-	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-spread bench-startup \
-	bench-stream
+	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-schedule bench-spread \
+	bench-startup bench-stream
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -70,7 +70,7 @@ bpf: ## build the program that counts in the kernel anew, from its C source (cla
 kernel: $(VENV)/.dev ## build the scanner's machine code that comes with the package anew, from its Python source
 	@tools/build-kernel $(BIN)/python
 
-bench: bench-capture bench-analysis bench-plan bench-deadlines bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
+bench: bench-capture bench-analysis bench-plan bench-schedule bench-deadlines bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
 
 bench-capture: $(VENV)/.dev ## reading captures, beside a C scan and the tools that are installed
 	@$(BIN)/python -m benchmarks.bench_capture
@@ -80,6 +80,9 @@ bench-analysis: $(VENV)/.dev ## matrix, groups and patterns of ten thousand VMs
 
 bench-plan: $(VENV)/.dev ## gaps of plans for up to ten thousand VMs to certified bounds, beside greedy and HiGHS
 	@$(BIN)/python -m benchmarks.bench_plan --seeds $(or $(SEEDS),5)
+
+bench-schedule: $(VENV)/.dev ## schedules of 500 and 5,000 moves, over their lower bounds, beside simpler ways
+	@$(BIN)/python -m benchmarks.bench_schedule --seeds $(or $(SEEDS),3)
 
 bench-spread: $(VENV)/.dev ## two workers beside one on a large capture
 	@$(BIN)/python -m benchmarks.bench_spread

@@ -279,4 +279,5 @@ def _in_need(plan: Plan) -> bool:
 
 
 def _moves(plan: Plan) -> Moves:
-    return frozenset((step.vm, step.destination_cloud) for step in plan.steps)
+    """Return where each VM ends up; a place where it's parked on its way is no other plan."""
+    return frozenset({step.vm: step.destination_cloud for step in plan.steps}.items())

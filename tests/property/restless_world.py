@@ -72,6 +72,7 @@ POLICY = Policy(
 class Moved:
     """A move that was made, or begun and undone."""
 
+    plan: PlanId
     vm: VmName
     at: datetime
     kind: MoveKind
@@ -99,6 +100,10 @@ class RestlessWorld:
     rounds: int = 0
     version: int = 0
     failing: bool = False
+    room: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLOUDS, ROOM))
+    """How many VMs each cloud holds."""
+    parked: int = 0
+    """How many VMs were parked on their way."""
     loop: Loop = field(default_factory=lambda: Loop(PlannerSettings(), observation_seconds=0.0))
 
     # --- what the adversary does -----------------------------------------------------------------
@@ -152,7 +157,7 @@ class RestlessWorld:
         matrix = traffic(VMS, {pair: rate for pair, rate in self.rates.items() if rate})
         seen = world(
             there,
-            room=dict.fromkeys(there, ROOM),
+            room={f"{cloud}1": room for cloud, room in self.room.items()},
             prices=[replace(tick, at=self.now) for tick in self.prices.values()],
             matrix=matrix,
             notices=tuple(self.notices.values()),
@@ -179,8 +184,9 @@ class RestlessWorld:
             assert FREEZE.counts_since(self.now) is None, "a move in frozen hours"
             window = self.now - timedelta(seconds=BUDGET.per_seconds)
             # Mandatory moves are spent from the budget too, and are made beyond it.
-            spent = sum(m.done and m.at > window for m in self.moves)
-            assert spent + len(elective) <= BUDGET.moves, "more moves than the budget has"
+            spent = len({(m.plan, m.vm) for m in self.moves if m.done and m.at > window})
+            now = len({step.vm for step in elective})
+            assert spent + now <= BUDGET.moves, "more moves than the budget has"
 
     def _look_at_way_back(self, plan: Plan, before: Snapshot) -> None:
         """What is taken back is taken back once, as a whole, and not to what is dearer."""
@@ -216,10 +222,14 @@ class RestlessWorld:
             self.wait(step.prediction.seconds)
             self.outcomes.append(self._outcome(plan, step))
             back = plan.undoes is not None
-            self.moves.append(Moved(step.vm, self.now, step.kind, done=not self.failing, back=back))
+            done = not self.failing
+            self.moves.append(Moved(plan.id, step.vm, self.now, step.kind, done=done, back=back))
             if not self.failing:
                 self.host_of[step.vm] = step.destination
+            there = sum(host == step.destination for host in self.host_of.values())
+            assert there <= self.room[step.destination_cloud], "more than the cloud holds"
         self.stored.appendleft(StoredPlan(plan=plan, id=plan.id, status=status, since=self.now))
+        self.parked += len(plan.steps) - len({step.vm for step in plan.steps})
         self.loop.ended(plan, status, self.now)
 
     def _outcome(self, plan: Plan, step: Step) -> Outcome:

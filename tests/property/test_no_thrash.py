@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.property.restless_world import CLOUDS, PAIRS, RestlessWorld
-from tests.property.thrash import play
+from tests.property.thrash import play, tight_world
 
 A_CLOUD = st.sampled_from(CLOUDS)
 
@@ -70,3 +70,10 @@ def test_in_a_long_game_moves_are_made_and_the_guarantee_stands() -> None:
     world = play(rounds=150, seed=4)
 
     assert sum(move.done for move in world.moves) >= 5
+
+
+def test_the_guarantee_stands_where_vms_can_only_swap_by_way_of_a_third_cloud() -> None:
+    """A VM that is parked on its way has made one move, not two."""
+    world = play(rounds=400, seed=3, world=tight_world())
+
+    assert world.parked >= 1

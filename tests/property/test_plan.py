@@ -502,7 +502,7 @@ def test_a_planted_impossibility_is_found(snapshot: Snapshot, policy: Policy, pl
 def _adds_up(plan: Plan) -> None:
     saved = sum(step.saving_dollars_per_hour for step in plan.steps)
     assert math.isclose(saved, plan.before.running - plan.after.running, abs_tol=1e-6)
-    once = sum(step.prediction.dollars for step in plan.steps)
+    once = sum(step.prediction.dollars + step.split_dollars for step in plan.steps)
     assert math.isclose(plan.after.migration, once * 3600 / plan.horizon_seconds, abs_tol=1e-9)
 
 

@@ -2,22 +2,28 @@
 
     elective plan   a step that fails takes its group with it: what has moved goes back, what hasn't stays
     mandatory       the rest goes on: a VM that can be saved is saved
+    parked VM       an elective one goes on to its destination or goes back, whatever happens, a stop included
+
+A step starts when what it waits for has ended, and only if what it relies on was done (`Step.relies_on`): a VM
+that didn't leave has left no room. What relies on an elective step that is taken back is taken back before it.
 
 Pure state: `ready()` says which steps may start now, `finished()` takes how one ended, `status()` says how the
-whole stands. Steps are started stage by stage. The undoing of a done step is a step of its own, with its
-own lines in the journal, so that a crash in the middle of it is like any other.
+whole stands. The undoing of a done step is a step of its own, with its own lines in the journal, so that a
+crash in the middle of it is like any other. Undoings go through the plan in reverse, one at a time.
 """
 
-from collections import Counter
-from dataclasses import replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 
 from transhume.knowledge.model import (
+    GroupId,
     MoveKind,
     Plan,
     PlanStatus,
     Step,
     StepId,
     StepResult,
+    VmName,
 )
 
 UNDO_SUFFIX = "~undo"
@@ -62,19 +68,31 @@ class PlanTransaction:
         self.stopped = False
         self._attempts: Counter[StepId] = Counter()
         self._why_stopped = ""
+        self._waits_for = _waits_for(plan)
+        self._mates: dict[GroupId, list[Step]] = defaultdict(list)
+        self._onward: dict[StepId, Step] = {}
+        """The second step of each VM that is parked, by its first."""
+        latest: dict[VmName, Step] = {}
+        for step in plan.steps:
+            if step.group is not None:
+                self._mates[step.group].append(step)
+            if step.vm in latest:
+                self._onward[latest[step.vm].id] = step
+            latest[step.vm] = step
 
     def ready(self) -> list[Step]:
-        """Return the steps to start now: undoings first, else the earliest stage that isn't through."""
+        """Return the steps to start now: undoings first, else all that wait for nothing any more."""
         undoings = [s for s in self._undoings() if self._to_undo(s)]
         if undoings:
             return [] if self.running else undoings[:1]
-        waiting = [s for s in self.plan.steps if self._waits(s)]
-        if self.stopped or not waiting:
-            return []
-        stage = min(step.stage for step in waiting)
-        if any(s.id in self.running and s.stage < stage for s in self.plan.steps):
-            return []
-        return [step for step in waiting if step.stage == stage and step.id not in self.running]
+        lost = self._verdict().lost
+        over = self.results.keys() | lost
+        return [
+            step
+            for step in self.plan.steps
+            if step.id not in over and step.id not in self.running
+            if self._waits_for[step.id] <= over and (not self.stopped or self._goes_on(step))
+        ]
 
     def begin(self, step: Step) -> None:
         """Note that a step has been started."""
@@ -93,7 +111,7 @@ class PlanTransaction:
     def left_out(self) -> list[tuple[Step, str]]:
         """Return the steps that were never begun and won't be, each with why."""
         return [
-            (step, self._why_stopped if self.stopped else "a move of its group failed")
+            (step, self._why_left_out(step))
             for step in self.plan.steps
             if step.id not in self.results and step.id not in self.running
         ]
@@ -121,26 +139,106 @@ class PlanTransaction:
         again = result is StepResult.UNDONE and self._attempts[undoing.id] < UNDO_ATTEMPTS
         return result is None or again
 
-    def _waits(self, step: Step) -> bool:
-        return step.id not in self.results and not self._spoiled(step)
-
-    def _spoiled(self, step: Step) -> bool:
-        """Say whether another step's failure means that this one must not stand."""
-        if step.kind is MoveKind.MANDATORY:
-            return False
-        return any(
-            self.results.get(other.id) in (StepResult.UNDONE, StepResult.FAILED)
-            for other in self.plan.steps
-            if other.id != step.id and _same_fate(step, other)
+    def _kept(self) -> frozenset[StepId]:
+        """Return the steps that mandatory moves which were begun rely on: going back would be at their cost."""
+        return frozenset(
+            other
+            for step in self.plan.steps
+            if step.kind is MoveKind.MANDATORY
+            and (step.id in self.running or self._stands(step.id))
+            for other in step.relies_on
         )
 
+    def _goes_on(self, step: Step) -> bool:
+        """Say whether a step takes a parked VM on: that is done even when nothing else is begun."""
+        return any(
+            onward.id == step.id and self._stands(first) for first, onward in self._onward.items()
+        )
+
+    def _stands(self, step: StepId) -> bool:
+        """Say whether a step was done and hasn't been taken back."""
+        undone = self.results.get(StepId(step + UNDO_SUFFIX)) is StepResult.DONE
+        return self.results.get(step) is StepResult.DONE and not undone
+
+    def _in_vain(self, step: StepId) -> bool:
+        """Say whether a step has ended, and whoever relies on it can't."""
+        return step in self.results and not self._stands(step)
+
+    def _verdict(self) -> "_Verdict":
+        """Draw the conclusions from how steps have ended, until no more follow."""
+        verdict = _Verdict(spoiled=set(), lost=set(), kept=self._kept())
+        known = -1
+        while known < (known := len(verdict.spoiled) + len(verdict.lost)):
+            for step in self.plan.steps:
+                if step.id not in verdict.lost and self._is_lost(step, verdict):
+                    verdict.lost.add(step.id)
+                if step.id not in verdict.spoiled and self._is_spoiled(step, verdict):
+                    verdict.spoiled.add(step.id)
+        return verdict
+
+    def _is_lost(self, step: Step, verdict: "_Verdict") -> bool:
+        if step.id in self.results or step.id in self.running:
+            return False
+        return step.id in verdict.spoiled or any(
+            other in verdict.lost or self._in_vain(other) for other in step.relies_on
+        )
+
+    def _is_spoiled(self, step: Step, verdict: "_Verdict") -> bool:
+        if step.kind is MoveKind.MANDATORY or step.id in verdict.kept:
+            return False
+        onward = self._onward.get(step.id)
+        return (
+            any(other in verdict.spoiled for other in step.relies_on)
+            or (onward is not None and self._strands(onward, verdict))
+            or any(
+                other.id in verdict.spoiled
+                or (self._in_vain(other.id) and self.results[other.id] is not StepResult.SKIPPED)
+                for other in self._mates.get(step.group or GroupId(""), ())
+                if other.id != step.id
+            )
+        )
+
+    def _strands(self, onward: Step, verdict: "_Verdict") -> bool:
+        """Say whether the second step of a parked VM won't be made, so that the first has to be taken back."""
+        if onward.id in verdict.lost or self._in_vain(onward.id):
+            return True
+        idle = self.stopped and not self.running and onward.id not in self.results
+        return idle and not self._waits_for[onward.id] <= self.results.keys()
+
     def _undoings(self) -> list[Step]:
+        spoiled = self._verdict().spoiled
         return [
             reversed_step(step)
             for step in reversed(self.plan.steps)
-            if self.results.get(step.id) is StepResult.DONE and self._spoiled(step)
+            if self.results.get(step.id) is StepResult.DONE and step.id in spoiled
         ]
 
+    def _why_left_out(self, step: Step) -> str:
+        if self.stopped:
+            return self._why_stopped
+        if step.id in self._verdict().spoiled:
+            return "a move of its group failed"
+        return "a move that it relies on wasn't made"
 
-def _same_fate(one: Step, other: Step) -> bool:
-    return one.group is not None and one.group == other.group
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What follows from how steps have ended."""
+
+    spoiled: set[StepId]
+    """Elective steps that must not stand: another of the group failed or is taken back, the second step of a
+    parked VM can't be made, or what they rely on is taken back."""
+    kept: frozenset[StepId]
+    """Steps that stand whatever happens, because a mandatory one relies on them."""
+    lost: set[StepId]
+    """Steps that were never begun and won't be: they're spoiled, or what they rely on wasn't done."""
+
+
+def _waits_for(plan: Plan) -> dict[StepId, frozenset[StepId]]:
+    """Return what must have ended before each step: all earlier stages, where the plan names nothing."""
+    if any(step.after or step.relies_on for step in plan.steps):
+        return {step.id: frozenset((*step.after, *step.relies_on)) for step in plan.steps}
+    return {
+        step.id: frozenset(other.id for other in plan.steps if other.stage < step.stage)
+        for step in plan.steps
+    }

@@ -101,7 +101,7 @@ def _spent(situation: Situation, policy: Policy, since: datetime) -> tuple[int, 
         if outcome.vm in names and outcome.result is StepResult.DONE and outcome.ended_at > since
     ]
     return (
-        len(done),
+        len({(o.plan, o.vm) for o in done}),  # parked on its way, a VM made one move in two steps
         float(sum((o.measured or o.predicted).bytes for o in done)),
         sum(o.predicted.dollars for o in done),
     )

@@ -1,16 +1,18 @@
 """The gate: replays a plan's steps and says what they break. Shares no code with what made the plan.
 
 Everything is read anew from snapshot and policies, one step after the other, in the slow and obvious way. A
-plan that breaks anything is never handed out. Not asked here: whether a plan is cheap, or in time.
+plan that breaks anything is never handed out. What must hold at every instant is in `check_meanwhile`. Not
+asked here: whether a plan is cheap.
 
 What may be: a rule that is broken before the plan may still be broken after it; `together`, `spread` and
-`keep_together` give way where a notice takes one of their VMs away.
+`keep_together` give way where a notice takes one of their VMs away. A VM may be parked on its way: the two
+steps are one move. A pin that it breaks where it is may wait until it has arrived; nothing else may.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby, product
+from functools import cached_property
 
 import numpy as np
 
@@ -19,11 +21,19 @@ from transhume.knowledge.model import (
     HostName,
     MoveKind,
     PlanId,
+    Resources,
     Snapshot,
     Step,
     StepResult,
     Vm,
     VmName,
+)
+from transhume.plan.check_meanwhile import (
+    least_breadth,
+    misordered,
+    overfull,
+    sure_before,
+    too_late,
 )
 from transhume.policies.extension import RuleFailed, ask
 from transhume.policies.model import (
@@ -39,6 +49,7 @@ from transhume.policies.model import (
 )
 
 Where = dict[VmName, HostName]
+NOTHING = Resources(vcpus=0, memory_bytes=0)
 
 
 def find_faults(
@@ -61,30 +72,43 @@ def find_faults(
     faults += replay.forbidden_by_user_rules()
     faults += replay.too_full()
     faults += replay.not_spread_meanwhile()
+    faults += replay.parked_over_quota()
+    faults += too_late(snapshot, replay.steps)
     faults += replay.broken_at_the_end()
     faults += replay.too_eager()
     return tuple(faults)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class _Replay:
     snapshot: Snapshot
     policies: tuple[Policy, ...]
     steps: tuple[Step, ...]
     undoes: PlanId | None
 
+    @cached_property
+    def sure(self) -> list[int]:
+        """What is sure to have been done before each step."""
+        return sure_before(self.steps)
+
+    @cached_property
+    def parking(self) -> frozenset[int]:
+        """The steps whose VM goes on in a later one."""
+        last = {step.vm: number for number, step in enumerate(self.steps)}
+        return frozenset(n for n, step in enumerate(self.steps) if last[step.vm] != n)
+
     def misnamed(self) -> Iterator[str]:
-        seen: set[VmName] = set()
-        stage = 0
+        yield from misordered(self.steps)
+        where = dict(self.snapshot.placement.host_of)
+        before: dict[VmName, list[Step]] = {}
         for step in self.steps:
             hosts = self.snapshot.hosts
-            if step.stage < stage:
-                yield f"{step.id}: stage {step.stage} comes after stage {stage}"
-            stage = step.stage
-            if step.vm in seen:
-                yield f"{step.vm} moves twice"
-            seen.add(step.vm)
-            if self.snapshot.placement.host_of.get(step.vm) != step.source:
+            earlier = before.setdefault(step.vm, [])
+            if earlier and (len(earlier) > 1 or where[step.vm] != step.source):
+                yield f"{step.vm} moves twice, and not by way of where it was parked"
+            elif earlier and earlier[0].id not in step.relies_on:
+                yield f"{step.vm} goes on without having been parked"
+            elif where.get(step.vm) != step.source:
                 yield f"{step.vm} isn't on {step.source}"
             if step.source == step.destination:
                 yield f"{step.vm} goes to where it is"
@@ -98,9 +122,11 @@ class _Replay:
             ):
                 if host not in hosts or hosts[host].cloud != cloud:
                     yield f"{host} is no host of {cloud}"
+            earlier.append(step)
+            where[step.vm] = step.destination
 
     def unfit_destinations(self) -> Iterator[str]:
-        for step in self.steps:
+        for number, step in enumerate(self.steps):
             if self._revoked(step.destination):
                 yield f"{step.vm} goes to {step.destination}, which is under a notice"
             for policy in self._policies_of(step.vm):
@@ -111,6 +137,8 @@ class _Replay:
                         if isinstance(rule, AnyOf) and step.destination_cloud not in rule.clouds:
                             yield f"{policy.name} wants {step.vm} in {' or '.join(rule.clouds)}"
                         if isinstance(rule, Pin) and rule.cloud != step.destination_cloud:
+                            if number in self.parking and rule.cloud != step.source_cloud:
+                                continue
                             yield f"{policy.name} pins {step.vm} to {rule.cloud}"
                         if isinstance(rule, Forbid) and step.destination_cloud in rule.clouds:
                             yield f"{policy.name} forbids {step.destination_cloud} to {step.vm}"
@@ -132,53 +160,58 @@ class _Replay:
                             yield f"{policy.name} ({rule.name}) forbids {cloud} to {vm}"
 
     def too_full(self) -> Iterator[str]:
-        """Within a stage nobody has left yet when everybody arrives."""
-        vcpus, memory = {}, {}
+        needs = {vm: self._vm(vm).needs for vm in {step.vm for step in self.steps}}
+        yield from overfull(self.steps, self.sure, self._free(), needs)
+
+    def _free(self) -> dict[HostName, Resources]:
+        """Return what each host could take before the first step."""
+        used: dict[HostName, Resources] = {}
+        for vm, host in self.snapshot.placement.host_of.items():
+            if vm in self.snapshot.vms:
+                used[host] = used.get(host, NOTHING) + self._vm(vm).needs
+        free = {}
         for host in self.snapshot.hosts:
             report = self.snapshot.capacity.get(host)
-            there = [v for v, h in self.snapshot.placement.host_of.items() if h == host]
-            known = [self._vm(v).needs for v in there if v in self.snapshot.vms]
-            vcpus[host] = memory[host] = 0
+            free[host] = NOTHING
             if report is not None:
-                used = sum(n.vcpus for n in known), sum(n.memory_bytes for n in known)
-                vcpus[host] = min(report.free.vcpus, report.total.vcpus - used[0])
-                memory[host] = min(report.free.memory_bytes, report.total.memory_bytes - used[1])
-        for number, stage in groupby(self.steps, key=lambda s: s.stage):
-            arriving = list(stage)
-            for step in arriving:
-                vcpus[step.destination] -= self._vm(step.vm).needs.vcpus
-                memory[step.destination] -= self._vm(step.vm).needs.memory_bytes
-            for host in sorted({step.destination for step in arriving}):
-                if vcpus[host] < 0 or memory[host] < 0:
-                    yield f"stage {number}: {host} has no room for all that arrive"
-            for step in arriving:
-                vcpus[step.source] += self._vm(step.vm).needs.vcpus
-                memory[step.source] += self._vm(step.vm).needs.memory_bytes
+                left = report.total - used.get(host, NOTHING)
+                free[host] = Resources(
+                    vcpus=min(report.free.vcpus, left.vcpus),
+                    memory_bytes=min(report.free.memory_bytes, left.memory_bytes),
+                )
+        return free
 
     def not_spread_meanwhile(self) -> Iterator[str]:
-        """Try every state that a stage may pass through: each of its VMs still here, or there already."""
-        rules = [
-            (policy, rule, members)
-            for policy in self.policies
-            for rule in policy.rules
-            if isinstance(rule, Spread) and rule.hold is Hold.ALWAYS
-            for members in [self._members(policy, rule)]
-            if members and not any(self._flees(vm) for vm in members)
-        ]
-        where = self._start()
-        for number, stage in groupby(self.steps, key=lambda s: s.stage):
-            moving = list(stage)
-            for policy, rule, members in rules:
-                wanted = min(rule.minimum, self._breadth(members, where))
-                ours = [step for step in moving if step.vm in members]
-                for arrived in product((False, True), repeat=len(ours)):
-                    state = dict(where)
-                    for step, there in zip(ours, arrived, strict=True):
-                        state[step.vm] = step.destination if there else step.source
-                    if self._breadth(members, state) < wanted:
-                        yield f"stage {number}: {policy.name}'s spread doesn't hold meanwhile"
-                        break
-            where |= {step.vm: step.destination for step in moving}
+        home = {vm: self._cloud(host) for vm, host in self._start().items()}
+        for policy in self.policies:
+            for rule in policy.rules:
+                if not isinstance(rule, Spread) or rule.hold is not Hold.ALWAYS:
+                    continue
+                members = self._members(policy, rule)
+                if not members or any(self._flees(vm) for vm in members):
+                    continue
+                wanted = min(rule.minimum, len({home[vm] for vm in members}))
+                for number, step in enumerate(self.steps):
+                    if step.vm in members and wanted > least_breadth(
+                        number, self.steps, self.sure, members, home
+                    ):
+                        yield f"stage {step.stage}: {policy.name}'s spread doesn't hold meanwhile"
+
+    def parked_over_quota(self) -> Iterator[str]:
+        """Count whom a cloud may hold when a VM is parked there, as `check_meanwhile` does for hosts."""
+        for number in sorted(self.parking):
+            parked = self.steps[number]
+            there = parked.destination_cloud
+            for policy in self._policies_of(parked.vm) if there != parked.source_cloud else ():
+                limits = [r.vms for r in policy.rules if isinstance(r, Quota) and r.cloud == there]
+                ours = [v for v in self._start() if policy.governs(self._vm(v))]
+                count = sum(self._cloud(self._start()[vm]) == there for vm in ours)
+                for n, step in enumerate(self.steps[: number + 1]):
+                    count += step.vm in ours and step.destination_cloud == there
+                    gone = self.sure[number] >> n & 1 and step.source_cloud == there
+                    count -= step.vm in ours and gone
+                if limits and count > min(limits):
+                    yield f"{parked.vm} is parked in {there}, which is over {policy.name}'s quota"
 
     def broken_at_the_end(self) -> Iterator[str]:
         before = set(self._broken(self._start()))
@@ -186,6 +219,7 @@ class _Replay:
         yield from (fault for fault in self._broken(end) if fault not in before)
 
     def too_eager(self) -> Iterator[str]:
+        """Ask what limits elective moves; the two steps of a VM that is parked are one move."""
         elective = [step for step in self.steps if step.kind is MoveKind.ELECTIVE]
         done = [o for o in self.snapshot.outcomes if o.result is StepResult.DONE]
         for step in elective:
@@ -228,8 +262,9 @@ class _Replay:
                 for o in self.snapshot.outcomes
                 if o.vm in ours and o.result is StepResult.DONE and o.ended_at > since
             ]
-            if budget.moves is not None and len(before) + len(elective) > budget.moves:
-                yield f"{policy.name} allows {budget.moves} moves, {len(before)} of them are spent"
+            spent = len({(o.plan, o.vm) for o in before})
+            if budget.moves is not None and spent + len({s.vm for s in elective}) > budget.moves:
+                yield f"{policy.name} allows {budget.moves} moves, {spent} of them are spent"
             sent = sum((o.measured or o.predicted).bytes for o in before)
             sends = sum(step.prediction.bytes for step in elective)
             if budget.bytes is not None and sent + sends * 0.999 - 1 > max(budget.bytes, sent):

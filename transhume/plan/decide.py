@@ -1,7 +1,8 @@
 """Decides where VMs go: first what must be mended, then what pays, then why nothing else is done.
 
 1. *Mend*: the least violation of rules and notices, with as few and as cheap moves as that takes. Other VMs
-   move only to make room. Where a notice leaves no time for all, what isn't in time is added last.
+   move only to make room. What a notice leaves no time for stays, unless the time is a guess, because nobody
+   told what the way carries: then it's tried, last of all.
 2. *Improve*: from there, the cheapest assignment; the moves that it adds are elective. Those that a limit
    (payback, minimum gain) forbids are ruled out and the rest is solved again, until all that's left is allowed.
 3. *Explain nothing*: where no move came of it, the limits are lifted one by one until something would pay.
@@ -101,20 +102,46 @@ class Decider:
         return bill.of_assignment(before).total - bill.of_assignment(after).total
 
     def _hopefuls(self, mended: Assignment, freedom: Freedom) -> tuple[Assignment, frozenset[int]]:
-        """Add the evacuations that time alone forbids: trying costs nothing, not trying may cost the VM."""
+        """Add the evacuations that only a guess at a way's rate forbids: not trying may cost the VM."""
         situation = self.formulator.situation
-        left = frozenset(vm for vm in self._stranded(mended) if situation.evacuates(vm))
+        guessed = {
+            vm: self._guessed_ways(vm)
+            for vm in self._stranded(mended)
+            if situation.evacuates(vm) and self._guessed_ways(vm)
+        }
+        left = frozenset(guessed)
+        known = {
+            (vm, k): "the way there takes longer than the notice leaves"
+            for vm, guesses in guessed.items()
+            for k in range(len(situation.places))
+            if k not in guesses
+        }
         if not left:
             return mended, frozenset()
         going = {int(vm): int(mended[vm]) for vm in np.flatnonzero(mended != situation.home)}
         hopeful = replace(
-            freedom, movable=left | frozenset(going), fixed=going, in_time=False, budgets=False
+            freedom,
+            movable=left | frozenset(going),
+            fixed=going,
+            in_time=False,
+            budgets=False,
+            bans={**freedom.bans, **known},
         )
         solution = self.solver.solve(self.formulator.problem(hopeful))
         if any(solution.assignment[vm] != place for vm, place in going.items()):
             return mended, frozenset()
         late = frozenset(vm for vm in left if solution.assignment[vm] != situation.home[vm])
         return solution.assignment, late
+
+    def _guessed_ways(self, vm: int) -> frozenset[int]:
+        """Return the places to which nobody told what the way carries."""
+        situation, estimator = self.formulator.situation, self.formulator.bill.estimator
+        here = situation.places[situation.home[vm]].cloud
+        return frozenset(
+            k
+            for k, place in enumerate(situation.places)
+            if k != situation.home[vm] and estimator.is_guess(here, place.cloud)
+        )
 
     def _improve(self, decision: Decision, bans: Bans) -> Decision:
         mended = decision.mended
@@ -159,6 +186,7 @@ class Decider:
             fixed={vm: int(mended[vm]) for vm in required} if decision.late else {},
             in_time=not decision.late,
             bans=bans,
+            headroom_over=tuple(mended.tolist()),
         )
 
     def _stranded(self, mended: Assignment) -> frozenset[int]:

@@ -95,7 +95,16 @@ class Estimator:
         return count, count / rate + self.settings.overhead_seconds
 
     def link_rate(self, source: CloudName, destination: CloudName) -> float:
-        """Return the bytes per second of a path, assumed where nobody said."""
+        """Return the bytes per second that a move gets of a path: its part of it, where several share it."""
+        return self._path_rate(source, destination) / self.settings.moves_per_link
+
+    def is_guess(self, source: CloudName, destination: CloudName) -> bool:
+        """Say whether nobody told what a path carries."""
+        return source == destination or not self.snapshot.bytes_per_second_between(
+            source, destination
+        )
+
+    def _path_rate(self, source: CloudName, destination: CloudName) -> float:
         if source == destination:
             return self.settings.inner_bytes_per_second
         known = self.snapshot.bytes_per_second_between(source, destination)

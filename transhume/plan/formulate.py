@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from transhume.knowledge.model import SECONDS_PER_HOUR
+from transhume.knowledge.model import SECONDS_PER_HOUR, total
 from transhume.plan.budgets import budget_limits
-from transhume.plan.constraints import Constraint, CutLimit, LinkTime
+from transhume.plan.constraints import Constraint, CutLimit, Indices, LinkTime
 from transhume.plan.money import Bill
 from transhume.plan.problem import Problem
 from transhume.plan.rules import Ruling, weight
@@ -43,6 +43,8 @@ class Freedom:
     rules: bool = True
     in_time: bool = True
     """What can't be done before a notice's deadline isn't to be begun."""
+    headroom_over: Indices | None = None
+    """Leave room for moves on their way in each place that has it once the VMs are there, by VM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +171,26 @@ class Formulator:
                 for host in situation.hosts_in(k):
                     free = situation.free[host.name]
                     capacity[k] += (max(0, free.vcpus), max(0, free.memory_bytes))
+        if freedom.capacity and freedom.headroom_over is not None:
+            self._leave_headroom(capacity, np.array(freedom.headroom_over, dtype=np.int64))
         return capacity
+
+    def _leave_headroom(self, capacity: NDArray[np.int64], base: NDArray[np.int64]) -> None:
+        """Keep a share of each place free, where that holds a VM at least; never what is taken already."""
+        situation, needs = self.situation, self._needs()
+        at_home, at_base = np.zeros_like(capacity), np.zeros_like(capacity)
+        np.add.at(at_home, situation.home, needs)
+        np.add.at(at_base, base, needs)
+        smallest = needs.min(axis=0, initial=BOUNDLESS)
+        for k in range(len(situation.places)):
+            reports = (situation.snapshot.capacity.get(h.name) for h in situation.hosts_in(k))
+            whole = total(report.total for report in reports if report is not None)
+            spare = (
+                np.array((whole.vcpus, whole.memory_bytes)) * situation.settings.transit_headroom
+            )
+            if (spare >= smallest).all():
+                left = capacity[k] - np.floor(spare).astype(np.int64)
+                capacity[k] = np.maximum(left, np.maximum(at_home[k], at_base[k]))
 
     def _chatty(self, shared: list[Constraint]) -> tuple[NDArray[np.int64], list[Constraint]]:
         """Return the pairs worth looking at, and the constraints with those pairs renumbered."""
@@ -209,6 +230,9 @@ class Formulator:
             yield LinkTime(
                 members=tuple(members),
                 place=place,
-                seconds=tuple(float(self.bill.seconds[vm, place]) for vm in members),
+                seconds=tuple(
+                    float(self.bill.seconds[vm, place]) / situation.settings.moves_per_link
+                    for vm in members
+                ),
                 limit=max(0.0, left),
             )

@@ -4,7 +4,7 @@ Moves are judged by *bundle*: VMs that change place and talk to each other (or m
 reason, and pay back as one. A policy's minimum gain is asked of all its elective moves at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from transhume.plan.situation import Situation
 from transhume.policies.model import Policy
 from transhume.quantities import format_dollars_per_hour, format_duration
 
+NOTHING_BESIDE: Mapping[int, float] = {}
 CENTS_OF_NOTHING = 1e-9
 """Savings below this, in dollars per hour, are rounding."""
 
@@ -55,8 +56,16 @@ class Judge:
     bill: Bill
     ruling: Ruling
 
-    def bundles(self, before: Assignment, after: Assignment) -> list[Bundle]:
-        """Return the bundles of the moves that lead from one assignment to the other."""
+    def bundles(
+        self, before: Assignment, after: Assignment, beside: Mapping[int, float] = NOTHING_BESIDE
+    ) -> list[Bundle]:
+        """Return the bundles of the moves that lead from one assignment to the other.
+
+        Args:
+            before: where the VMs are.
+            after: where they go.
+            beside: what each VM's move costs once beside the move itself (a group split meanwhile, a detour).
+        """
         changed = [int(vm) for vm in np.flatnonzero(before != after)]
         everyone = np.arange(len(before))
         saved = self.bill.savings(before, after)
@@ -65,14 +74,19 @@ class Judge:
             Bundle(
                 vms=members,
                 saving=float(saved[list(members)].sum()),
-                dollars=float(once[list(members)].sum()),
+                dollars=float(once[list(members)].sum())
+                + sum(beside.get(vm, 0.0) for vm in members),
             )
             for members in self._connected(changed)
         ]
 
-    def refuse(self, base: Assignment, chosen: Assignment) -> list[Refusal]:
+    def refuse(
+        self, base: Assignment, chosen: Assignment, beside: Mapping[int, float] = NOTHING_BESIDE
+    ) -> list[Refusal]:
         """Return which of the elective moves (those that `base` doesn't make) are not worth it."""
-        return list(self._too_slow(base, chosen)) or list(self._too_little(base, chosen))
+        return list(self._too_slow(base, chosen, beside)) or list(
+            self._too_little(base, chosen, beside)
+        )
 
     def elective(self, base: Assignment, chosen: Assignment) -> Indices:
         """Return the VMs that move though `base` leaves them where they are."""
@@ -88,9 +102,11 @@ class Judge:
                 budget = format_dollars_per_hour(policy.price.budget_dollars_per_hour or 0.0)
                 yield f"the VMs of policy {policy.name} cost more than its budget of {budget}"
 
-    def _too_slow(self, base: Assignment, chosen: Assignment) -> Iterator[Refusal]:
+    def _too_slow(
+        self, base: Assignment, chosen: Assignment, beside: Mapping[int, float]
+    ) -> Iterator[Refusal]:
         elective = frozenset(self.elective(base, chosen))
-        for bundle in self.bundles(base, chosen):
+        for bundle in self.bundles(base, chosen, beside):
             ours = elective.intersection(bundle.vms)
             if not ours:
                 continue
@@ -106,7 +122,9 @@ class Judge:
                     f"{format_duration(limit)} ({self.situation.payback_asker(ours)})",
                 )
 
-    def _too_little(self, base: Assignment, chosen: Assignment) -> Iterator[Refusal]:
+    def _too_little(
+        self, base: Assignment, chosen: Assignment, beside: Mapping[int, float]
+    ) -> Iterator[Refusal]:
         situation, bill = self.situation, self.bill
         hours = situation.settings.horizon_seconds / SECONDS_PER_HOUR
         saved = bill.savings(base, chosen)
@@ -116,7 +134,7 @@ class Judge:
             ours = tuple(vm for vm in elective if vm in members)
             if not ours:
                 continue
-            once = sum(float(bill.move[vm, chosen[vm]]) for vm in ours)
+            once = sum(float(bill.move[vm, chosen[vm]]) + beside.get(vm, 0.0) for vm in ours)
             gain = float(saved[list(ours)].sum()) - once / hours
             cost = bill.running_share(members, situation.home)
             if gain < policy.elective.min_gain * cost - CENTS_OF_NOTHING and not over_budget(

@@ -7,14 +7,15 @@ The same snapshot gives the same plan, its name included.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2s
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transhume.knowledge.model import (
+    SECONDS_PER_HOUR,
     CostRate,
-    GroupId,
-    HostName,
     MoveKind,
     NoPlan,
     Plan,
@@ -24,6 +25,7 @@ from transhume.knowledge.model import (
     StepId,
     VmName,
 )
+from transhume.plan.arrange import Arrangement, Arranger
 from transhume.plan.by_size import SolverBySize
 from transhume.plan.check import find_faults
 from transhume.plan.constraints import Assignment
@@ -31,15 +33,14 @@ from transhume.plan.decide import Decider, Decision
 from transhume.plan.formulate import Formulator, Freedom
 from transhume.plan.judge import Bundle, Judge
 from transhume.plan.money import Bill
-from transhume.plan.packing import pack
 from transhume.plan.problem import Place
 from transhume.plan.reasons import Narrator
 from transhume.plan.rules import read_rules
-from transhume.plan.schedule import AlwaysSpread, Move, Schedule, schedule
+from transhume.plan.schedule import Leg
 from transhume.plan.settings import PlannerSettings
 from transhume.plan.situation import Situation
 from transhume.plan.solver import Solver
-from transhume.policies.model import Hold, Policy, Spread
+from transhume.policies.model import Policy
 
 DEFAULTS = PlannerSettings()
 
@@ -110,6 +111,7 @@ def _planner(
                 seconds=settings.solver_seconds, most_exact_vms=settings.most_exact_vms
             ),
         ),
+        arranger=Arranger(situation=situation, bill=bill),
         trigger=trigger,
     )
 
@@ -121,6 +123,7 @@ class _Planner:
     judge: Judge
     narrator: Narrator
     decider: Decider
+    arranger: Arranger
     trigger: str
 
     def plan(self) -> Plan | NoPlan:
@@ -131,16 +134,17 @@ class _Planner:
             decision = self.decider.decide(bans)
             if not (decision.chosen != self.situation.home).any():
                 return self._stay(decision)
-            order, impossible = self._arrange(decision)
+            arrangement = self.arranger.arrange(decision)
+            impossible = arrangement.impossible or self._too_dear(decision, arrangement)
             if not impossible:
-                return self._checked(decision, order)
+                return self._checked(decision, arrangement)
             bans |= impossible
         return self._nothing("no way was found to carry out what would be better", {})
 
     def undo(self, done: Plan) -> Plan | str:
         """Return the plan that takes a plan back, or what is in the way."""
         target = self.situation.home.copy()
-        for step in done.steps:
+        for step in reversed(done.steps):  # a VM that was parked goes back to where it began
             place = Place(cloud=step.source_cloud)
             if step.vm not in self.situation.number or place not in self.situation.places:
                 return f"{step.vm} can't go back to {step.source_cloud}"
@@ -159,10 +163,10 @@ class _Planner:
             refusals=(),
             freedom=Freedom(movable=nobody),
         )
-        order, impossible = self._arrange(decision)
-        if impossible:
-            return "; ".join(impossible.values())
-        plan = self._as_plan(decision, order)
+        arrangement = self.arranger.arrange(decision)
+        if arrangement.impossible:
+            return "; ".join(arrangement.impossible.values())
+        plan = self._as_plan(decision, arrangement)
         back = tuple(replace(step, reason=f"goes back: {self.trigger}") for step in plan.steps)
         snapshot, policies = self.situation.snapshot, self.situation.policies
         faults = find_faults(snapshot, policies, back, undoes=done.id)
@@ -176,67 +180,27 @@ class _Planner:
         lacking = np.flatnonzero((used > problem.capacity).any(axis=1))
         return self.situation.places[lacking[0]].cloud if len(lacking) else ""
 
-    def _arrange(self, decision: Decision) -> tuple[Schedule, Mapping[tuple[int, int], str]]:
-        """Return the order of the moves, or what can't be done: VM, place and why."""
-        chosen = decision.chosen
-        packing = pack(self.situation, chosen)
-        order = schedule(
-            [self._move(decision, vm, host) for vm, host in packing.host_of.items()],
-            free=self.situation.free,
-            cloud_of={vm: self.situation.snapshot.cloud_of(vm) for vm in self.situation.vms},
-            spreads=self._always_spread(),
-            moves_per_link=self.situation.settings.moves_per_link,
-        )
-        impossible = {
-            (vm, int(chosen[vm])): "it has room in all, but on no single host "
-            f"of {self.situation.places[chosen[vm]].cloud}"
-            for vm in packing.homeless
+    def _too_dear(
+        self, decision: Decision, arrangement: Arrangement
+    ) -> Mapping[tuple[int, int], str]:
+        """Return the elective moves that don't pay once the way there is on the bill, each with why."""
+        beside = self._beside(arrangement)
+        refusals = self.judge.refuse(decision.mended, decision.chosen, beside) if beside else []
+        elective = set(self.judge.elective(decision.mended, decision.chosen))
+        return {
+            (vm, int(decision.chosen[vm])): refusal.why
+            for refusal in refusals
+            for vm in elective & refusal.vms
         }
-        for name, why in order.stuck.items() if not impossible else ():
-            vm = self.situation.number[name]
-            impossible[vm, int(chosen[vm])] = why
-        return order, impossible
 
-    def _move(self, decision: Decision, vm: int, host: HostName) -> Move:
-        situation = self.situation
-        name = situation.vms[vm]
-        hosts = situation.snapshot.hosts
-        source = situation.snapshot.placement.host_of[name]
-        place = int(decision.chosen[vm])
-        group = next((g for g, members in situation.groups().items() if vm in members), None)
-        mandatory = decision.mended[vm] != situation.home[vm]
-        left = situation.seconds_left(vm) if mandatory and situation.evacuates(vm) else float("inf")
-        split = any(
-            mate in decision.late or decision.chosen[mate] != place
-            for mate in situation.groups().get(group or GroupId(""), ())
-        )
-        return Move(
-            vm=name,
-            source=source,
-            destination=host,
-            source_cloud=hosts[source].cloud,
-            destination_cloud=hosts[host].cloud,
-            needs=situation.needs(vm),
-            seconds=float(self.bill.seconds[vm, place]),
-            unit=f"group {group}" if group is not None else f"vm {name}",
-            urgency=(float(not mandatory), float(vm in decision.late), left, float(split)),
-        )
-
-    def _always_spread(self) -> list[AlwaysSpread]:
-        found = []
-        for policy in self.situation.policies:
-            for rule in policy.rules:
-                if isinstance(rule, Spread) and rule.hold is Hold.ALWAYS:
-                    members = self.situation.governed_by(policy, rule.who)
-                    if not any(self.situation.evacuates(vm) for vm in members):
-                        names = frozenset(self.situation.vms[vm] for vm in members)
-                        found.append(AlwaysSpread(vms=names, minimum=rule.minimum))
-        return found
+    def _beside(self, arrangement: Arrangement) -> dict[int, float]:
+        found = {self.situation.number[vm]: arrangement.beside(vm) for vm in arrangement.ways}
+        return {vm: dollars for vm, dollars in found.items() if dollars > 0}
 
     # what comes out
 
-    def _checked(self, decision: Decision, order: Schedule) -> Plan | NoPlan:
-        plan = self._as_plan(decision, order)
+    def _checked(self, decision: Decision, arrangement: Arrangement) -> Plan | NoPlan:
+        plan = self._as_plan(decision, arrangement)
         faults = find_faults(self.situation.snapshot, self.situation.policies, plan.steps)
         if faults:
             return self._nothing(
@@ -246,10 +210,17 @@ class _Planner:
             )
         return plan
 
-    def _as_plan(self, decision: Decision, order: Schedule) -> Plan:
+    def _as_plan(self, decision: Decision, arrangement: Arrangement) -> Plan:
         snapshot, home = self.situation.snapshot, self.situation.home
-        steps = self._steps(decision, order)
+        steps = self._steps(decision, arrangement)
         identity = blake2s(repr((snapshot.version, steps)).encode(), digest_size=6).hexdigest()
+
+        def named(number: StepId) -> StepId:
+            return StepId(f"plan-{identity}-{number}")
+
+        after = self.bill.of_assignment(decision.chosen)
+        hours = self.situation.settings.horizon_seconds / SECONDS_PER_HOUR
+        beside = sum(arrangement.beside(vm) for vm in arrangement.ways)
         return Plan(
             id=PlanId(f"plan-{identity}"),
             made_at=snapshot.at,
@@ -257,59 +228,86 @@ class _Planner:
             policies=self._names(),
             trigger=self.trigger,
             steps=tuple(
-                replace(step, id=StepId(f"plan-{identity}-{n}"))
-                for n, step in enumerate(steps, start=1)
+                replace(
+                    step,
+                    id=named(step.id),
+                    after=tuple(map(named, step.after)),
+                    relies_on=tuple(map(named, step.relies_on)),
+                )
+                for step in steps
             ),
             before=self.bill.of_assignment(home),
-            after=self.bill.of_assignment(decision.chosen),
+            after=replace(after, migration=after.migration + beside / hours),
             horizon_seconds=self.situation.settings.horizon_seconds,
             optimal=decision.optimal,
-            unplaced=self._unplaced(decision, order),
+            unplaced=self._unplaced(decision),
         )
 
-    def _steps(self, decision: Decision, order: Schedule) -> list[Step]:
-        situation, chosen = self.situation, decision.chosen
-        saved = self.bill.savings(situation.home, chosen)
+    def _steps(self, decision: Decision, arrangement: Arrangement) -> list[Step]:
+        """Return the steps, numbered from 1: names come later, for they are made from the steps."""
+        beside = self._beside(arrangement)
         bundles = {
             vm: bundle
-            for bundle in self.judge.bundles(decision.mended, chosen)
+            for bundle in self.judge.bundles(decision.mended, decision.chosen, beside)
             for vm in bundle.vms
         }
-        steps = []
-        for stage, moves in enumerate(order.stages):
-            for move in moves:
-                vm = situation.number[move.vm]
-                steps.append(self._step(decision, move, stage, bundles.get(vm), float(saved[vm])))
-        return steps
+        saved = self.bill.savings(self.situation.home, decision.chosen)
+        return [
+            self._step(decision, arrangement, number, bundles, saved)
+            for number in range(len(arrangement.schedule.legs))
+        ]
 
     def _step(
-        self, decision: Decision, move: Move, stage: int, bundle: Bundle | None, saved: float
+        self,
+        decision: Decision,
+        arrangement: Arrangement,
+        number: int,
+        bundles: Mapping[int, Bundle],
+        savings: NDArray[np.float64],
     ) -> Step:
-        vm = self.situation.number[move.vm]
-        prediction = self.bill.prediction(vm, int(decision.chosen[vm]))
+        leg = arrangement.schedule.legs[number]
+        move, vm = leg.move, self.situation.number[leg.move.vm]
         mandatory = bool(decision.mended[vm] != self.situation.home[vm])
-        own = Bundle(vms=(vm,), saving=saved, dollars=prediction.dollars)
-        if mandatory or bundle is None:
-            reason = self.narrator.mandatory(vm, decision.chosen)
-        else:
-            reason = self.narrator.elective(vm, bundle.vms, decision.mended, decision.chosen)
-        groups = self.situation.groups()
+        parks, bundle = leg.makes_room_for is not None, bundles.get(vm)
+        saved = 0.0 if parks else float(savings[vm])
+        own = Bundle(
+            vms=(vm,),
+            saving=saved,
+            dollars=float(self.bill.move[vm, decision.chosen[vm]]) + arrangement.beside(move.vm),
+        )
         return Step(
-            id=StepId(""),
+            id=_numbered(number),
             vm=move.vm,
             source=move.source,
             destination=move.destination,
             source_cloud=move.source_cloud,
             destination_cloud=move.destination_cloud,
             kind=MoveKind.MANDATORY if mandatory else MoveKind.ELECTIVE,
-            reason=reason,
-            prediction=prediction,
+            reason=self._reason(decision, leg, None if mandatory else bundle),
+            prediction=arrangement.predictions[number],
             saving_dollars_per_hour=saved,
             payback_seconds=(own if mandatory else bundle or own).payback_seconds,
-            stage=stage,
-            group=next((g for g, members in groups.items() if vm in members), None),
-            deadline=self.situation.deadline(vm) if mandatory else None,
+            stage=leg.stage,
+            group=self.arranger.group_of.get(vm),
+            deadline=self._deadline(leg) if mandatory else None,
+            after=tuple(map(_numbered, leg.after)),
+            relies_on=tuple(map(_numbered, leg.relies_on)),
+            starts_after_seconds=leg.start,
+            split_dollars=0.0 if parks else arrangement.split.get(move.vm, 0.0),
         )
+
+    def _deadline(self, leg: Leg) -> datetime | None:
+        """Return when the host that a leg leaves will be gone."""
+        return self.situation.deadlines.get(leg.move.source)
+
+    def _reason(self, decision: Decision, leg: Leg, bundle: Bundle | None) -> str:
+        vm = self.situation.number[leg.move.vm]
+        if leg.makes_room_for is not None:
+            there = self.situation.places[decision.chosen[vm]].cloud
+            return f"steps aside to make room for {leg.makes_room_for}, then goes on to {there}"
+        if bundle is None:
+            return self.narrator.mandatory(vm, decision.chosen)
+        return self.narrator.elective(vm, bundle.vms, decision.mended, decision.chosen)
 
     def _stay(self, decision: Decision) -> NoPlan:
         unplaced = self._unplaced(decision)
@@ -342,19 +340,15 @@ class _Planner:
             unplaced=unplaced,
         )
 
-    def _unplaced(self, decision: Decision, order: Schedule | None = None) -> dict[VmName, str]:
+    def _unplaced(self, decision: Decision) -> dict[VmName, str]:
         found = dict(self.narrator.unplaced(decision))
-        for name, seconds in order.finished_after().items() if order else ():
-            vm = self.situation.number[name]
-            if (
-                self.situation.evacuates(vm)
-                and vm not in found
-                and seconds > self.situation.seconds_left(vm)
-            ):
-                found[vm] = self.narrator.behind_others(vm, seconds)
         for name, why in self.situation.heard.stuck.items():
             found.setdefault(self.situation.number[name], f"{why}; it stays where it is")
         return {self.situation.vms[vm]: why for vm, why in sorted(found.items())}
 
     def _names(self) -> tuple[str, ...]:
         return tuple(policy.name for policy in self.situation.policies)
+
+
+def _numbered(leg: int) -> StepId:
+    return StepId(str(leg + 1))

@@ -38,5 +38,9 @@ class PlannerSettings:
 
     moves_per_link: int = 1
     """Moves that share a link at a time: shared, each takes longer and sends more dirtied pages again."""
+    moves_per_host: int = 8
+    """Moves that a host takes part in at a time, coming and going: they share its network card."""
+    transit_headroom: float = 0.02
+    """The share of a cloud that elective moves leave free, that later moves find room on their way."""
     rounds: int = 40
     """How often the planner tries again when a placement can't be packed or put in order."""

@@ -1,5 +1,7 @@
 """A plan as one transaction: what starts when, and what is taken back."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.execute.plans import plan, step
@@ -9,7 +11,7 @@ from transhume.execute.plan_transaction import (
     reversed_step,
     step_of,
 )
-from transhume.knowledge.model import PlanStatus, StepId, StepResult
+from transhume.knowledge.model import CloudName, HostName, Plan, PlanStatus, StepId, StepResult
 
 
 def run(transaction: PlanTransaction, results: dict[str, StepResult]) -> list[str]:
@@ -113,3 +115,97 @@ def test_a_step_and_its_undoing_are_found_again_by_their_ids(step_id: str) -> No
 def test_a_plan_is_taken_up_where_the_journal_left_it() -> None:
     transaction = PlanTransaction(plan(step(1), step(2, stage=1)), {StepId("s1"): StepResult.DONE})
     assert [s.id for s in transaction.ready()] == ["s2"]
+
+
+# a VM that is parked on its way
+
+
+def swap(*, mandatory: bool = False) -> Plan:
+    """vm1 steps aside from a to c, vm2 takes its place, vm1 takes vm2's in b."""
+    aside = replace(
+        step(1, group=None, mandatory=mandatory),
+        destination=HostName("c1"),
+        destination_cloud=CloudName("c"),
+    )
+    other = replace(
+        reversed_step(step(2, group=None, mandatory=mandatory)),
+        id=StepId("s2"),
+        stage=1,
+        relies_on=(aside.id,),
+    )
+    onward = replace(
+        step(1, stage=2, group=None, mandatory=mandatory),
+        id=StepId("s3"),
+        source=HostName("c1"),
+        source_cloud=CloudName("c"),
+        relies_on=(aside.id, other.id),
+    )
+    return plan(aside, other, onward)
+
+
+def test_a_parked_vm_goes_on_when_its_place_is_free() -> None:
+    transaction = PlanTransaction(swap())
+    assert run(transaction, {}) == ["s1", "s2", "s3"]
+    assert transaction.status() is PlanStatus.DONE
+
+
+def test_a_parked_vm_goes_back_when_its_place_does_not_become_free() -> None:
+    transaction = PlanTransaction(swap())
+    assert run(transaction, {"s2": StepResult.UNDONE}) == ["s1", "s2", "s1~undo"]
+    assert transaction.status() is PlanStatus.UNDONE
+    assert [s.id for s, _ in transaction.left_out()] == ["s3"]
+
+
+def test_a_parked_vm_that_can_not_go_on_goes_back_after_who_took_its_place() -> None:
+    transaction = PlanTransaction(swap())
+    order = run(transaction, {"s3": StepResult.SKIPPED})
+    assert order == ["s1", "s2", "s3", "s2~undo", "s1~undo"]
+    assert transaction.status() is PlanStatus.UNDONE
+
+
+def test_an_evacuated_vm_stays_where_it_is_parked_rather_than_going_back() -> None:
+    transaction = PlanTransaction(swap(mandatory=True))
+    assert run(transaction, {"s2": StepResult.UNDONE}) == ["s1", "s2"]
+    assert [why for _, why in transaction.left_out()] == ["a move that it relies on wasn't made"]
+    assert transaction.status() is PlanStatus.DONE
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [
+        pytest.param(1, ["s1~undo"], id="back, for nobody took its place"),
+        pytest.param(2, ["s3"], id="on, for the way is free"),
+    ],
+)
+def test_stopping_leaves_nobody_parked(begun: int, rest: list[str]) -> None:
+    transaction = PlanTransaction(swap())
+    for _ in range(begun):
+        (each,) = transaction.ready()
+        transaction.begin(each)
+        transaction.finished(each, StepResult.DONE)
+    transaction.stop("a notice came in")
+    assert run(transaction, {}) == rest
+
+
+def test_what_was_taken_back_before_a_crash_is_not_relied_on_after_it() -> None:
+    results = {StepId("s1"): StepResult.DONE, StepId("s1~undo"): StepResult.DONE}
+    transaction = PlanTransaction(swap(), results)
+    assert run(transaction, {}) == []
+    assert transaction.status() is PlanStatus.UNDONE
+
+
+def test_who_only_waits_for_a_link_begins_though_the_move_before_it_failed() -> None:
+    behind = replace(step(2, stage=1, group=None), after=(StepId("s1"),))
+    relying = replace(step(3, stage=1, group=None), relies_on=(StepId("s1"),))
+    transaction = PlanTransaction(plan(step(1, group=None), behind, relying))
+    assert run(transaction, {"s1": StepResult.UNDONE}) == ["s1", "s2"]
+
+
+def test_a_step_begins_as_soon_as_what_it_waits_for_has_ended() -> None:
+    third = replace(step(3, stage=1, group=None), after=(StepId("s1"),))
+    transaction = PlanTransaction(plan(step(1, group=None), step(2, group=None), third))
+    first, second = transaction.ready()
+    transaction.begin(first)
+    transaction.begin(second)
+    transaction.finished(first, StepResult.DONE)
+    assert [s.id for s in transaction.ready()] == ["s3"]

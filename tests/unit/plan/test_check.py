@@ -16,8 +16,8 @@ from tests.unit.plan.scenario import (
     two_clusters,
     web,
 )
-from tests.unit.plan.worlds import moved, notice
-from transhume.knowledge.model import CloudName, HostName, MoveKind, Snapshot, Step, VmName
+from tests.unit.plan.worlds import moved, notice, price
+from transhume.knowledge.model import CloudName, HostName, MoveKind, Snapshot, Step, StepId, VmName
 from transhume.plan import find_faults
 from transhume.policies.model import (
     ElectiveLimits,
@@ -33,7 +33,7 @@ from transhume.policies.model import (
     Together,
 )
 
-A, B = CloudName("a"), CloudName("b")
+A, B, C = CloudName("a"), CloudName("b"), CloudName("c")
 SPLIT = {"a1": [*blast[:2], *web], "b1": blast[2:]}
 
 
@@ -68,6 +68,99 @@ def test_a_step_that_isnt_what_it_says_is_found(changes: dict[str, Any], fault: 
 
 def test_a_vm_that_moves_twice_is_found() -> None:
     assert "vm1 moves twice" in faults(two_clusters(), policy(), good()[0], good()[0])
+
+
+def parked() -> tuple[Step, ...]:
+    """Return the steps that take vm1 to b by way of c."""
+    there = good()[0]
+    aside = replace(there, destination=HostName("c1"), destination_cloud=CloudName("c"))
+    onward = replace(
+        there,
+        id=StepId("onward"),
+        source=HostName("c1"),
+        source_cloud=CloudName("c"),
+        stage=1,
+        relies_on=(aside.id,),
+        starts_after_seconds=aside.ends_after_seconds,
+    )
+    return aside, onward
+
+
+WITH_C: dict[str, Any] = {
+    "room": {"a1": 6, "b1": 6, "c1": 6},
+    "prices": (*DEAR_A, price("c", 0.05)),
+}
+
+
+def test_a_vm_that_is_parked_on_its_way_makes_one_move() -> None:
+    once = policy(
+        elective=ElectiveLimits(
+            min_gain=0, cooldown_seconds=3600, budgets=(MoveBudget(moves=1, per_seconds=3600),)
+        )
+    )
+
+    assert faults(two_clusters(**WITH_C), once, *parked()) == ""
+
+
+PARKED_FAULTS = [
+    pytest.param({"relies_on": ()}, {}, "goes on without having been parked", id="not waiting"),
+    pytest.param({"starts_after_seconds": 0.0}, {}, "begins before", id="at the same time"),
+    pytest.param({"relies_on": (StepId("x"),)}, {}, "waits for x", id="waits for nobody"),
+    pytest.param({}, {"rules": (Pin(who=ON_BLAST, cloud=A),)}, "pins vm1 to a", id="pin"),
+    pytest.param({}, {"rules": (Forbid(who=ON_BLAST, clouds=(C,)),)}, "forbids c", id="forbid"),
+    pytest.param({}, {"rules": (Quota(cloud=C, vms=0),)}, "vm1 is parked in c", id="quota"),
+]
+
+
+@pytest.mark.parametrize(("changes", "rules", "fault"), PARKED_FAULTS)
+def test_a_vm_that_is_parked_wrongly_is_found(
+    changes: dict[str, Any], rules: dict[str, Any], fault: str
+) -> None:
+    aside, onward = parked()
+    found = faults(two_clusters(**WITH_C), policy(**rules), aside, replace(onward, **changes))
+
+    assert fault in found
+
+
+def test_a_pin_that_is_broken_anyway_may_wait_until_the_vm_has_been_parked() -> None:
+    pinned = policy(rules=(Pin(who=Selector(vms=("vm1",)), cloud=B),))
+    mandatory = (replace(step, kind=MoveKind.MANDATORY) for step in parked())
+
+    assert faults(two_clusters(**WITH_C), pinned, *mandatory) == ""
+
+
+def test_room_that_a_step_does_not_rely_on_is_no_room() -> None:
+    """vm1 leaves a before vm4 arrives, by the clock; nothing makes sure of it."""
+    crowded = two_clusters(
+        placement={"a1": [*blast, *web[:2]], "b1": web[2:]}, room={"a1": 5, "b1": 2}
+    )
+    leaves = good()[0]
+    assert web[2].name == "vm6"
+    arrives = replace(
+        leaves,
+        id=StepId("arrives"),
+        vm=VmName("vm6"),
+        source=HostName("b1"),
+        destination=HostName("a1"),
+        source_cloud=B,
+        destination_cloud=A,
+        stage=1,
+        after=(leaves.id,),
+        starts_after_seconds=leaves.ends_after_seconds,
+    )
+
+    assert "stage 1: a1 has no room" in faults(crowded, policy(), leaves, arrives)
+    assert faults(crowded, policy(), leaves, replace(arrives, relies_on=(leaves.id,))) == ""
+
+
+def test_a_move_that_ends_after_its_host_is_gone_is_found() -> None:
+    fleeing = two_clusters(notices=[notice("a", 60)])
+    step = planned(fleeing, policy()).steps[0]
+
+    late = replace(step, starts_after_seconds=59.0)
+
+    assert "the notice leaves 60 s" in faults(fleeing, policy(), late)
+    assert "the notice" not in faults(replace(fleeing, links=()), policy(), late)
 
 
 SITUATIONS = [
@@ -139,7 +232,8 @@ def test_a_spread_that_fails_only_in_between_is_found_where_it_holds_always() ->
 
 def test_what_was_broken_before_is_no_fault_of_the_plan() -> None:
     split = two_clusters(placement=SPLIT)
-    step = replace(planned(two_clusters(), policy()).steps[3], kind=MoveKind.MANDATORY, stage=0)
+    last = planned(two_clusters(), policy()).steps[3]
+    step = replace(last, kind=MoveKind.MANDATORY, stage=0, after=(), relies_on=())
     assert step.vm not in BLAST
 
     assert faults(split, policy(rules=(Together(who=ON_BLAST),)), step) == ""

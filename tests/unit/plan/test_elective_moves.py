@@ -19,8 +19,9 @@ from tests.unit.plan.scenario import (
     ways,
     web,
 )
-from tests.unit.plan.worlds import MB, moved, notice, price, ring, traffic
-from transhume.knowledge.model import CloudName, MoveKind
+from tests.unit.plan.worlds import MB, moved, notice, price, ring, traffic, vm
+from transhume.knowledge.model import CloudName, MoveKind, Plan
+from transhume.plan import PlannerSettings, make_plan
 from transhume.policies.model import (
     AvailabilityGoal,
     ElectiveLimits,
@@ -228,8 +229,8 @@ def test_the_savings_of_the_steps_add_up_to_the_plans_and_the_payback_is_the_gro
     plan = planned(two_clusters(), policy(applies_to=ON_BLAST))
 
     assert sum(s.saving_dollars_per_hour for s in plan.steps) == pytest.approx(3 * 0.15)
-    step = plan.steps[0]
-    expected = step.prediction.dollars / step.saving_dollars_per_hour * 3600
+    once = sum(s.prediction.dollars + s.split_dollars for s in plan.steps)
+    expected = once / (3 * 0.15) * 3600
     assert [s.payback_seconds for s in plan.steps] == pytest.approx([expected] * 3)
 
 
@@ -241,3 +242,48 @@ def test_the_same_snapshot_gives_the_same_plan_and_a_newer_one_another_name() ->
 
     assert first == again
     assert first.id != newer.id
+
+
+def test_elective_moves_leave_room_for_those_on_their_way_in_large_clouds() -> None:
+    """Two per cent of 100 places are two; the VMs there already are no reason to keep less."""
+    many = [vm(f"v{n:03}") for n in range(100)]
+
+    def moved_with(headroom: float, room: int) -> int:
+        crowd = two_clusters(
+            placement={"a1": many}, room={"a1": 100, "b1": room}, matrix=None, groups=()
+        )
+        settings = PlannerSettings(transit_headroom=headroom, most_exact_vms=1000)
+        result = make_plan(crowd, [policy()], trigger="a test", settings=settings)
+        return len(result.steps) if isinstance(result, Plan) else 0
+
+    assert moved_with(0.02, 100) == 98
+    assert moved_with(0.0, 100) == 100
+    assert moved_with(0.02, 20) == 20, "the share of so small a cloud holds no VM"
+
+
+def test_an_evacuation_takes_the_headroom_too() -> None:
+    many = [vm(f"v{n:03}") for n in range(60)]
+    crowd = two_clusters(
+        placement={"a1": many},
+        room={"a1": 60, "b1": 60},
+        matrix=None,
+        groups=(),
+        notices=[notice("a", 3600)],
+    )
+    settings = PlannerSettings(transit_headroom=0.05)
+
+    result = make_plan(crowd, [policy()], trigger="a test", settings=settings)
+
+    assert isinstance(result, Plan)
+    assert len(result.steps) == 60
+
+
+def test_what_a_group_costs_while_it_is_split_can_keep_it_where_it_is() -> None:
+    """Moving three VMs takes 20 s over this link, in which their traffic crosses at $0.05 a gigabyte."""
+    busy = traffic(NAMES, ring(BLAST, 400 * MB))
+    hasty = policy(applies_to=ON_BLAST, price=PriceGoal(payback_seconds=600))
+    calm = planned(two_clusters(), hasty)
+
+    assert 0 < sum(step.split_dollars for step in calm.steps) < 0.01
+    nothing = unplanned(two_clusters(matrix=busy), hasty)
+    assert "doesn't pay for itself within 10m" in nothing.reason

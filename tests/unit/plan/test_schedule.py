@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.plan.worlds import SMALL
 from transhume.knowledge.model import CloudName, HostName, Resources, VmName
-from transhume.plan.schedule import AlwaysSpread, Move, schedule
+from transhume.plan.schedule import AlwaysSpread, Move, Terms, schedule
 
 ONE = SMALL
 NONE = Resources(vcpus=0, memory_bytes=0)
@@ -38,7 +38,7 @@ def homes(*moves: Move) -> dict[VmName, CloudName]:
 
 
 def stages(*moves: Move, room: dict[HostName, Resources], per_link: int = 1) -> list[list[str]]:
-    found = schedule(moves, free=room, cloud_of=homes(*moves), moves_per_link=per_link)
+    found = schedule(moves, Terms(free=room, cloud_of=homes(*moves), moves_per_link=per_link))
     assert found.stuck == {}
     return [[m.vm for m in stage] for stage in found.stages]
 
@@ -89,7 +89,7 @@ def test_a_group_that_fits_as_a_whole_goes_before_one_that_would_have_to_wait_ha
 def test_a_swap_between_full_hosts_is_handed_back_with_the_reason() -> None:
     moves = move("v1", "a1>b1"), move("v2", "b1>a1")
 
-    found = schedule(moves, free=free(a1=0, b1=0), cloud_of=homes(*moves))
+    found = schedule(moves, Terms(free=free(a1=0, b1=0), cloud_of=homes(*moves)))
 
     assert found.stages == ()
     assert "b1 has no room" in found.stuck[VmName("v1")]
@@ -100,15 +100,17 @@ def test_a_spread_that_holds_always_orders_the_moves() -> None:
     moves = move("v1", "a1>b1"), move("v2", "b1>a1")
     rule = AlwaysSpread(vms=frozenset((VmName("v1"), VmName("v2"))), minimum=2)
 
-    found = schedule(moves, free=free(a1=1, b1=1), cloud_of=homes(*moves), spreads=[rule])
+    found = schedule(moves, Terms(free=free(a1=1, b1=1), cloud_of=homes(*moves), spreads=(rule,)))
 
     assert found.stages == ()
     assert "fewer than 2 clouds" in found.stuck[VmName("v1")]
 
 
-def test_the_end_of_each_move_counts_the_stages_before_and_the_link_shared() -> None:
+def test_a_move_waits_for_its_link_and_not_for_moves_that_are_none_of_its_business() -> None:
+    """v2 takes long on another link."""
     moves = move("v1", "a1>b1"), move("v2", "a1>c1", seconds=30), move("v3", "a1>b1")
 
-    found = schedule(moves, free=free(a1=0, b1=2, c1=1), cloud_of=homes(*moves))
+    found = schedule(moves, Terms(free=free(a1=0, b1=2, c1=1), cloud_of=homes(*moves)))
 
-    assert found.finished_after() == pytest.approx({"v1": 10, "v2": 30, "v3": 40})
+    assert found.finished_after() == pytest.approx({"v1": 10, "v2": 30, "v3": 20})
+    assert found.makespan == 30

@@ -40,7 +40,7 @@ def decision(result: Plan | NoPlan) -> RenderableType:
 
 
 def moves(plan: Plan) -> Table:
-    """List a plan's moves in their order; those of one stage run at the same time."""
+    """List a plan's moves in their order; those of one stage don't wait for each other."""
     shown = table("stage", "move", "kind", gap=1)
     add_numbers(shown, "bytes", "time", "pause", "saves", "payback")
     for step in plan.steps:

@@ -1,7 +1,8 @@
 """What was decided and what came of it: costs, plans, steps, outcomes.
 
 A `Plan` names the version of the knowledge it was made from. Its steps are in the order in which they are to
-be carried out; steps with the same `stage` may run at the same time.
+be begun; each says which others must have ended before. A VM that is parked on its way has two steps in a plan,
+which are one move.
 """
 
 from collections.abc import Mapping
@@ -84,9 +85,24 @@ class Step:
     payback_seconds: float | None
     """Time after which the move has earned its cost; None where it saves nothing (a mandatory move)."""
     stage: int = 0
+    """Steps of one stage don't wait for each other."""
     group: GroupId | None = None
     deadline: datetime | None = None
     """The move must be done by then, or it is of no use."""
+    after: tuple[StepId, ...] = ()
+    """Steps that must have ended: they hold a link or a host. Where no step of a plan names any, nor relies
+    on any, stages run one after the other."""
+    relies_on: tuple[StepId, ...] = ()
+    """Steps without which this one can't be: they make room for it, bring its VM, or keep a spread."""
+    starts_after_seconds: float = 0.0
+    """When the step is predicted to begin, counted from the plan's beginning."""
+    split_dollars: float = 0.0
+    """What traffic costs, once, that crosses clouds only while the plan is being carried out."""
+
+    @property
+    def ends_after_seconds(self) -> float:
+        """When the step is predicted to end, counted from the plan's beginning."""
+        return self.starts_after_seconds + self.prediction.seconds
 
 
 class PlanStatus(StrEnum):
@@ -116,7 +132,8 @@ class Plan:
     after: CostRate
     horizon_seconds: float
     optimal: bool
-    """True only where the solver proved that no better plan exists."""
+    """True only where the solver proved that no placement is better; what the way there costs (parking, groups
+    that are split meanwhile) comes on top."""
     unplaced: Mapping[VmName, str] = field(default_factory=dict)
     """VMs that a rule or notice wants moved and that fit nowhere, each with why."""
     undoes: PlanId | None = None
