@@ -27,6 +27,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@ $(VENV)/.core
 
+$(VENV)/.peers: pyproject.toml constraints.txt | $(VENV)/.dev
+	@echo "installing the peers of the planner's benchmark into $(VENV)"
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]' && touch $@ \
+		|| echo "not all can be installed; the benchmark says which are missing"
+
 demo: $(VENV)/.core ## the whole loop on simulated clouds and a recorded capture, in a minute
 	@$(BIN)/transhume demo --report build/demo.html
 
@@ -78,8 +83,8 @@ bench-capture: $(VENV)/.dev ## reading captures, beside a C scan and the tools t
 bench-analysis: $(VENV)/.dev ## matrix, groups and patterns of ten thousand VMs
 	@$(BIN)/python -m benchmarks.bench_analysis
 
-bench-plan: $(VENV)/.dev ## gaps of plans for up to ten thousand VMs to certified bounds, beside greedy and HiGHS
-	@$(BIN)/python -m benchmarks.bench_plan --seeds $(or $(SEEDS),5)
+bench-plan: $(VENV)/.peers ## gaps of plans for up to ten thousand VMs to certified bounds, beside greedy, HiGHS, CP-SAT and METIS
+	@$(BIN)/python -m benchmarks.bench_plan --seeds $(or $(SEEDS),20) --peer-seeds $(or $(PEER_SEEDS),3)
 
 bench-schedule: $(VENV)/.dev ## schedules of 500 and 5,000 moves, over their lower bounds, beside simpler ways
 	@$(BIN)/python -m benchmarks.bench_schedule --seeds $(or $(SEEDS),3)

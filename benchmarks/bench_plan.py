@@ -5,13 +5,15 @@ HiGHS's where that looked), so they are what a plan costs too much *at most*. Be
 greedy way, in which each VM in turn goes where that saves most until nothing saves anything. For small
 instances HiGHS, through SciPy, proves how good plans really are, by the local polytope's formulation.
 
-`python -m benchmarks.bench_plan [--seeds N] [--rows 20x4,1000x10]`. Compiling isn't measured.
+Beside peers: CP-SAT, HiGHS and METIS (see `plan_peers`) plan the first few instances of each size.
+
+`python -m benchmarks.bench_plan [--seeds N] [--peer-seeds M] [--rows 20x4,1000x10]`. Compiling isn't measured.
 """
 
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TypeVar
@@ -26,6 +28,16 @@ from scipy.sparse import coo_array
 
 from benchmarks.instances import make_instance
 from benchmarks.measuring import WIDTH, keep
+from benchmarks.plan_peers import (
+    PEERS,
+    Answer,
+    add_missing,
+    add_row,
+    ask,
+    installed,
+    new_table,
+    record,
+)
 from transhume.plan.scale import Effort, Instance, is_feasible, solve
 from transhume.plan.scale.descent import descend
 from transhume.plan.scale.level import level_of
@@ -194,7 +206,7 @@ class _Rows:
 
 
 def main() -> None:
-    rows, seeds = _arguments()
+    rows, seeds, peer_seeds = _arguments()
     console = Console(highlight=False, markup=False, width=WIDTH)
     warm = make_instance(40, 4, seed=0)
     solve(warm, effort=Effort(rounds=3, cycles=3))
@@ -203,10 +215,14 @@ def main() -> None:
         console.print(f"{row.name}: {seeds} instances, {row.seconds:g} s each")
         found.append((row, [measure(row, seed) for seed in range(1, seeds + 1)]))
     console.print(_table(found))
+    answers = {row.name: _ask_peers(row, measured[:peer_seeds]) for row, measured in found}
+    if peer_seeds:
+        console.print(_beside_peers(found, answers))
     target = keep(
         "plan",
         {
-            "facts": {"seeds": seeds},
+            "facts": {"seeds": seeds, "peer_seeds": peer_seeds},
+            "peers": {row: [record(each) for each in said] for row, said in answers.items()},
             "rows": [
                 asdict(row) | {"name": row.name, "instances": [_record(each) for each in measured]}
                 for row, measured in found
@@ -219,13 +235,64 @@ def main() -> None:
     )
 
 
-def _arguments() -> tuple[tuple[Row, ...], int]:
+def _ask_peers(row: Row, measured: Sequence[Measured]) -> list[Answer]:
+    """Let every peer that is installed plan the first of the instances."""
+    return [
+        ask(
+            peer,
+            vms=row.vms,
+            clouds=row.clouds,
+            seed=each.seed,
+            seconds=row.seconds,
+            gap=each.gap,
+        )
+        for peer in PEERS
+        if installed(peer)
+        for each in measured
+    ]
+
+
+def _beside_peers(
+    found: Sequence[tuple[Row, Sequence[Measured]]], answers: Mapping[str, Sequence[Answer]]
+) -> Table:
+    table = new_table()
+    for row, measured in found:
+        asked = {each.seed for each in answers[row.name]}
+        ours = [each for each in measured if each.seed in asked]
+        if ours:
+            mine = [_answer("ours", each, each.ours, each.seconds) for each in ours]
+            add_row(table, row.name, "ours", mine)
+            greedy = [_answer("greedy", each, each.greedy, each.greedy_seconds) for each in ours]
+            add_row(table, row.name, "greedy", greedy)
+        for peer in PEERS:
+            said = [each for each in answers[row.name] if each.peer == peer.name]
+            if said:
+                add_row(table, row.name, peer.shown, said)
+            else:
+                add_missing(table, row.name, peer)
+    return table
+
+
+def _answer(name: str, measured: Measured, cost: int, seconds: float) -> Answer:
+    return Answer(
+        peer=name,
+        seed=measured.seed,
+        cost=cost,
+        gap=measured.gap(cost),
+        seconds=seconds,
+        building_seconds=0.0,
+        note="",
+    )
+
+
+def _arguments() -> tuple[tuple[Row, ...], int, int]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=5, help="instances of each size")
+    parser.add_argument("--seeds", type=int, default=20, help="instances of each size")
+    parser.add_argument("--peer-seeds", type=int, default=3, help="of these, how many for peers")
     parser.add_argument("--rows", default=",".join(row.name for row in ROWS), help="sizes")
     asked = parser.parse_args()
     wanted = asked.rows.split(",")
-    return tuple(row for row in ROWS if row.name in wanted), asked.seeds
+    return tuple(row for row in ROWS if row.name in wanted), asked.seeds, asked.peer_seeds
 
 
 def _record(measured: Measured) -> dict[str, object]:

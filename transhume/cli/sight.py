@@ -15,6 +15,7 @@ from transhume.errors import UsageError
 from transhume.knowledge.model import (
     CloudName,
     CommunicationMatrix,
+    Conflict,
     Cut,
     Group,
     GroupId,
@@ -87,6 +88,8 @@ class DecisionSight:
     why: str
     """The trigger of a plan, or the reason for doing nothing."""
     unplaced: tuple[VmName, ...]
+    conflict: Conflict | None = None
+    """What can't all hold, where that is why something is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +242,7 @@ def _decision(stored: StoredPlan) -> DecisionSight:
                 saving_dollars_per_hour=0.0,
                 why=decision.reason,
                 unplaced=unplaced,
+                conflict=decision.conflict,
             )
         case Plan():
             return DecisionSight(
@@ -249,6 +253,7 @@ def _decision(stored: StoredPlan) -> DecisionSight:
                 saving_dollars_per_hour=decision.saving_dollars_per_hour,
                 why=decision.trigger,
                 unplaced=unplaced,
+                conflict=decision.conflict,
             )
 
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 
-from transhume.knowledge.model import CAUSES, CostRate, MoveKind, NoPlan, Plan, Step, VmName
+from transhume.knowledge.model import (
+    CAUSES,
+    Conflict,
+    CostRate,
+    MoveKind,
+    NoPlan,
+    Plan,
+    Step,
+    VmName,
+)
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
 
 
@@ -17,7 +26,7 @@ def explain_plan(plan: Plan) -> list[str]:
     for step in plan.steps:
         lines += _step(step)
     lines += ["", *_bills(plan.before, plan.after, plan.horizon_seconds)]
-    return lines + _unplaced(plan.unplaced)
+    return lines + _unplaced(plan.unplaced) + _conflict(plan.conflict)
 
 
 def explain_no_plan(no_plan: NoPlan) -> list[str]:
@@ -29,7 +38,7 @@ def explain_no_plan(no_plan: NoPlan) -> list[str]:
     ]
     if no_plan.best_alternative is not None:
         lines.append(f"the best alternative: {_by_cause(no_plan.best_alternative)}")
-    return lines + _unplaced(no_plan.unplaced)
+    return lines + _unplaced(no_plan.unplaced) + _conflict(no_plan.conflict)
 
 
 def _verdict(plan: Plan) -> str:
@@ -102,6 +111,10 @@ def _unplaced(unplaced: Mapping[VmName, str]) -> list[str]:
     if not unplaced:
         return []
     return ["", "not as it should be:", *(f"  {vm}: {why}" for vm, why in unplaced.items())]
+
+
+def _conflict(conflict: Conflict | None) -> list[str]:
+    return ["", conflict.sentence] if conflict is not None else []
 
 
 def _count(number: int, thing: str) -> str:

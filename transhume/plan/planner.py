@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transhume.knowledge.model import (
     SECONDS_PER_HOUR,
+    Conflict,
     CostRate,
     MoveKind,
     NoPlan,
@@ -28,6 +29,7 @@ from transhume.knowledge.model import (
 from transhume.plan.arrange import Arrangement, Arranger
 from transhume.plan.by_size import SolverBySize
 from transhume.plan.check import find_faults
+from transhume.plan.conflict import find_conflict
 from transhume.plan.constraints import Assignment
 from transhume.plan.decide import Decider, Decision
 from transhume.plan.formulate import Formulator, Freedom
@@ -207,12 +209,14 @@ class _Planner:
                 f"the plan that was made would break something: {'; '.join(faults)}",
                 plan.unplaced,
                 plan.after,
+                plan.conflict,
             )
         return plan
 
     def _as_plan(self, decision: Decision, arrangement: Arrangement) -> Plan:
         snapshot, home = self.situation.snapshot, self.situation.home
         steps = self._steps(decision, arrangement)
+        unplaced = self._unplaced(decision)
         identity = blake2s(repr((snapshot.version, steps)).encode(), digest_size=6).hexdigest()
 
         def named(number: StepId) -> StepId:
@@ -240,7 +244,8 @@ class _Planner:
             after=replace(after, migration=after.migration + beside / hours),
             horizon_seconds=self.situation.settings.horizon_seconds,
             optimal=decision.optimal,
-            unplaced=self._unplaced(decision),
+            unplaced=unplaced,
+            conflict=self._conflict(decision, unplaced),
         )
 
     def _steps(self, decision: Decision, arrangement: Arrangement) -> list[Step]:
@@ -314,7 +319,8 @@ class _Planner:
         if failures := self.situation.heard.failures:
             return self._nothing(f"{'; '.join(failures)}; its VMs stay where they are", unplaced)
         if unplaced:
-            return self._nothing(self.narrator.nobody_can(unplaced), unplaced)
+            conflict = self._conflict(decision, unplaced)
+            return self._nothing(self.narrator.nobody_can(unplaced), unplaced, conflict=conflict)
         if decision.alternative is not None:
             better = self.bill.of_assignment(decision.alternative)
             return self._nothing(decision.refusals[0].why, {}, better)
@@ -326,7 +332,11 @@ class _Planner:
         return self._nothing(why, {}, self.bill.of_assignment(obstacle.better))
 
     def _nothing(
-        self, reason: str, unplaced: Mapping[VmName, str], better: CostRate | None = None
+        self,
+        reason: str,
+        unplaced: Mapping[VmName, str],
+        better: CostRate | None = None,
+        conflict: Conflict | None = None,
     ) -> NoPlan:
         snapshot = self.situation.snapshot
         return NoPlan(
@@ -338,6 +348,19 @@ class _Planner:
             before=self.bill.of_assignment(self.situation.home),
             best_alternative=better,
             unplaced=unplaced,
+            conflict=conflict,
+        )
+
+    def _conflict(self, decision: Decision, unplaced: Mapping[VmName, str]) -> Conflict | None:
+        """Return what can't all hold, where something is left as it shouldn't be."""
+        if not unplaced:
+            return None
+        return find_conflict(
+            self.situation,
+            self.bill,
+            self.judge.ruling,
+            bans=decision.freedom.bans,
+            tried=(decision.mended, decision.chosen),
         )
 
     def _unplaced(self, decision: Decision) -> dict[VmName, str]:

@@ -21,6 +21,9 @@ from transhume.cli.sight import (
 from transhume.cli.views.status import MOST_NAMES, status
 from transhume.knowledge.model import (
     CloudName,
+    Conflict,
+    ConflictKind,
+    ConflictMember,
     GroupId,
     HostName,
     JobName,
@@ -198,6 +201,19 @@ def test_doing_nothing_comes_with_its_reason() -> None:
     said = lines(replace(BUSY, decision=replace(idle, unplaced=(VmName("vm2"),))))
     assert "decision nothing to do (20s ago): no rule is broken" in said
     assert "fits nowhere: vm2" in said
+
+
+def test_what_cant_all_hold_is_told_with_the_decision() -> None:
+    members = (
+        ConflictMember(kind=ConflictKind.RULE, text="rule 1 of policy cheap (vm1 in b only)"),
+        ConflictMember(kind=ConflictKind.CAPACITY, text="the capacity of b (0 vCPUs)"),
+    )
+    stuck = replace(DECISION, conflict=Conflict(members=members, minimal=True))
+
+    said = " ".join(lines(replace(BUSY, decision=stuck)))
+
+    assert "can't all hold" in said
+    assert "capacity of b" in said
 
 
 def test_a_move_that_only_the_journal_knows_is_shown_too() -> None:

@@ -36,6 +36,8 @@ def decision(result: Plan | NoPlan) -> RenderableType:
     parts += [
         text((f"{vm} can't be placed: {why}", "bold red")) for vm, why in result.unplaced.items()
     ]
+    if result.conflict is not None:
+        parts.append(text((result.conflict.sentence, "red")))
     return Lines(*parts)
 
 

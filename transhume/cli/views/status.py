@@ -94,7 +94,8 @@ def _policies(policies: PoliciesStatus) -> Text:
 def _decision(decision: DecisionSight, at: datetime) -> Text:
     ago = _ago(decision.at, at)
     unplaced = f"\nfits nowhere: {_names(decision.unplaced)}" if decision.unplaced else ""
-    rest = ((unplaced, "bold red"), ("\nwhy: transhume explain", "dim"))
+    conflict = f"\n{decision.conflict.sentence}" if decision.conflict else ""
+    rest = ((unplaced, "bold red"), (conflict, "red"), ("\nwhy: transhume explain", "dim"))
     if decision.plan is None:
         return text(f"nothing to do ({ago}): {decision.why}", *rest)
     saves = format_dollars_per_hour(decision.saving_dollars_per_hour)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     )
     from transhume.knowledge.model.decision import (
         CAUSES,
+        Conflict,
+        ConflictKind,
+        ConflictMember,
         CostRate,
         Measurement,
         MoveKind,
@@ -111,6 +114,9 @@ _MODULES: Final = {
     ),
     "decision": (
         "CAUSES",
+        "Conflict",
+        "ConflictKind",
+        "ConflictMember",
         "CostRate",
         "Measurement",
         "MoveKind",
@@ -199,6 +205,9 @@ __all__ = [
     "CloudName",
     "ClusterName",
     "CommunicationMatrix",
+    "Conflict",
+    "ConflictKind",
+    "ConflictMember",
     "CostRate",
     "Cut",
     "Endpoint",

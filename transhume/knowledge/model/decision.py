@@ -105,6 +105,54 @@ class Step:
         return self.starts_after_seconds + self.prediction.seconds
 
 
+class ConflictKind(StrEnum):
+    """What a member of a conflict is: each is something that a person could give up or change."""
+
+    RULE = "rule"
+    NOTICE = "notice"
+    CAPACITY = "capacity"
+    TIME = "time"
+    """What links carry before a notice's deadline."""
+    TRAFFIC = "traffic"
+    """A measured group that a policy keeps together."""
+    PRICE = "price"
+    """A cloud that tells no price isn't used where that isn't needed."""
+    ORDER = "order"
+    """A host or an order of the moves that was looked for and not found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictMember:
+    """A rule, notice, capacity or limit that can't hold beside the others of its conflict."""
+
+    kind: ConflictKind
+    text: str
+    """What it is, for a person."""
+    policy: str | None = None
+    rule: int | None = None
+    """Which of the policy's rules, counted from 1."""
+    cloud: CloudName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """What can't all hold: no placement keeps every one of the members."""
+
+    members: tuple[ConflictMember, ...]
+    minimal: bool
+    """True only where it's known that any one of them dropped, the others can hold."""
+
+    @property
+    def sentence(self) -> str:
+        """What can't all hold, for a person; every face says it in these words."""
+        listed = "; ".join(member.text for member in self.members)
+        if len(self.members) == 1:
+            return f"this can't hold, whatever else gives way: {listed}"
+        if self.minimal:
+            return f"these can't all hold: {listed}. Without any one of them the others could"
+        return f"these can't all hold: {listed}. Some must give way; fewer may be to blame"
+
+
 class PlanStatus(StrEnum):
     """Where a plan is in its life."""
 
@@ -138,6 +186,8 @@ class Plan:
     """VMs that a rule or notice wants moved and that fit nowhere, each with why."""
     undoes: PlanId | None = None
     """The plan whose moves this one takes back, because their effect hasn't come about."""
+    conflict: Conflict | None = None
+    """What can't all hold, where something is not as it should be and that is why."""
 
     @property
     def saving_dollars_per_hour(self) -> float:
@@ -157,6 +207,7 @@ class NoPlan:
     before: CostRate
     best_alternative: CostRate | None = None
     unplaced: Mapping[VmName, str] = field(default_factory=dict)
+    conflict: Conflict | None = None
 
 
 class StepResult(StrEnum):
