@@ -240,6 +240,9 @@ async def test_plan_and_explain_tell_what_is_best_and_move_nothing(
         program = await transhume("plan", "--json")
         explained = await transhume("explain", str(plan.id), "vm2")
         unknown = await transhume("explain", "plan-none")
+        stays = await transhume("explain", "latest", "vm3")
+        of_one = await transhume("explain", "latest", "vm3", "--json")
+        mistyped = await transhume("explain", "latest", "vm33")
         as_json = await transhume("history", "--json")
         history = await transhume("history")
 
@@ -250,6 +253,10 @@ async def test_plan_and_explain_tell_what_is_best_and_move_nothing(
     }
     assert "vm2: a1 (a) to b1 (b), pays" in explained.out
     assert "vm1: a1" not in explained.out
+    assert stays.out.startswith("vm3 stays in a (")
+    assert (of_one.json["vm"], of_one.json["destination"]) == ("vm3", None)
+    assert (mistyped.status, mistyped.out) == (2, "")
+    assert "there is no VM vm33; did you mean vm3" in mistyped.err
     assert (unknown.status, unknown.out) == (2, "")
     assert "there is no plan plan-none" in unknown.err
     assert (as_json.json, history.out) == ([], "no VM was moved yet\n")

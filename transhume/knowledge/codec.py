@@ -8,6 +8,7 @@ passed over: an older reader can read what a newer writer wrote.
 
 import json
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -96,6 +97,11 @@ def _leaf(value: object) -> object:
             return sorted(value)
         case Mapping():
             return dict(value)
+        case _ if is_dataclass(
+            value
+        ):  # within a mapping that is no dict, which pydantic leaves alone
+            cls: Any = type(value)
+            return _adapter(cls).dump_python(value, warnings=False)
         case np.integer() | np.floating():
             return value.item()
         case _:

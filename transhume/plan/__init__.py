@@ -2,7 +2,8 @@
 
 from transhume.plan.check import find_faults
 from transhume.plan.exact import ExactSolver
-from transhume.plan.explain import explain_no_plan, explain_plan
+from transhume.plan.explain import explain_no_plan, explain_plan, explain_step
+from transhume.plan.explain_vm import explain_vm
 from transhume.plan.planner import make_plan, make_undo
 from transhume.plan.problem import Place, Problem
 from transhume.plan.settings import PlannerSettings
@@ -17,6 +18,8 @@ __all__ = [
     "Solver",
     "explain_no_plan",
     "explain_plan",
+    "explain_step",
+    "explain_vm",
     "find_faults",
     "make_plan",
     "make_undo",

@@ -27,14 +27,15 @@ from transhume.policies.summary import budget_text
 
 def budget_limits(
     situation: Situation, bill: Bill, elective: Iterable[int]
-) -> Iterator[Constraint]:
-    """Yield what budgets say of the moves of these VMs."""
+) -> Iterator[tuple[Policy, MoveBudget, Constraint]]:
+    """Yield what each policy's budgets say of the moves of these VMs."""
     able = frozenset(elective)
     for policy in situation.policies:
         members = tuple(vm for vm in situation.governed_by(policy) if vm in able)
         if members:
             for budget in policy.elective.budgets:
-                yield from _limits(situation, bill, policy, budget, members)
+                for limit in _limits(situation, bill, policy, budget, members):
+                    yield policy, budget, limit
 
 
 def binding_budget(situation: Situation, bill: Bill, chosen: Assignment, movers: Indices) -> str:

@@ -80,7 +80,7 @@ class Decider:
         """Lift the limits on elective moves one after the other; tell which lifting makes a move pay."""
         situation = self.formulator.situation
         everyone = frozenset(situation.governed) - self._moving() - self._stranded(decision.mended)
-        freedom = replace(self._elective_freedom(decision, {}), payback=False)
+        freedom = replace(self.elective_freedom(decision, {}), payback=False)
         liftings = [("payback", freedom)]
         liftings.append(("cool-down", replace(freedom, movable=everyone)))
         liftings.append(("budget", replace(liftings[-1][1], budgets=False)))
@@ -145,7 +145,7 @@ class Decider:
 
     def _improve(self, decision: Decision, bans: Bans) -> Decision:
         mended = decision.mended
-        freedom = self._elective_freedom(decision, bans)
+        freedom = self.elective_freedom(decision, bans)
         refusals: list[Refusal] = []
         alternative: Assignment | None = None
         while freedom.movable - freedom.required:
@@ -173,7 +173,8 @@ class Decider:
             freedom = replace(freedom, movable=freedom.movable - out)
         return replace(decision, refusals=tuple(refusals), alternative=alternative)
 
-    def _elective_freedom(self, decision: Decision, bans: Bans) -> Freedom:
+    def elective_freedom(self, decision: Decision, bans: Bans) -> Freedom:
+        """Return what elective moves are free to do once the mending is decided."""
         situation = self.formulator.situation
         mended = decision.mended
         required = frozenset(int(vm) for vm in np.flatnonzero(mended != situation.home))

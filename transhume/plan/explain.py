@@ -1,4 +1,7 @@
-"""A plan, or the absence of one, as lines of text for a person. Faces print them; nobody parses them."""
+"""A plan, or the absence of one, as lines of text for a person. Faces print them; nobody parses them.
+
+Tells of each VM that moves in short, and of what stays though moving it would pay; `explain_vm` tells all.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,39 +9,70 @@ from transhume.knowledge.model import (
     CAUSES,
     Conflict,
     CostRate,
+    Explanation,
     MoveKind,
     NoPlan,
     Plan,
     Step,
     VmName,
 )
+from transhume.plan.explain_vm import in_short, limit_lines, wrapped
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
+
+MOST_HELD_BACK = 5
+"""Of the reasons why VMs stay though moving them would pay, as many are told."""
+MOST_NAMES = 12
 
 
 def explain_plan(plan: Plan) -> list[str]:
     """Return what a plan does, why, what it costs and what it brings."""
     lines = [
-        f"{plan.id}: {_count(len(plan.steps), 'move')} because {plan.trigger}",
-        f"policies: {', '.join(plan.policies)}",
+        *wrapped(f"{plan.id}: {_count(len(plan.steps), 'move')} because {plan.trigger}", ""),
+        *wrapped(f"policies: {', '.join(plan.policies)}", ""),
         _verdict(plan),
         "",
     ]
+    told = ""
     for step in plan.steps:
-        lines += _step(step)
+        lines += explain_step(step)
+        known = plan.explanations.get(step.vm)
+        short = in_short(known) if known is not None else ""
+        if short and short != told:
+            lines += wrapped(short, "   ")
+        told = short
     lines += ["", *_bills(plan.before, plan.after, plan.horizon_seconds)]
-    return lines + _unplaced(plan.unplaced) + _conflict(plan.conflict)
+    return lines + _unplaced(plan.unplaced) + _conflict(plan.conflict) + _held_back(plan)
 
 
 def explain_no_plan(no_plan: NoPlan) -> list[str]:
     """Return why nothing is done, and what the best alternative would bring."""
+    policies = ", ".join(no_plan.policies) or "none"
     lines = [
-        f"nothing to do: {no_plan.reason}",
-        f"asked because {no_plan.trigger}; policies: {', '.join(no_plan.policies) or 'none'}",
+        *wrapped(f"nothing to do: {no_plan.reason}", ""),
+        *wrapped(f"asked because {no_plan.trigger}; policies: {policies}", ""),
         f"the bill now: {_by_cause(no_plan.before)}",
     ]
     if no_plan.best_alternative is not None:
         lines.append(f"the best alternative: {_by_cause(no_plan.best_alternative)}")
-    return lines + _unplaced(no_plan.unplaced) + _conflict(no_plan.conflict)
+    return lines + _unplaced(no_plan.unplaced) + _conflict(no_plan.conflict) + _held_back(no_plan)
+
+
+def _held_back(decision: Plan | NoPlan) -> list[str]:
+    """Return which VMs stay though moving them would pay, and what binds the whole decision."""
+    found: dict[str, list[Explanation]] = {}
+    for each in decision.explanations.values():
+        if each.destination is None and any(each.hindered) and each.vm not in decision.unplaced:
+            found.setdefault(each.reason, []).append(each)
+    lines = ["", "not moved, though it would pay:"] if found else []
+    for reason, those in list(found.items())[:MOST_HELD_BACK]:
+        names = ", ".join(each.vm for each in those[:MOST_NAMES])
+        more = f" and {len(those) - MOST_NAMES} more" if len(those) > MOST_NAMES else ""
+        lines += wrapped(f"{names}{more}: {reason}")
+    if len(found) > MOST_HELD_BACK:
+        lines.append(f"  and {_count(len(found) - MOST_HELD_BACK, 'other reason')}, for other VMs")
+    if decision.limits:
+        lines += ["", *limit_lines(decision.limits)]
+    return lines
 
 
 def _verdict(plan: Plan) -> str:
@@ -53,7 +87,8 @@ def _verdict(plan: Plan) -> str:
     return f"{brings}, {proof}"
 
 
-def _step(step: Step) -> list[str]:
+def explain_step(step: Step) -> list[str]:
+    """Return what a step does, why, what it takes and what it brings."""
     kind = "must" if step.kind is MoveKind.MANDATORY else "pays"
     prediction = step.prediction
     numbers = [
@@ -70,11 +105,12 @@ def _step(step: Step) -> list[str]:
         numbers.append(f"paid for after {format_duration(step.payback_seconds)}")
     if step.deadline is not None:
         numbers.append(f"by {step.deadline:%H:%M:%S} UTC")
-    return [
-        f"{step.stage + 1}. {step.vm}: {step.source} ({step.source_cloud}) to {step.destination} "
-        f"({step.destination_cloud}), {kind}: {step.reason}",
-        f"   {', '.join(numbers)}",
-    ]
+    start = f"{step.stage + 1}. "
+    way = (
+        f"{step.vm}: {step.source} ({step.source_cloud}) to {step.destination} "
+        f"({step.destination_cloud}), {kind}: {step.reason}"
+    )
+    return [*wrapped(way, start), *wrapped(", ".join(numbers), " " * len(start))]
 
 
 def _bills(before: CostRate, after: CostRate, horizon_seconds: float) -> Iterator[str]:
@@ -110,11 +146,12 @@ def _by_cause(cost: CostRate) -> str:
 def _unplaced(unplaced: Mapping[VmName, str]) -> list[str]:
     if not unplaced:
         return []
-    return ["", "not as it should be:", *(f"  {vm}: {why}" for vm, why in unplaced.items())]
+    told = (line for vm, why in unplaced.items() for line in wrapped(f"{vm}: {why}"))
+    return ["", "not as it should be:", *told]
 
 
 def _conflict(conflict: Conflict | None) -> list[str]:
-    return ["", conflict.sentence] if conflict is not None else []
+    return ["", *wrapped(conflict.sentence, "")] if conflict is not None else []
 
 
 def _count(number: int, thing: str) -> str:

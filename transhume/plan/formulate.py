@@ -18,6 +18,7 @@ from transhume.plan.money import Bill
 from transhume.plan.problem import Problem
 from transhume.plan.rules import Ruling, weight
 from transhume.plan.situation import Situation
+from transhume.policies.model import MoveBudget, Policy
 
 BOUNDLESS = 1 << 50
 """Room for every VM there is, where capacity isn't asked about."""
@@ -123,7 +124,7 @@ class Formulator:
 
     def _dollars(self, freedom: Freedom, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         situation, bill = self.situation, self.bill
-        dollars = bill.compute + bill.outside + bill.risk + bill.preference + self._taste()
+        dollars = bill.compute + bill.outside + bill.risk + bill.preference + self.preference()
         for vm in situation.governed:
             dollars[vm] += bill.move[vm] / self._hours(vm, freedom)
         if freedom.reluctant:
@@ -143,7 +144,7 @@ class Formulator:
             seconds = self.situation.payback_limit((vm,))
         return max(seconds, 1.0) / SECONDS_PER_HOUR
 
-    def _taste(self) -> NDArray[np.float64]:
+    def preference(self) -> NDArray[np.float64]:
         """Return what being outside the preferred clouds weighs: the more, the later in the list."""
         situation = self.situation
         taste = np.zeros((len(situation.vms), len(situation.places)))
@@ -212,9 +213,13 @@ class Formulator:
 
     def _limits(self, freedom: Freedom) -> Iterator[Constraint]:
         if freedom.budgets and not freedom.reluctant:
-            yield from budget_limits(self.situation, self.bill, freedom.movable - freedom.required)
+            yield from (limit for _, _, limit in self.budget_limits(freedom))
         if freedom.in_time:
             yield from self._links(freedom)
+
+    def budget_limits(self, freedom: Freedom) -> Iterator[tuple[Policy, MoveBudget, Constraint]]:
+        """Return what each policy's budgets leave for elective moves."""
+        return budget_limits(self.situation, self.bill, freedom.movable - freedom.required)
 
     def _links(self, freedom: Freedom) -> Iterator[Constraint]:
         """Let no more go over a link than it carries before each deadline."""

@@ -114,9 +114,15 @@ class Bill:
 
     def crossing(self, assignment: Assignment) -> NDArray[np.float64]:
         """Return what each pair's crossing of clouds costs, in dollars per hour."""
-        ends = self.situation.cloud[assignment[self.pairs]]
-        dollars = (self.rates * self.egress[ends]).sum(axis=1)
-        return np.asarray(dollars * (ends[:, 0] != ends[:, 1]))
+        every = np.arange(len(self.pairs))
+        return self.crossing_between(every, self.situation.cloud[assignment[self.pairs]])
+
+    def crossing_between(
+        self, pairs: NDArray[np.int64], clouds: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return what these pairs cost with their ends in these clouds (a row each), in dollars per hour."""
+        dollars = (self.rates[pairs] * self.egress[clouds]).sum(axis=1)
+        return np.asarray(dollars * (clouds[:, 0] != clouds[:, 1]))
 
     def savings(self, before: Assignment, after: Assignment) -> NDArray[np.float64]:
         """Return by how much each VM's move lowers the running bill, given the others' moves.

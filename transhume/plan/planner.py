@@ -32,6 +32,7 @@ from transhume.plan.check import find_faults
 from transhume.plan.conflict import find_conflict
 from transhume.plan.constraints import Assignment
 from transhume.plan.decide import Decider, Decision
+from transhume.plan.explaining import Explainer
 from transhume.plan.formulate import Formulator, Freedom
 from transhume.plan.judge import Bundle, Judge
 from transhume.plan.money import Bill
@@ -139,7 +140,7 @@ class _Planner:
             arrangement = self.arranger.arrange(decision)
             impossible = arrangement.impossible or self._too_dear(decision, arrangement)
             if not impossible:
-                return self._checked(decision, arrangement)
+                return self._explained(self._checked(decision, arrangement), decision)
             bans |= impossible
         return self._nothing("no way was found to carry out what would be better", {})
 
@@ -314,22 +315,31 @@ class _Planner:
             return self.narrator.mandatory(vm, decision.chosen)
         return self.narrator.elective(vm, bundle.vms, decision.mended, decision.chosen)
 
-    def _stay(self, decision: Decision) -> NoPlan:
+    def _stay(self, decision: Decision) -> Plan | NoPlan:
         unplaced = self._unplaced(decision)
         if failures := self.situation.heard.failures:
             return self._nothing(f"{'; '.join(failures)}; its VMs stay where they are", unplaced)
         if unplaced:
             conflict = self._conflict(decision, unplaced)
-            return self._nothing(self.narrator.nobody_can(unplaced), unplaced, conflict=conflict)
+            why = self.narrator.nobody_can(unplaced)
+            nothing = self._nothing(why, unplaced, conflict=conflict)
+            return self._explained(nothing, decision)
         if decision.alternative is not None:
             better = self.bill.of_assignment(decision.alternative)
-            return self._nothing(decision.refusals[0].why, {}, better)
+            return self._explained(self._nothing(decision.refusals[0].why, {}, better), decision)
         obstacle = next(self.decider.obstacles(decision), None)
         if obstacle is None:
-            return self._nothing(self.narrator.nothing_pays(), {})
+            return self._explained(self._nothing(self.narrator.nothing_pays(), {}), decision)
         saving = self.decider.saving(decision.mended, obstacle.better)
         why = self.narrator.obstacle(obstacle, decision.mended, saving)
-        return self._nothing(why, {}, self.bill.of_assignment(obstacle.better))
+        nothing = self._nothing(why, {}, self.bill.of_assignment(obstacle.better))
+        return self._explained(nothing, decision, obstacle.better)
+
+    def _explained(
+        self, result: Plan | NoPlan, decision: Decision, better: Assignment | None = None
+    ) -> Plan | NoPlan:
+        explainer = Explainer(decider=self.decider, judge=self.judge)
+        return explainer.explained(result, decision, better)
 
     def _nothing(
         self,

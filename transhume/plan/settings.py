@@ -44,3 +44,14 @@ class PlannerSettings:
     """The share of a cloud that elective moves leave free, that later moves find room on their way."""
     rounds: int = 40
     """How often the planner tries again when a placement can't be packed or put in order."""
+
+    most_explained_vms: int = 1000
+    """As many VMs are explained with a decision, those that move first; 0: none."""
+    most_alternatives: int = 12
+    """As many other places are told for each of them, the cheapest first."""
+    most_limits: int = 6
+    """As many limits that bind are told, the dearest first."""
+    most_resolved: int = 2
+    """Of these, as many are priced exactly, by solving again with the limit loosened."""
+    most_resolved_vms: int = 12
+    """Where more VMs have a choice, none is: such a price is only a least one."""

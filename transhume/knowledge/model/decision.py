@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 
+from transhume.knowledge.model.explanation import Explanation, Limit
 from transhume.knowledge.model.names import CloudName, GroupId, HostName, PlanId, StepId, VmName
 
 
@@ -188,6 +189,10 @@ class Plan:
     """The plan whose moves this one takes back, because their effect hasn't come about."""
     conflict: Conflict | None = None
     """What can't all hold, where something is not as it should be and that is why."""
+    explanations: Mapping[VmName, Explanation] = field(default_factory=dict)
+    """Why the VMs go where they go, or stay: those that move, and of the others the most interesting."""
+    limits: tuple[Limit, ...] = ()
+    """What keeps the plan from being cheaper, the dearest first."""
 
     @property
     def saving_dollars_per_hour(self) -> float:
@@ -208,6 +213,8 @@ class NoPlan:
     best_alternative: CostRate | None = None
     unplaced: Mapping[VmName, str] = field(default_factory=dict)
     conflict: Conflict | None = None
+    explanations: Mapping[VmName, Explanation] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
 
 
 class StepResult(StrEnum):
