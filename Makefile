@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean \
-	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-schedule bench-spread \
+	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-replay bench-schedule bench-spread \
 	bench-startup bench-stream
 SHELL := /bin/bash
 
@@ -75,7 +75,7 @@ bpf: ## build the program that counts in the kernel anew, from its C source (cla
 kernel: $(VENV)/.dev ## build the scanner's machine code that comes with the package anew, from its Python source
 	@tools/build-kernel $(BIN)/python
 
-bench: bench-capture bench-analysis bench-plan bench-schedule bench-deadlines bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
+bench: bench-capture bench-analysis bench-plan bench-schedule bench-deadlines bench-replay bench-spread bench-live bench-fidelity bench-startup ## every benchmark; tables go to build/bench/
 
 bench-capture: $(VENV)/.dev ## reading captures, beside a C scan and the tools that are installed
 	@$(BIN)/python -m benchmarks.bench_capture
@@ -107,6 +107,9 @@ bench-startup: $(VENV)/.dev ## transhume --help, beside Python alone
 
 bench-deadlines: $(VENV)/.dev ## what deadline policies cost, on generated spot availability and (TRACES=DIR) on recorded
 	@$(BIN)/python -m benchmarks.bench_deadlines $(if $(TRACES),--traces $(TRACES))
+
+bench-replay: $(VENV)/.dev ## how long a year of 100 VMs takes to replay
+	@$(BIN)/python -m benchmarks.bench_replay
 
 docs: $(VENV)/.dev ## write the generated parts of docs/ anew
 	@$(BIN)/python docs/reference/renew.py

@@ -33,7 +33,7 @@ from transhume.knowledge.model import (
     VmName,
 )
 from transhume.knowledge.records import Effect
-from transhume.plan import PlannerSettings, make_plan
+from transhume.plan import PlannerSettings, Solver, make_plan
 from transhume.plan.aftermath import look_back
 from transhume.plan.deadline.keeping import DeadlineKeeper
 from transhume.plan.expectation import Executed, terms_for
@@ -110,11 +110,19 @@ class Loop:
     Args:
         settings: the planner's.
         observation_seconds: how much traffic must have been seen before an elective move is considered.
+        solver: who solves the planner's problems; the one that suits their size where none is given.
     """
 
-    def __init__(self, settings: PlannerSettings, *, observation_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        settings: PlannerSettings,
+        *,
+        observation_seconds: float = 10.0,
+        solver: Solver | None = None,
+    ) -> None:
         self._settings = settings
         self._deadlines = DeadlineKeeper(settings)
+        self._solver = solver
         self._observation_seconds = observation_seconds
         self._told: SymptomMemory | None = None
         self._trigger = "first look"
@@ -170,7 +178,7 @@ class Loop:
         """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
         policies = self._deadlines.heed(snapshot, policies)
         undo = look_back(snapshot, policies, executed, self._settings).undo
-        return undo or make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+        return undo or self._best(snapshot, policies)
 
     def forget(self) -> None:
         """Take note that what was recorded may not stand any more: the next round records what is best anew."""
@@ -191,17 +199,21 @@ class Loop:
 
     def _plan(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Plan; where moves that must be made can't wait, leave out the others that would have to."""
-        result = make_plan(snapshot, policies, trigger=self._trigger, settings=self._settings)
+        result = self._best(snapshot, policies)
         if isinstance(result, NoPlan) or not _in_need(result):
             return result
         holds = any(policy.elective.hold_seconds > 0 for policy in policies)
         if _only_mandatory(result) or not (holds or self._unseen(snapshot)):
             return result
+        return self._best(snapshot, [_without_electives(policy) for policy in policies])
+
+    def _best(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         return make_plan(
             snapshot,
-            [_without_electives(policy) for policy in policies],
+            policies,
             trigger=self._trigger,
             settings=self._settings,
+            solver=self._solver,
         )
 
     def _unseen(self, snapshot: Snapshot) -> str:

@@ -7,7 +7,7 @@ It knows nothing of files: whoever reads one adds the position to the `ValueErro
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _LARGEST = 1e15
@@ -132,6 +132,20 @@ def parse_time_of_day(text: str) -> int:
     if minutes is None or minutes > _MINUTES_A_DAY:
         raise ValueError(f"{_seen(text)} is no time of day; write it as in '08:00' or '17:30'")
     return minutes
+
+
+def parse_moment(text: str) -> timedelta | datetime:
+    """Return the duration since some start in `45m`, or the instant in `2030-01-01T18:00Z`.
+
+    Raises:
+        ValueError: what was seen is neither.
+    """
+    if "T" in text or "-" in text[1:]:
+        return parse_instant(text)
+    try:
+        return timedelta(seconds=parse_duration(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; or write an instant, as in 2030-01-01T18:00Z") from error
 
 
 def format_duration(seconds: float) -> str:

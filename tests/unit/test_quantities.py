@@ -20,6 +20,7 @@ from transhume.quantities import (
     parse_dollars_per_hour,
     parse_duration,
     parse_instant,
+    parse_moment,
     parse_rate,
     parse_share,
     parse_time_of_day,
@@ -35,6 +36,7 @@ PARSERS = [
     parse_share,
     parse_instant,
     parse_time_of_day,
+    parse_moment,
 ]
 
 

@@ -1,4 +1,8 @@
-"""`transhume replay`: what deadline policies would have cost, on spot machines as they came and went."""
+"""`transhume replay`: what policies would have cost, had they been in force over a recorded time.
+
+Two questions under one name. Policy files are replayed over a trace of a federation (`policy_replay`); deadline
+policies, by their names, over the coming and going of spot machines, for one job.
+"""
 
 import json
 from dataclasses import asdict
@@ -7,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from transhume.cli.policy_replay import replay_policies
 from transhume.cli.reading_options import duration, one_thread_for_algebra
+from transhume.cli.written_files import WrittenFile
 
 if TYPE_CHECKING:
     from transhume.plan.deadline import Availability, Comparison
@@ -16,12 +22,67 @@ NAMES = ("foresight", "uniform-progress", "greedy", "on-demand")
 GENERATED_DAYS = 28
 GENERATED_TICK_SECONDS = 195.0
 SECONDS_PER_DAY = 86400
+OF_JOBS = ("job", "deadline", "changeover", "alone", "starts", "seed", "spot", "on_demand")
+"""Options that say nothing where policy files are replayed."""
+OF_FILES = ("report", "solver")
+
+
+def _policies(
+    ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> "tuple[str | Path, ...]":
+    """Return the names of deadline policies as they are, all else as paths of policy files."""
+    found: list[str | Path] = []
+    for each in given:
+        path = Path(each)
+        if each not in NAMES and not (path.suffix in (".yaml", ".yml") or path.exists()):
+            raise click.BadParameter(
+                f"{each!r} is neither a policy file (NAME.yaml) or a folder of them, nor one of "
+                f"{', '.join(NAMES)}",
+                ctx,
+                parameter,
+            )
+        found.append(each if each in NAMES else path)
+    return tuple(found)
+
+
+def _optional_duration(
+    ctx: click.Context, parameter: click.Parameter, text: str | None
+) -> float | None:
+    return None if text is None else duration(ctx, parameter, text)
 
 
 @click.command("replay")
-@click.option("--job", required=True, callback=duration, metavar="TIME", help="The work to do.")
 @click.option(
-    "--deadline", required=True, callback=duration, metavar="TIME", help="Counted from its start."
+    "--policy",
+    "policies",
+    multiple=True,
+    callback=_policies,
+    metavar="POLICY",
+    help="A policy file, or a folder whose policies act together; or, with --job, one of: "
+    f"{', '.join(NAMES)}. May be repeated.",
+)
+@click.option(
+    "--traces",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="For policy files: a trace, see docs/replay.md. With --job: a .json of availability for each "
+    "zone; without it, generated ones.",
+)
+@click.option(
+    "--report", type=WrittenFile(), metavar="FILE", help="Policy files: draw it as HTML too."
+)
+@click.option(
+    "--solver",
+    type=click.Choice(("quick", "daemon")),
+    default="quick",
+    show_default=True,
+    help="Policy files: a solver for replays, or the one that a daemon uses (slow).",
+)
+@click.option(
+    "--job", callback=_optional_duration, metavar="TIME", help="Deadline policies: the work to do."
+)
+@click.option(
+    "--deadline", callback=_optional_duration, metavar="TIME", help="Counted from the job's start."
 )
 @click.option(
     "--changeover",
@@ -29,20 +90,7 @@ SECONDS_PER_DAY = 86400
     show_default=True,
     callback=duration,
     metavar="TIME",
-    help="What each start or move takes.",
-)
-@click.option(
-    "--policy",
-    "policies",
-    multiple=True,
-    type=click.Choice(NAMES),
-    help="Only this one; may be given more than once.",
-)
-@click.option(
-    "--traces",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A .json of availability for each zone. Without: generated ones.",
+    help="What each start or move of the job takes.",
 )
 @click.option("--alone", is_flag=True, help="Each zone by itself, and the average of all.")
 @click.option(
@@ -60,10 +108,85 @@ SECONDS_PER_DAY = 86400
     "--on-demand", type=float, default=3.06, show_default=True, metavar="DOLLARS", help="An hour."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     *,
-    job: float,
-    deadline: float,
+    policies: "tuple[str | Path, ...]",
+    traces: Path | None,
+    report: Path | None,
+    solver: str,
+    job: float | None,
+    deadline: float | None,
+    changeover: float,
+    alone: bool,
+    starts: int,
+    seed: int,
+    spot: float,
+    on_demand: float,
+    as_json: bool,
+) -> None:
+    """Compare what policies would have cost.
+
+    Policy files are run as they are over a trace: recorded prices, capacity, notices, progress and traffic of
+    a federation, with a model of migration that is calibrated on recorded moves. Each is told nothing of the
+    future, and carries out what it decides, whatever its mode says. Shown beside staying put.
+
+    With --job, a job begins at random instants of recorded or generated availability of spot machines, and
+    deadline policies decide tick by tick where it runs. Costs are averages over the starts. A changeover is
+    what each start or move costs in time; no work is done in it.
+
+    \b
+    Examples:
+      transhume replay --policy a.yaml --policy b.yaml --traces DIR
+      transhume replay --policy a.yaml --traces DIR --report out.html
+      transhume replay --job 48h --deadline 60h
+      transhume replay --job 48h --deadline 60h --changeover 12m --traces DIR
+      transhume replay --job 2d --deadline 3d --policy foresight --json
+    """
+    one_thread_for_algebra()
+    files = tuple(policy for policy in policies if isinstance(policy, Path))
+    if files:
+        _refuse_mixture(ctx, OF_JOBS, len(files) < len(policies))
+        replay_policies(files, traces, solver=solver, report=report, as_json=as_json)
+        return
+    _refuse_mixture(ctx, OF_FILES, mixed=False)
+    _replay_job(
+        job=job,
+        deadline=deadline,
+        changeover=changeover,
+        policies=tuple(map(str, policies)),
+        traces=traces,
+        alone=alone,
+        starts=starts,
+        seed=seed,
+        spot=spot,
+        on_demand=on_demand,
+        as_json=as_json,
+    )
+
+
+def _refuse_mixture(ctx: click.Context, strange: tuple[str, ...], mixed: bool) -> None:
+    """Refuse options that belong to the other kind of replay: they would say nothing."""
+    from transhume.errors import UsageError
+
+    given = [
+        name
+        for name in strange
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if mixed:
+        given.append("policy with the name of a deadline policy")
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        which = "policy files" if strange is OF_JOBS else "deadline policies (by their names)"
+        raise UsageError(f"{options}: says nothing for {which}; leave it out")
+
+
+def _replay_job(
+    *,
+    job: float | None,
+    deadline: float | None,
     changeover: float,
     policies: tuple[str, ...],
     traces: Path | None,
@@ -74,22 +197,14 @@ def command(
     on_demand: float,
     as_json: bool,
 ) -> None:
-    """Compare what deadline policies cost on spot machines.
-
-    A job begins at random instants of recorded or generated availability. Each policy decides tick by tick
-    where it runs, and is told nothing of the future. Costs are averages over the starts. A changeover is what
-    each start or move costs in time; no work is done in it.
-
-    \b
-    Examples:
-      transhume replay --job 48h --deadline 60h
-      transhume replay --job 48h --deadline 60h --changeover 12m --traces DIR
-      transhume replay --job 2d --deadline 3d --policy foresight --json
-    """
-    one_thread_for_algebra()
     from transhume.errors import UsageError
     from transhume.plan.deadline import Job, cases_of, compare_policies
 
+    if job is None or deadline is None:
+        raise UsageError(
+            "give policy files and a trace (--policy a.yaml --traces DIR), or a job and its deadline "
+            "(--job 48h --deadline 60h)"
+        )
     _refuse_nonsense(job, deadline, changeover, spot, on_demand)
     wanted = Job(work_seconds=job, deadline_seconds=deadline, changeover_seconds=changeover)
     availability = _availability(traces, seed)

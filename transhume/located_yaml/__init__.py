@@ -17,6 +17,7 @@ from transhume.located_yaml.reading import (
 )
 from transhume.located_yaml.reference import reference_tables, renewed
 from transhume.located_yaml.schema import json_schema
+from transhume.located_yaml.tables import read_table
 from transhume.located_yaml.validation import Check, dotted, validate
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "read",
     "read_bytes",
     "read_file",
+    "read_table",
     "reference_tables",
     "renewed",
     "validate",

@@ -11,18 +11,8 @@ from transhume.quantities import (
     parse_dollars_per_gb,
     parse_dollars_per_gib_hour,
     parse_dollars_per_hour,
-    parse_duration,
-    parse_instant,
+    parse_moment,
 )
-
-
-def _moment(text: str) -> timedelta | datetime:
-    if "T" in text or "-" in text[1:]:
-        return parse_instant(text)
-    try:
-        return timedelta(seconds=parse_duration(text))
-    except ValueError as error:
-        raise ValueError(f"{error}; or write an instant, as in 2030-01-01T18:00Z") from error
 
 
 class PriceRow(BaseModel):
@@ -31,7 +21,7 @@ class PriceRow(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="Price")
 
     cloud: Annotated[str, Field(min_length=1)] = Field(description="the cloud")
-    at: Annotated[timedelta | datetime, Quantity(_moment, "45m")] = Field(
+    at: Annotated[timedelta | datetime, Quantity(parse_moment, "45m")] = Field(
         description="from when on: since the schedule's start, or an instant with its time zone"
     )
     vcpu: Annotated[float, Quantity(parse_dollars_per_hour, "0.04/h")] = Field(

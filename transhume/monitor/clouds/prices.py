@@ -12,16 +12,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transhume.errors import InvalidFile, Mistake
+from transhume.errors import Mistake
 from transhume.knowledge.model import PriceTick
 from transhume.located_yaml import (
-    KeyPath,
     Located,
-    Place,
-    Value,
     decode,
     read,
     read_bytes,
+    read_table,
     validate,
 )
 from transhume.monitor.clouds.price_feed import HttpPriceFeed
@@ -30,7 +28,7 @@ from transhume.monitor.clouds.price_rows import PriceRow
 __all__ = ["HttpPriceFeed", "PriceSchedule", "ScheduleSchema", "load_prices"]
 
 MAX_CSV_BYTES = 16 << 20
-_HEADER = "cloud,at,vcpu,memory,egress"
+_COLUMNS = tuple(PriceRow.model_fields)
 
 
 class ScheduleSchema(BaseModel):
@@ -68,7 +66,8 @@ def load_prices(path: Path) -> PriceSchedule:
     """
     file = str(path)
     if path.suffix.lower() == ".csv":
-        located = _read_csv(decode(read_bytes(path, at_most=MAX_CSV_BYTES), file), file)
+        text = decode(read_bytes(path, at_most=MAX_CSV_BYTES), file)
+        located = read_table(text, file, key="prices", columns=_COLUMNS)
     else:
         located = read(decode(read_bytes(path), file), file)
     return PriceSchedule(rows=tuple(validate(ScheduleSchema, located, _same_moments).prices))
@@ -86,51 +85,3 @@ def _same_moments(located: Located) -> Iterator[Mistake]:
             message = f"line {line_of[cloud, at]} has a price of {cloud} at {at} too; keep one"
             yield located.mistake(("prices", i), message)
         line_of.setdefault((cloud, at), line)
-
-
-def _read_csv(text: str, file: str) -> Located:
-    """Return a table as the data that the same schedule would be in YAML. An empty cell says nothing."""
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise InvalidFile((Mistake(file, 1, 1, f"the file is empty; begin it with {_HEADER}"),))
-    header = _header(*lines[0], file)
-    keys: dict[KeyPath, Place] = {}
-    values: dict[KeyPath, Place] = {(): Place(1, 1), ("prices",): Place(1, 1)}
-    rows: list[Value] = []
-    mistakes: list[Mistake] = []
-    for number, line in lines[1:]:
-        path = ("prices", len(rows))
-        values[path] = Place(number, 1)
-        cells = list(_cells(number, line))
-        if len(cells) > len(header):
-            place = cells[len(header)]
-            message = f"{len(cells)} cells under {len(header)} columns; remove those beyond"
-            mistakes.append(Mistake(file, place.line, place.column, message))
-        row = {name: cell for name, cell in zip(header, cells, strict=False) if cell.text}
-        values |= {(*path, name): cell for name, cell in row.items()}
-        rows.append({name: cell.text for name, cell in row.items()})
-    return Located(
-        file=file, data={"prices": rows}, keys=keys, values=values, mistakes=tuple(mistakes)
-    )
-
-
-def _header(number: int, line: str, file: str) -> list[str]:
-    cells = list(_cells(number, line))
-    names = [cell.text for cell in cells]
-    mistakes = [
-        Mistake(file, cell.line, cell.column, f"{cell.text!r} is no new column; write {_HEADER}")
-        for i, cell in enumerate(cells)
-        if cell.text not in PriceRow.model_fields or cell.text in names[:i]
-    ]
-    if mistakes:
-        raise InvalidFile(tuple(mistakes))
-    return names
-
-
-def _cells(number: int, line: str) -> Iterator[Place]:
-    """Cut a line at its commas: no price and no name of a cloud needs a quoted one."""
-    column = 1
-    for cell in line.split(","):
-        blanks = len(cell) - len(cell.lstrip())
-        yield Place(number, column + blanks, cell.strip().strip('"'))
-        column += len(cell) + 1

@@ -1,0 +1,200 @@
+"""What becomes of VMs, jobs and money in a replayed world."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.unit.plan.worlds import traffic
+from transhume.knowledge.model import (
+    Cloud,
+    CloudName,
+    Host,
+    HostName,
+    JobName,
+    Link,
+    PriceTick,
+    Resources,
+    RevocationNotice,
+    StepResult,
+    Vm,
+    VmName,
+)
+from transhume.policies.model import (
+    DeadlineGoal,
+    ElectiveLimits,
+    Expectation,
+    MoveBudget,
+    Policy,
+    PriceGoal,
+    Selector,
+)
+from transhume.replaying import Alternative, Facts, Run, Trace, Traffic, compare
+from transhume.replaying.trace import Change, NewTraffic
+from transhume.replaying.understood import is_understood
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+GIB = 1 << 30
+A, B = CloudName("a"), CloudName("b")
+PAYING = Policy(name="paying", source="here", elective=ElectiveLimits(cooldown_seconds=7200.0))
+
+
+def price(cloud: CloudName, vcpu: float, at: datetime = START, egress: float = 0.0) -> PriceTick:
+    return PriceTick(cloud=cloud, at=at, dollars_per_vcpu_hour=vcpu, egress_dollars_per_gb=egress)
+
+
+def notice(cloud: CloudName, at: datetime, minutes: float) -> RevocationNotice:
+    return RevocationNotice(cloud=cloud, at=at, deadline=at + timedelta(minutes=minutes))
+
+
+def trace(*changes: Change, hours: float = 10, memory: int = GIB, room: int = 8) -> Trace:
+    """Return two VMs in a, room in b, and a link that carries 10 MB/s; the clouds cost the same."""
+    hosts = {HostName(f"{c}1"): Host(name=HostName(f"{c}1"), cloud=c) for c in (A, B)}
+    needs = Resources(vcpus=1, memory_bytes=memory)
+    names = (VmName("vm1"), VmName("vm2"))
+    return Trace(
+        start=START,
+        end=START + hours * HOUR,
+        facts=Facts(
+            clouds={cloud: Cloud(name=cloud) for cloud in (A, B)},
+            hosts=hosts,
+            vms={name: Vm(name=name, uuid=name, needs=needs) for name in names},
+            links=(Link(clouds=frozenset((A, B)), bytes_per_second=1e7),),
+            room=dict.fromkeys(hosts, Resources(vcpus=room, memory_bytes=room * memory)),
+        ),
+        host_of=dict.fromkeys(names, HostName("a1")),
+        changes=(
+            price(A, 1.0),
+            price(B, 1.0),
+            NewTraffic(at=START, traffic=Traffic(matrix=traffic(names, {}))),
+            *changes,
+        ),
+    )
+
+
+def replayed(found: Trace, *policies: Policy) -> tuple[Run, Run]:
+    """Return staying put, and what the policies come to."""
+    stay, run = compare(found, [Alternative(name="it", policies=policies)]).runs
+    return stay, run
+
+
+def test_staying_put_costs_what_the_prices_say() -> None:
+    stay, _ = replayed(trace(price(A, 3.0, START + 4 * HOUR)), PAYING)
+    assert stay.compute_dollars == pytest.approx(2 * (4 * 1.0 + 6 * 3.0))
+    assert stay.paid_dollars == stay.compute_dollars
+    assert [round(point.dollars, 6) for point in (stay.points[0], stay.points[-1])] == [0.0, 44.0]
+
+
+def test_traffic_that_crosses_clouds_is_paid_for_and_is_the_cut() -> None:
+    split = trace()
+    chatty = traffic(("vm1", "vm2"), {("vm1", "vm2"): 1e6}, {"vm2": 2e6})
+    found = Trace(
+        start=split.start,
+        end=split.end,
+        facts=split.facts,
+        host_of={VmName("vm1"): HostName("a1"), VmName("vm2"): HostName("b1")},
+        changes=(
+            price(A, 0.0, egress=0.5),
+            price(B, 0.0, egress=0.1),
+            NewTraffic(at=START, traffic=Traffic(matrix=chatty)),
+        ),
+    )
+    stay = compare(found, []).runs[0]
+    assert stay.mean_cut_bytes_per_second == pytest.approx(1e6)
+    assert stay.egress_dollars == pytest.approx(36 * (0.5 + 2 * 0.1))
+
+
+def test_what_pays_moves_and_takes_its_time() -> None:
+    _, run = replayed(trace(price(A, 3.0, START + 4 * HOUR)), PAYING)
+    assert [move.vm for move in run.moves] == ["vm1", "vm2"]
+    seconds = 0.7 * GIB / 1e7 + 1
+    assert [(move.ended - move.began).total_seconds() for move in run.moves] == pytest.approx(
+        [seconds, seconds], abs=1e-3
+    )
+    assert run.moves[0].began == START + 4 * HOUR
+    assert run.moves[1].began >= run.moves[0].ended, "one at a time on a link"
+    assert run.elective_moves == 2
+
+
+def test_a_hold_makes_what_pays_wait() -> None:
+    patient = Policy(name="patient", source="here", elective=ElectiveLimits(hold_seconds=630.0))
+    _, run = replayed(trace(price(A, 3.0, START + 4 * HOUR)), patient)
+    assert run.moves[0].began == START + 4 * HOUR + timedelta(minutes=11), "at a whole tick"
+
+
+def test_a_budget_lets_moves_wait_for_its_window() -> None:
+    limits = ElectiveLimits(budgets=(MoveBudget(moves=1, per_seconds=3600.0),), min_gain=0.0)
+    thrifty = Policy(name="thrifty", source="here", elective=limits)
+    _, run = replayed(trace(price(A, 3.0, START + 4 * HOUR)), thrifty)
+    first, second = run.moves
+    assert HOUR <= second.began - first.ended <= HOUR + timedelta(minutes=1)
+
+
+def test_a_host_that_goes_takes_its_vms_until_it_is_back() -> None:
+    gone = notice(A, START + HOUR, 2)
+    back = RevocationNotice(cloud=A, at=START + 3 * HOUR, deadline=gone.deadline, withdrawn=True)
+    stay, run = replayed(trace(gone, back), PAYING)
+    assert stay.lost_vms == 2
+    assert stay.down_vm_seconds == pytest.approx(2 * (2 * 3600 - 120 + 300))
+    assert stay.loss_dollars == 20.0
+    assert stay.compute_dollars == pytest.approx(2 * (10 - (2 * 3600 - 120 + 300) / 3600))
+    assert run.lost_vms == 1, "two minutes are enough for one of two moves of 76 s"
+    assert [move.result for move in run.moves] == [StepResult.DONE, StepResult.FAILED]
+
+
+def test_a_move_to_a_host_that_goes_is_undone() -> None:
+    bigger = trace(
+        price(A, 9.0, START + HOUR),
+        notice(B, START + HOUR + timedelta(minutes=1), 5),
+        memory=16 * GIB,
+    )
+    _, run = replayed(bigger, PAYING)
+    assert run.moves[0].result is StepResult.UNDONE
+    assert run.moves[0].ended == START + HOUR + timedelta(minutes=6)
+    assert run.undone_moves == 1
+    assert run.lost_vms == 0
+
+
+def test_a_job_stands_still_while_its_vms_are_down_and_misses_its_deadline() -> None:
+    goal = DeadlineGoal(at=START + 5 * HOUR, work_seconds=4.5 * 3600)
+    late = Policy(name="late", source="here", applies_to=Selector(vms=("vm1",)), deadline=goal)
+    gone = notice(A, START + HOUR, 0)
+    back = RevocationNotice(cloud=A, at=START + 2 * HOUR, deadline=gone.deadline, withdrawn=True)
+    stay, _ = replayed(trace(gone, back), late)
+    (missed,) = stay.missed
+    assert missed.job == "late"
+    assert missed.late_seconds == pytest.approx(1800 + 300)
+    assert missed.done == 1.0
+
+
+def test_the_changeover_of_moves_holds_a_job_up() -> None:
+    goal = DeadlineGoal(
+        at=START + 6 * HOUR,
+        work_seconds=5 * 3600,
+        changeover_seconds=600.0,
+        progress_job=JobName("work"),
+    )
+    quick = Policy(name="quick", source="here", deadline=goal, price=PriceGoal())
+    _, run = replayed(trace(price(A, 9.0, START + HOUR)), quick)
+    assert run.elective_moves == 2
+    assert run.missed == ()
+    tight = replace(goal, at=START + 5 * HOUR + timedelta(minutes=1))
+    staying, _ = replayed(trace(price(A, 9.0, START + HOUR)), replace(quick, deadline=tight))
+    assert staying.missed == ()
+
+
+def test_a_policy_with_words_unknown_here_is_asked_at_every_tick() -> None:
+    watched = Policy(
+        name="watched", source="here", after=Expectation(expect=("price",), within_seconds=60)
+    )
+    assert is_understood((PAYING,))
+    assert not is_understood((watched,))
+    _, run = replayed(trace(hours=1), watched)
+    assert run.asked == 61
+
+
+def test_where_nothing_changes_the_planner_is_asked_once() -> None:
+    wobbles = [price(B, 1.0 + n / 1000, START + n * HOUR / 4) for n in range(1, 30)]
+    _, run = replayed(trace(*wobbles), PAYING)
+    assert run.asked == 1
