@@ -22,7 +22,10 @@ from transhume.plan.scale.gain_table import (
     swap_cost,
     total_cost,
 )
+from transhume.plan.scale.lanes import interleaved
 from transhume.plan.scale.level import level_of
+from transhume.plan.scale.message_passing import field_of, pass_messages
+from transhume.plan.scale.price_classes import Prices, classes
 
 EFFORT = Effort(rounds=30, cycles=1)
 MANY = settings(max_examples=100, deadline=None)
@@ -159,3 +162,43 @@ def test_the_same_seed_gives_the_same_result(instance: Instance, seed: int) -> N
     assert np.array_equal(one.assignment, other.assignment)
     assert one.bound == other.bound
     assert np.array_equal(one.certificate.messages, other.certificate.messages)
+
+
+@st.composite
+def priced_by_class(draw: st.DrawFn) -> Instance:
+    """Instances whose clouds' prices depend on the clouds' classes only."""
+    instance = draw(instances(most_clouds=7))
+    chance = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = draw(st.integers(1, 3))
+    group = chance.integers(0, count, instance.cloud_count)
+    price = chance.integers(0, 100, (count, count))[group[:, None], group]
+    np.fill_diagonal(price, 0)
+    return replace(instance, price=price)
+
+
+@MANY
+@given(priced_by_class())
+def test_messages_by_class_are_those_by_cloud(instance: Instance) -> None:
+    level = level_of(instance)
+    by_class = field_of(level, 1e6, instance.home)
+    dense = by_class._replace(
+        prices=Prices(np.zeros(0, dtype=np.int64), interleaved(level.price, level.price.T)),
+        messages=np.zeros_like(by_class.messages),
+        decoded=instance.home.copy(),
+    )
+    for _ in range(3):
+        assert pass_messages(by_class) == pytest.approx(pass_messages(dense), rel=1e-9, abs=1e-6)
+        assert np.allclose(by_class.messages, dense.messages, rtol=1e-9, atol=1e-6)
+
+
+@MANY
+@given(priced_by_class())
+def test_clouds_of_a_class_can_change_names(instance: Instance) -> None:
+    """Swapping two clouds of a class leaves the matrix of prices as it was."""
+    group = classes(instance.price.astype(np.float64))
+    clouds = np.arange(instance.cloud_count)
+    for one in clouds:
+        for other in clouds[group == group[one]]:
+            swapped = clouds.copy()
+            swapped[[one, other]] = other, one
+            assert np.array_equal(instance.price[swapped][:, swapped], instance.price)

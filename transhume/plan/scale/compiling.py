@@ -1,9 +1,9 @@
 """Compiles functions over arrays to machine code with Numba, and keeps the code where that can be written.
 
-The only place that knows of Numba (the extra `[fast]`): importing this module needs it. Kernels release the
-interpreter's lock, so that other threads go on, and must not make arrays: whoever calls them brings those.
-In return they don't count references, which took two thirds of the annealing's time: a level and a state are
-some twenty arrays, and each call counted them all.
+With `lanes` the only place that knows of Numba (the extra `[fast]`): importing this module needs it. Kernels
+release the interpreter's lock, so that other threads go on, and must not make arrays: whoever calls them
+brings those. In return they don't count references, which took two thirds of the annealing's time: a level and
+a state are some twenty arrays, and each call counted them all.
 """
 
 from collections.abc import Callable

@@ -6,26 +6,44 @@ lower at 10,000 VMs in the same time), reads an assignment off them, and raises 
 assignment has too little of, by as much as Polyak's rule says. The prices are what a unit of room is worth: how
 much cheaper all would be with one more of it.
 
+Prices jump about; so at the end messages are passed some more at the best prices, which proves a little more.
 What comes out is a certificate, which `transhume.plan.scale.certificate` checks without any of this, and the
-assignment that the best round read off: rarely feasible, but the best start for a search that we know of.
+assignment read off then: rarely feasible, but the best start for a search that we know of.
 """
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from transhume.plan.scale.certificate import Certificate, certified_bound
 from transhume.plan.scale.instance import Instance, Integers
 from transhume.plan.scale.level import Level, Reals
-from transhume.plan.scale.message_passing import Field, pass_messages
+from transhume.plan.scale.message_passing import Field, field_of, pass_messages
 
 FIRST_STEP, SHORTER, SMALLEST_STEP = 0.3, 0.6, 3e-5
+INERTIA = 0.5
+"""How much of the last step's direction is in the next: zigzagging less, it proves 0.05 to 0.1 % more."""
 PATIENCE = 7
 """Rounds without gain before steps get shorter."""
 NEGLIGIBLE = 1e-5
 """A gain of this share of the cost is none."""
+SETTLING = 30
+"""Rounds at the best prices that were found, at most."""
+SETTLED = 1e-7
 MOST_BITS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """What the dual knows about good assignments."""
+
+    room_price: Reals
+    """By cloud and resource, in units of money: the shadow prices."""
+    move_price: float
+    decoded: Integers
+    """An assignment that may break limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,76 +53,110 @@ class Dual:
     bound: int
     """No feasible assignment costs less; checked."""
     certificate: Certificate
-    room_price: Reals
-    """By cloud and resource, in units of money: the shadow prices."""
-    move_price: float
-    decoded: Integers
+    suggestion: Suggestion
     rounds: int
 
 
 @dataclass(slots=True)
-class _Prices:
-    room: Reals
-    moves: float = 0.0
-
-    def times(self, instance: Instance) -> float:
-        """Return what all the room and all the moves cost."""
-        return float((self.room * instance.capacity).sum()) + self.moves * instance.move_limit
-
-
-@dataclass(slots=True)
-class _Ascent:
+class Ascent:
     """Climbs towards the best prices, and remembers the best it saw."""
 
     instance: Instance
-    level: Level
     known: float
-    forbidding: float
-    prices: _Prices
-    messages: Reals
-    decoded: Integers
+    """What the best assignment known costs, which tells how far there is to go."""
+    field: Field
     step: float = FIRST_STEP
     idle: int = 0
     best: float = -np.inf
-    best_prices: _Prices = field(init=False)
-    best_messages: Reals = field(init=False)
-    best_decoded: Integers = field(init=False)
+    best_room: Reals = dataclasses.field(init=False)
+    best_moves: float = 0.0
+    best_decoded: Integers = dataclasses.field(init=False)
+    rounds: int = 0
+    direction: Reals | None = None
+    """Where the last step went: by cloud and resource, and then by moves."""
+
+    @classmethod
+    def of(cls, instance: Instance, level: Level, *, known: int) -> "Ascent":
+        """Begin at the foot: nothing has a price."""
+        field = field_of(level, 4.0 * _reach(instance), instance.home)
+        return cls(instance=instance, known=float(known), field=field)
 
     def round(self) -> None:
         """Pass messages at the present prices, then change the prices."""
-        charged = charged_unary(self.level, self.prices.room, self.prices.moves, self.forbidding)
-        field = Field(self.level, charged, self.forbidding, self.messages, self.decoded)
-        bound = pass_messages(field) - self.prices.times(self.instance)
+        field = self.field
+        bound = self._pass()
         self.idle = 0 if bound > self.best + NEGLIGIBLE * abs(self.known) else self.idle + 1
         if bound > self.best:
             self.best = bound
-            self.best_prices = _Prices(self.prices.room.copy(), self.prices.moves)
-            self.best_messages, self.best_decoded = self.messages.copy(), self.decoded.copy()
+            self.best_room, self.best_moves = field.room_price.copy(), float(field.move_price[0])
+            self.best_decoded = field.decoded.copy()
         if self.idle >= PATIENCE:
             self.step, self.idle = self.step * SHORTER, 0
         self._reprice(bound)
+
+    def _settle(self, enough: Callable[[], bool]) -> None:
+        """Go back to the best prices, and pass messages until that proves no more."""
+        self.field.room_price[:], self.field.move_price[0] = self.best_room, self.best_moves
+        before = -np.inf
+        for _ in range(SETTLING):
+            bound = self._pass()
+            if bound - before < SETTLED * abs(self.known) or enough():
+                break
+            before = bound
+        self.best_decoded = self.field.decoded.copy()
+
+    def climb(self, rounds: int, enough: Callable[[], bool] = lambda: False) -> None:
+        """Go on for so many rounds, until it's enough or no use; the first round is always done."""
+        for _ in range(max(rounds, 0 if self.rounds else 1)):
+            if self.rounds and (self.done or enough()):
+                break
+            self.round()
+
+    def proved(self, enough: Callable[[], bool] = lambda: False) -> Dual:
+        """Return what is proved by now."""
+        self._settle(enough)
+        certificate = _certificate(self)
+        return Dual(
+            bound=certified_bound(self.instance, certificate),
+            certificate=certificate,
+            suggestion=self.suggestion(),
+            rounds=self.rounds,
+        )
+
+    def suggestion(self) -> Suggestion:
+        """Return what the best round suggests."""
+        return Suggestion(
+            room_price=self.best_room, move_price=self.best_moves, decoded=self.best_decoded
+        )
 
     @property
     def done(self) -> bool:
         """Whether going on is no use."""
         return self.step < SMALLEST_STEP or self.known - self.best < 1
 
+    def _pass(self) -> float:
+        field, instance = self.field, self.instance
+        self.rounds += 1
+        limits = (field.room_price * instance.capacity).sum()
+        limits += field.move_price[0] * instance.move_limit
+        return pass_messages(field) - float(limits)
+
     def _reprice(self, bound: float) -> None:
-        level, prices = self.level, self.prices
-        used = np.zeros_like(level.capacity)
-        np.add.at(used, self.decoded, level.size)
-        room = np.maximum(level.capacity, 1)
-        excess = (used - level.capacity) / room
-        excess[(prices.room <= 0) & (excess < 0)] = 0
-        moved = int(level.moved[np.arange(len(self.decoded)), self.decoded].sum())
-        limit = max(1, level.move_limit)
-        many = (moved - level.move_limit) / limit
-        many = 0.0 if prices.moves <= 0 and many < 0 else many
-        square = float((excess**2).sum()) + many**2
+        field, level = self.field, self.field.level
+        limits = np.maximum(np.append(level.capacity, level.move_limit), 1)
+        used = np.append(field.used[:-1], field.used[-1, 0])
+        excess = (used - np.append(level.capacity, level.move_limit)) / limits
+        if self.direction is not None:
+            excess = (1 - INERTIA) * excess + INERTIA * self.direction
+        self.direction = excess
+        prices = np.append(field.room_price, field.move_price[0])
+        excess = np.where((prices <= 0) & (excess < 0), 0, excess)
+        square = float((excess**2).sum())
         if square > 1e-14:
             step = self.step * max(self.known - bound, 1e-6 * abs(self.known)) / square
-            prices.room = np.maximum(0, prices.room + step * excess / room)
-            prices.moves = max(0.0, prices.moves + step * many / limit)
+            prices = np.maximum(0, prices + step * excess / limits)
+            field.room_price[:] = prices[:-1].reshape(level.capacity.shape)
+            field.move_price[0] = prices[-1]
 
 
 def find_bound(
@@ -120,40 +172,13 @@ def find_bound(
     Args:
         instance: what there is to decide.
         level: the same for kernels.
-        known: what the best assignment known costs, which tells how far there is to go.
+        known: what the best assignment known costs.
         rounds: how many rounds at most; at least one is done.
         enough: asked after each round.
     """
-    shape = (instance.vm_count, instance.cloud_count)
-    ascent = _Ascent(
-        instance=instance,
-        level=level,
-        known=float(known),
-        forbidding=4.0 * _reach(instance),
-        prices=_Prices(np.zeros_like(level.capacity)),
-        messages=np.zeros((len(level.other), shape[1])),
-        decoded=instance.home.copy(),
-    )
-    done = 0
-    while done < max(1, rounds) and not (done and (ascent.done or enough())):
-        ascent.round()
-        done += 1
-    certificate = _certificate(ascent)
-    return Dual(
-        bound=certified_bound(instance, certificate),
-        certificate=certificate,
-        room_price=ascent.best_prices.room,
-        move_price=ascent.best_prices.moves,
-        decoded=ascent.best_decoded,
-        rounds=done,
-    )
-
-
-def charged_unary(level: Level, room_price: Reals, move_price: float, forbidding: float) -> Reals:
-    """Return unary costs with what room and moves cost, and a deterrent where a node may not be."""
-    charged = level.unary + level.size @ room_price.T + move_price * level.moved
-    charged[~level.allowed] = forbidding
-    return np.asarray(charged)
+    ascent = Ascent.of(instance, level, known=known)
+    ascent.climb(rounds, enough)
+    return ascent.proved(enough)
 
 
 def _reach(instance: Instance) -> float:
@@ -165,15 +190,16 @@ def _reach(instance: Instance) -> float:
     return float(around.max(initial=0.0)) + 1.0
 
 
-def _certificate(ascent: _Ascent) -> Certificate:
-    """Write the best round down in whole numbers.
+def _certificate(ascent: Ascent) -> Certificate:
+    """Write the last messages down in whole numbers.
 
     On the way back each node gave `share` of what it had gathered to each pair with a lower node. What pairs
     gave to nodes is therefore the message to the lower end; and to the higher end, the message that came from
     the lower one less that share.
     """
-    level, messages, prices = ascent.level, ascent.best_messages, ascent.best_prices
-    gathered = charged_unary(level, prices.room, prices.moves, ascent.forbidding)
+    field, level = ascent.field, ascent.field.level
+    messages = field.messages[:, : ascent.instance.cloud_count]
+    gathered = _charged(field)
     node = np.repeat(np.arange(len(gathered)), np.diff(level.start))
     np.add.at(gathered, node, messages[level.reverse])
     gathered -= gathered.min(axis=1, keepdims=True)
@@ -189,21 +215,29 @@ def _certificate(ascent: _Ascent) -> Certificate:
     bits = _fraction_bits(ascent, given)
     return Certificate(
         fraction_bits=bits,
-        room_price=np.rint(prices.room * 2.0**bits).astype(np.int64),
-        move_price=round(prices.moves * 2.0**bits),
+        room_price=np.rint(field.room_price * 2.0**bits).astype(np.int64),
+        move_price=round(float(field.move_price[0]) * 2.0**bits),
         messages=np.rint(given * 2.0**bits).astype(np.int64),
     )
 
 
-def _fraction_bits(ascent: _Ascent, given: Reals) -> int:
+def _charged(field: Field) -> Reals:
+    """Return unary costs with what room and moves cost, and a deterrent where a node may not be."""
+    level = field.level
+    charged = level.unary + level.size @ field.room_price.T + field.move_price[0] * level.moved
+    charged[~level.allowed] = field.forbidding
+    return np.asarray(charged)
+
+
+def _fraction_bits(ascent: Ascent, given: Reals) -> int:
     """Return how finely numbers can be written down without any sum's overflowing."""
-    instance = ascent.instance
-    degree = int(np.diff(ascent.level.start).max(initial=0))
+    instance, field = ascent.instance, ascent.field
+    degree = int(np.diff(field.level.start).max(initial=0))
     room = np.maximum(instance.size.sum(axis=0), instance.capacity.max(axis=0))
     largest = (
         instance.dearest
         + (degree + 2) * (float(np.abs(given).max(initial=0.0)) + 1)
-        + float((ascent.best_prices.room.max(axis=0) * room).sum())
-        + ascent.best_prices.moves * float(instance.machines.sum())
+        + float((field.room_price.max(axis=0) * room).sum())
+        + float(field.move_price[0]) * float(instance.machines.sum())
     )
     return max(0, min(MOST_BITS, 60 - int(np.ceil(np.log2(largest + 1)))))

@@ -3,93 +3,159 @@
 V. Kolmogorov, "Convergent Tree-Reweighted Message Passing for Energy Minimization", IEEE Transactions on
 Pattern Analysis and Machine Intelligence 28(10), 2006. Nodes are visited in ascending order, then in descending
 order; each shares out what it has gathered among the chains that run through it and sends it on, so that the
-sum of what is normalised away on the way back is a lower bound that never falls.
+sum of what is normalised away on the way back is a lower bound that never falls while costs stay as they are.
 
-A message takes O(clouds²) steps, row by row, which the processor does several at a time.
+A message takes O(clouds + classes²) steps, where clouds of a class have the same prices. Rows by cloud are as
+long as a multiple of what the processor adds at a time: there, unary costs are endless and messages 0.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from transhume.plan.scale.compiling import reordering_kernel
+from transhume.plan.scale.compiling import part_of_kernel, reordering_kernel
 from transhume.plan.scale.instance import Integers
+from transhume.plan.scale.lanes import add_row, least_sums, left_over, padded
 from transhume.plan.scale.level import Level, Reals
+from transhume.plan.scale.price_classes import Prices, prices_by_class
 
-ENDLESS = 1e300
+ENDLESS = 1e100
+"""More than anything costs, and added up still a number."""
 
 
 class Field(NamedTuple):
     """A Markov random field, and what was said about it so far."""
 
     level: Level
-    """Who talks to whom; its unary costs are not read."""
-    unary: Reals
-    """By node and cloud: with prices of room and moves, and `forbidding` where a node may not be."""
+    """Who talks to whom, and the unary costs without the prices below."""
+    prices: Prices
+    room_price: Reals
+    """By cloud and resource: what a node pays for what it takes. To be changed by whoever passes messages."""
+    move_price: Reals
+    """One number: what a machine that moves pays. To be changed likewise."""
     forbidding: float
-    """What a pair costs that must be apart and isn't."""
+    """What a pair costs that must be apart and isn't, and a node where it may not be."""
     messages: Reals
     """By slot and cloud of the neighbour: what the node tells it. Changed."""
     decoded: Integers
     """An assignment, read off on the way out. Changed."""
+    used: Reals
+    """By cloud and resource, and then the number of moves in a row of its own: what that takes. Changed."""
+    spare: Reals
+    """Rows for intermediate results."""
+
+
+def field_of(level: Level, forbidding: float, decoded: Integers) -> Field:
+    """Return a field in which nothing was said and nothing is priced."""
+    clouds, resources = level.capacity.shape
+    row = padded(clouds)
+    return Field(
+        level,
+        prices_by_class(level.price),
+        np.zeros((clouds, resources)),
+        np.zeros(1),
+        forbidding,
+        np.zeros((len(level.other), row)),
+        decoded.copy(),
+        np.zeros((clouds + 1, resources)),
+        np.zeros((4, row)),
+    )
 
 
 def pass_messages(field: Field) -> float:
     """Pass messages to and fro, read an assignment off on the way out, and return the bound of the way back."""
-    spare = np.empty((2, field.unary.shape[1]))
-    _sweep(field, spare, True)
-    return float(_sweep(field, spare, False))
+    return float(_pass(field))
 
 
 @reordering_kernel
-def _sweep(field: Field, spare: Reals, ascending: bool) -> float:
-    level, unary, messages = field.level, field.unary, field.messages
-    nodes, clouds = unary.shape
-    gathered, told = spare[0], spare[1]
+def _pass(field: Field) -> float:
+    for row in range(field.used.shape[0]):
+        for r in range(field.used.shape[1]):
+            field.used[row, r] = 0.0
+    for node in range(field.level.unary.shape[0]):
+        _decode(field, node)
+        _visit(field, node, True)
     bound = 0.0
-    for step in range(nodes):
-        node = step if ascending else nodes - 1 - step
-        if ascending:
-            _decode(field, node, gathered)
-        slots = range(level.start[node], level.start[node + 1])
-        below = 0
-        for k in range(clouds):
-            gathered[k] = unary[node, k]
-        for slot in slots:
-            below += level.other[slot] < node
-            back = level.reverse[slot]
-            for k in range(clouds):
-                gathered[k] += messages[back, k]
-        bound += _normalise(gathered)
-        share = 1.0 / max(1, below, len(slots) - below)
-        for slot in slots:
-            if (level.other[slot] > node) == ascending:
-                back = level.reverse[slot]
-                for k in range(clouds):
-                    told[k] = share * gathered[k] - messages[back, k]
-                bound += _send(field, slot, told)
+    for node in range(field.level.unary.shape[0] - 1, -1, -1):
+        bound += _visit(field, node, False)
     return bound
 
 
 @reordering_kernel
-def _send(field: Field, slot: int, told: Reals) -> float:
-    """Tell a neighbour, for each cloud it could be in, the least that the node and their pair then cost."""
-    level, clouds = field.level, len(told)
-    sent, received = level.sent[slot], level.received[slot]
-    least = field.messages[slot]
+def _visit(field: Field, node: int, ascending: bool) -> float:
+    """Gather what neighbours told a node, and tell those ahead; return what is normalised away."""
+    level, messages = field.level, field.messages
+    gathered, told = field.spare[0], field.spare[1]
+    _charge(field, node, gathered)
+    begin, end, below = level.start[node], level.start[node + 1], 0
+    for slot in range(begin, end):
+        below += level.other[slot] < node
+        add_row(gathered, messages[level.reverse[slot]])
+    bound = _normalise(gathered)
+    share = 1.0 / max(1, below, end - begin - below)
+    for slot in range(begin, end):
+        if (level.other[slot] > node) == ascending:
+            least = left_over(told, gathered, share, messages[level.reverse[slot]])
+            if level.apart[slot]:
+                least = _tell_apart(field, slot, told)
+            elif len(field.prices.group):
+                _tell_by_class(field, slot, told, least)
+            else:
+                weights = (level.sent[slot], level.received[slot])
+                least_sums(told, field.prices.tables, weights, least, messages[slot])
+            bound += least
+    return float(bound)
+
+
+@part_of_kernel
+def _charge(field: Field, node: int, costs: Reals) -> None:
+    """Set a row to what the node costs by cloud, with what room and moves cost."""
+    level, room_price, move_price = field.level, field.room_price, field.move_price[0]
+    clouds = level.unary.shape[1]
     for k in range(clouds):
-        least[k] = ENDLESS
-    for a in range(clouds):
-        price, back, own = level.price[a], level.price_back[a], told[a]
-        kept = least[a]
-        for b in range(clouds):
-            least[b] = min(least[b], own + sent * price[b] + received * back[b])
-        if level.apart[slot]:
-            least[a] = min(kept, own + field.forbidding)
-    return float(_normalise(least))
+        cost = level.unary[node, k] + move_price * level.moved[node, k]
+        for r in range(room_price.shape[1]):
+            cost += level.size[node, r] * room_price[k, r]
+        costs[k] = cost if level.allowed[node, k] else field.forbidding
+    for k in range(clouds, len(costs)):
+        costs[k] = ENDLESS
 
 
-@reordering_kernel
+@part_of_kernel
+def _tell_by_class(field: Field, slot: int, told: Reals, lowest: float) -> None:
+    """The least from another cloud is found by class; what remains is to stay where one is."""
+    level, group, tables = field.level, field.prices.group, field.prices.tables
+    row = tables.shape[1]
+    by_class, least, message = field.spare[2, :row], field.spare[3, :row], field.messages[slot]
+    for c in range(row):
+        by_class[c] = ENDLESS
+    for k in range(len(group)):
+        by_class[group[k]] = min(by_class[group[k]], told[k])
+    least_sums(by_class, tables, (level.sent[slot], level.received[slot]), lowest, least)
+    for k in range(len(group)):
+        message[k] = min(told[k] - lowest, least[group[k]])
+
+
+@part_of_kernel
+def _tell_apart(field: Field, slot: int, told: Reals) -> float:
+    """Tell a neighbour from which a node must be apart what's the least by cloud; return the least of all."""
+    level, message = field.level, field.messages[slot]
+    sent, received, clouds = level.sent[slot], level.received[slot], level.unary.shape[1]
+    lowest = ENDLESS
+    for b in range(clouds):
+        cost = told[b] + field.forbidding
+        for a in range(clouds):
+            if a != b:
+                between = sent * level.price[a, b] + received * level.price_back[a, b]
+                cost = min(cost, told[a] + between)
+        message[b] = cost
+        lowest = min(lowest, cost)
+    for b in range(clouds):
+        message[b] -= lowest
+    return float(lowest)
+
+
+@part_of_kernel
 def _normalise(costs: Reals) -> float:
     least = costs[0]
     for k in range(1, len(costs)):
@@ -100,27 +166,29 @@ def _normalise(costs: Reals) -> float:
 
 
 @reordering_kernel
-def _decode(field: Field, node: int, costs: Reals) -> None:
+def _decode(field: Field, node: int) -> None:
     """Put a node where it's cheapest, given where those before it are and what those after it told."""
-    level, decoded, clouds = field.level, field.decoded, len(costs)
-    for k in range(clouds):
-        costs[k] = field.unary[node, k]
+    level, decoded, costs = field.level, field.decoded, field.spare[0]
+    clouds = level.unary.shape[1]
+    _charge(field, node, costs)
     for slot in range(level.start[node], level.start[node + 1]):
         if level.other[slot] < node:
             there = decoded[level.other[slot]]
+            sent, received = level.sent[slot], level.received[slot]
+            price, back = level.price[there], level.price_back[there]
             for k in range(clouds):
-                costs[k] += (
-                    level.sent[slot] * level.price_back[there, k]
-                    + level.received[slot] * level.price[there, k]
-                )
+                costs[k] += sent * back[k] + received * price[k]
             if level.apart[slot]:
                 costs[there] += field.forbidding
         else:
-            back = level.reverse[slot]
+            told = field.messages[level.reverse[slot]]
             for k in range(clouds):
-                costs[k] += field.messages[back, k]
+                costs[k] += told[k]
     best = 0
     for k in range(1, clouds):
         if costs[k] < costs[best]:
             best = k
     decoded[node] = best
+    for r in range(level.size.shape[1]):
+        field.used[best, r] += level.size[node, r]
+    field.used[clouds, 0] += level.moved[node, best]

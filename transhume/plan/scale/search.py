@@ -13,7 +13,7 @@ import numpy as np
 
 from transhume.plan.scale.annealing import Schedule, anneal
 from transhume.plan.scale.descent import descend, repair
-from transhume.plan.scale.dual import Dual
+from transhume.plan.scale.dual import Suggestion
 from transhume.plan.scale.grouping import match
 from transhume.plan.scale.instance import Instance, Integers
 from transhume.plan.scale.level import Level, Reals, merged
@@ -27,7 +27,8 @@ CYCLE_HEATS = {True: (0.03, 0.1, 0.3, 1.0, 3.0), False: (0.01, 0.02, 0.05, 0.1)}
 the dual suggested, which helps where it couldn't be made to fit: tight instances with large communities."""
 COLD = 1e-3
 LEAST_STEPS = 100_000
-DEEPEST = 6
+DEEPEST, DEEP = 12, 0.5
+"""Mergings in a row, and the share of cycles that do all of them; others stop at a random depth, up to half."""
 GROUP_SHARES = (0.1, 0.25, 0.5)
 """How much of the largest cloud a group may fill."""
 TOO_FEW_MERGED = 0.95
@@ -55,9 +56,9 @@ class Search:
     """What a VM costs where it's cheapest, in the middle: the scale of temperatures."""
 
     @classmethod
-    def from_home(cls, instance: Instance, level: Level, *, seed: int) -> "Search":
-        """Begin with what going downhill from home leads to."""
-        chance = np.random.default_rng(seed)
+    def from_home(cls, instance: Instance, level: Level, *, seed: int, stream: int = 0) -> "Search":
+        """Begin with what going downhill from home leads to; each stream has random numbers of its own."""
+        chance = np.random.default_rng([seed, stream])
         cheapest = np.where(level.allowed, level.unary, np.inf).min(axis=1)
         worth = max(1.0, float(np.median(np.abs(cheapest))))
         size = np.maximum(1, instance.size)
@@ -92,7 +93,7 @@ class Search:
         self.best, self.cost = assignment.copy(), cost
         return True
 
-    def follow(self, dual: Dual) -> None:
+    def follow(self, dual: Suggestion) -> None:
         """Anneal what the dual suggests, with its prices as penalties."""
         self.penalties = Penalties(
             np.maximum(self.penalties.room, 1.2 * dual.room_price),
@@ -106,7 +107,9 @@ class Search:
 
     def cycle(self) -> None:
         """Merge, anneal, undo the merging; keep the result if it's cheaper."""
-        levels, groups, assignment = self._coarsen(int(self.chance.integers(DEEPEST + 1)))
+        deep = self.chance.random() < DEEP
+        depth = DEEPEST if deep else int(self.chance.integers(DEEPEST // 2 + 1))
+        levels, groups, assignment = self._coarsen(depth)
         heat = float(self.chance.choice(CYCLE_HEATS[self._small]))
         steps = int(self.chance.choice((100, 300)))
         if self._small and len(levels) == 1:

@@ -1,42 +1,64 @@
-"""Solves a large instance: first the dual, then the search, which starts where the dual ends.
+"""Solves a large instance: the dual and two searches, in two threads that meet at points fixed beforehand.
 
-Time is the caller's: `spent` tells which share of it is gone, 0 to 1. Without it the effort decides, and the
-same seed gives the same result.
+The dual climbs a while by itself. From what it suggests then, the first search starts, while the dual goes on
+beside it until it has its proof; from what that suggests, the second. After that both look on, side by side,
+and now and then the one that's behind goes on from what the other has found. When they meet depends on what
+was done and never on how long that took, so that the same seed gives the same result however threads run.
+
+Time is the caller's: `spent` tells which share of it is gone, 0 to 1. Only where that stops something are
+results not the same each time.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from transhume.plan.scale.certificate import Certificate, certified_bound, is_feasible
-from transhume.plan.scale.dual import Dual, find_bound
+from transhume.plan.scale.dual import Ascent, Dual, Suggestion
 from transhume.plan.scale.instance import Instance, Integers
-from transhume.plan.scale.level import level_of
+from transhume.plan.scale.level import Level, level_of
 from transhume.plan.scale.search import Search, improve
 
-DUAL_SHARE = 0.35
-"""Of the time, what goes into the bound."""
-ROUND_STEP, CYCLE_STEP = 6e-9, 150e-9
-"""Seconds: for a pair and two clouds in a round of the dual, for a step of the annealing."""
+HEAD_START = 0.4
+"""Of the dual's rounds, those before the first search starts."""
+DUAL_SHARE = 0.6
+"""Of the time, what the dual may take."""
+TURN = 4
+"""Cycles that both searches do between two comparisons."""
+MOST_ROUNDS, MOST_CYCLES = 300, 60
+"""More is hardly ever any use."""
+ROUND_SECONDS, PAIR_SECONDS, ENTRY_SECONDS = 2e-4, 0.4e-6, 0.8e-9
+"""What a round of the dual takes: by itself, for a pair, and for a pair and two clouds."""
+CYCLE_SECONDS, VM_SECONDS, PLACE_SECONDS = 0.02, 1.2e-4, 2e-6
+"""What a cycle of the search takes: by itself, for a VM, and for a VM and a cloud."""
+FOLLOWING = 2.0
+"""How many cycles' time it takes to check the proof, and to anneal what the dual suggests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """How much to do at most."""
 
-    rounds: int = 1000
+    rounds: int = 300
     """Of the dual."""
-    cycles: int = 30
-    """Of the search."""
+    early_cycles: int = 3
+    """Of the first search, while the dual goes on."""
+    cycles: int = 20
+    """Of each search after that."""
 
 
 def effort_within(instance: Instance, seconds: float) -> Effort:
-    """Return about what a processor does in so many seconds: reckoned, so that results can be reproduced."""
-    vms, clouds = instance.vm_count, instance.cloud_count
-    round_seconds = 1e-4 + ROUND_STEP * len(instance.pairs) * clouds**2
-    cycle_seconds = CYCLE_STEP * (1000 * vms + 400_000)
+    """Return about what two processors do in so many seconds: reckoned, so that results can be reproduced."""
+    vms, pairs, clouds = instance.vm_count, len(instance.pairs), instance.cloud_count
+    round_seconds = ROUND_SECONDS + pairs * (PAIR_SECONDS + ENTRY_SECONDS * clouds**2)
+    cycle_seconds = CYCLE_SECONDS + vms * (VM_SECONDS + PLACE_SECONDS * clouds)
+    rounds = max(1, min(MOST_ROUNDS, int(DUAL_SHARE * seconds / round_seconds)))
+    beside = (1 - HEAD_START) * rounds * round_seconds
+    left = seconds - rounds * round_seconds - FOLLOWING * cycle_seconds
     return Effort(
-        rounds=max(1, min(1000, int(DUAL_SHARE * seconds / round_seconds))),
-        cycles=max(1, min(60, int((1 - DUAL_SHARE) * seconds / cycle_seconds))),
+        rounds=rounds,
+        early_cycles=max(0, min(MOST_CYCLES, int(beside / cycle_seconds))),
+        cycles=max(1, min(MOST_CYCLES, int(left / cycle_seconds))),
     )
 
 
@@ -85,22 +107,75 @@ def solve(
     """
     effort = effort or Effort()
     level = level_of(instance)
-    search = Search.from_home(instance, level, seed=seed)
-    dual = find_bound(
-        instance,
-        level,
-        known=search.cost,
-        rounds=effort.rounds,
-        enough=lambda: spent() >= DUAL_SHARE,
-    )
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan-scale") as beside:
+        pair = _Pair.from_home(instance, level, seed=seed, beside=beside)
+        dual = pair.prove(effort, spent)
+        cycles = pair.improve(effort, spent, enough=dual.bound + tolerance)
+    best = pair.best
+    return _outcome(instance, best, dual, cycles, optimal=best.cost < dual.bound + tolerance)
 
-    def proved() -> bool:
-        return search.cost - dual.bound < tolerance
 
-    if not proved():
-        search.follow(dual)
-    cycles = improve(search, cycles=effort.cycles, enough=lambda: proved() or spent() >= 1)
-    return _outcome(instance, search, dual, cycles, optimal=proved())
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two searches, and a thread beside this one."""
+
+    instance: Instance
+    level: Level
+    first: Search
+    second: Search
+    beside: ThreadPoolExecutor
+
+    @classmethod
+    def from_home(
+        cls, instance: Instance, level: Level, *, seed: int, beside: ThreadPoolExecutor
+    ) -> "_Pair":
+        first, second = (
+            Search.from_home(instance, level, seed=seed, stream=stream) for stream in (0, 1)
+        )
+        return cls(instance, level, first, second, beside)
+
+    @property
+    def best(self) -> Search:
+        return min(self.first, self.second, key=lambda search: search.cost)
+
+    def prove(self, effort: Effort, spent: Callable[[], float]) -> Dual:
+        """Let the dual climb, and the first search start on the way; then start the second."""
+
+        def enough() -> bool:
+            return spent() >= DUAL_SHARE
+
+        ascent = Ascent.of(self.instance, self.level, known=self.best.cost)
+        ahead = max(1, int(HEAD_START * effort.rounds))
+        ascent.climb(ahead, enough)
+        early = self.beside.submit(
+            _begin, self.first, ascent.suggestion(), effort.early_cycles, lambda: spent() >= 1
+        )
+        ascent.climb(effort.rounds - ahead, enough)
+        dual = ascent.proved(enough)
+        self.second.follow(dual.suggestion)
+        early.result()
+        return dual
+
+    def improve(self, effort: Effort, spent: Callable[[], float], *, enough: int) -> int:
+        """Have both go through cycles, and now and then go on from the better; return how many each did."""
+
+        def over() -> bool:
+            return spent() >= 1
+
+        done = 0
+        while done < effort.cycles and self.best.cost >= enough and not over():
+            turn = min(TURN, effort.cycles - done)
+            other = self.beside.submit(improve, self.first, cycles=turn, enough=over)
+            done += max(improve(self.second, cycles=turn, enough=over), other.result())
+            better = self.best.best
+            self.first.offer(better)
+            self.second.offer(better)
+        return done
+
+
+def _begin(search: Search, suggestion: Suggestion, cycles: int, enough: Callable[[], bool]) -> None:
+    search.follow(suggestion)
+    improve(search, cycles=cycles, enough=enough)
 
 
 def _outcome(
