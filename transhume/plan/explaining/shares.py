@@ -51,6 +51,7 @@ class Shares:
             _line("migration", 0.0, bill.move[vm, there] / hours),
             _line("risk", bill.risk[vm, here], bill.risk[vm, there]),
             _line("lateness", late_now, late_then),
+            _line("preference", bill.preference[vm, here], bill.preference[vm, there]),
         )
         return tuple(line for line in lines if line.now or line.then)
 
