@@ -31,13 +31,9 @@ class Standing:
 
 def standing(goal: DeadlineGoal, snapshot: Snapshot) -> Standing:
     """Return how a job stands at the snapshot's instant; without word of progress nothing is done yet."""
-    progress = snapshot.progress.get(goal.progress_job) if goal.progress_job else None
-    share_done = (
-        min(1.0, progress.done / progress.total) if progress and progress.total > 0 else 0.0
-    )
     changeover = goal.changeover_seconds
     return Standing(
-        work_left=goal.work_seconds * (1.0 - share_done),
+        work_left=goal.work_seconds * (1.0 - snapshot.share_done(goal.progress_job)),
         time_left=(goal.at - snapshot.at).total_seconds(),
         changeover=measured_changeover(snapshot) if changeover is None else changeover,
     )

@@ -117,17 +117,7 @@ class Arranger:
 
     def _prediction(self, move: Move) -> Prediction:
         vm = self.situation.number[move.vm]
-        return self._predicted(vm, move.source_cloud, move.destination_cloud)
-
-    def _predicted(self, vm: int, source: CloudName, destination: CloudName) -> Prediction:
-        bill, situation = self.bill, self.situation
-        return bill.estimator.predict(
-            situation.snapshot.vms[situation.vms[vm]],
-            source,
-            destination,
-            bill.prices[destination],
-            bill.prices[source].egress_dollars_per_gb,
-        )
+        return self.bill.prediction_between(vm, move.source_cloud, move.destination_cloud)
 
     def _move(self, decision: Decision, vm: int, host: HostName) -> Move:
         situation = self.situation
@@ -199,8 +189,8 @@ class Arranger:
         for k, place in enumerate(situation.places):
             if place.doomed or not self._may_wait_in(decision, vm, place.cloud):
                 continue
-            into = self._predicted(vm, move.source_cloud, place.cloud)
-            out = self._predicted(vm, place.cloud, move.destination_cloud)
+            into = self.bill.prediction_between(vm, move.source_cloud, place.cloud)
+            out = self.bill.prediction_between(vm, place.cloud, move.destination_cloud)
             found += [
                 Berth(
                     host=host.name,

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from transhume.knowledge.model import (
+    NOTHING,
     CloudName,
     HostName,
     MoveKind,
@@ -49,7 +50,6 @@ from transhume.policies.model import (
 )
 
 Where = dict[VmName, HostName]
-NOTHING = Resources(vcpus=0, memory_bytes=0)
 
 
 def find_faults(

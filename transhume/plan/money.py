@@ -25,7 +25,6 @@ from transhume.knowledge.model import (
     CostRate,
     Prediction,
     PriceTick,
-    Snapshot,
 )
 from transhume.plan.constraints import Assignment, Delay
 from transhume.plan.estimate import Estimator
@@ -155,11 +154,15 @@ class Bill:
         """Return what moving a VM to a place takes."""
         situation = self.situation
         source, cloud = situation.places[situation.home[vm]].cloud, situation.places[place].cloud
+        return self.prediction_between(vm, source, cloud)
+
+    def prediction_between(self, vm: int, source: CloudName, destination: CloudName) -> Prediction:
+        """Return what moving a VM from one cloud to another takes, wherever it is now."""
         return self.estimator.predict(
-            situation.snapshot.vms[situation.vms[vm]],
+            self.situation.snapshot.vms[self.situation.vms[vm]],
             source,
-            cloud,
-            self.prices[cloud],
+            destination,
+            self.prices[destination],
             self.prices[source].egress_dollars_per_gb,
         )
 
@@ -250,7 +253,7 @@ def _delays(situation: Situation, seconds: Table) -> tuple[Delay, ...]:
         longest = seconds.max(axis=1, initial=0.0)
         changeover = measured if goal.changeover_seconds is None else goal.changeover_seconds
         held_up = [float(longest[vm]) if changeover is None else changeover for vm in members]
-        left = goal.work_seconds * (1 - _share_done(situation.snapshot, goal.progress_job))
+        left = goal.work_seconds * (1 - situation.snapshot.share_done(goal.progress_job))
         found.append(
             Delay(
                 members=members,
@@ -260,10 +263,3 @@ def _delays(situation: Situation, seconds: Table) -> tuple[Delay, ...]:
             )
         )
     return tuple(found)
-
-
-def _share_done(snapshot: Snapshot, job: object) -> float:
-    progress = next((p for name, p in snapshot.progress.items() if name == job), None)
-    if progress is None or progress.total <= 0:
-        return 0.0
-    return min(1.0, max(0.0, progress.done / progress.total))

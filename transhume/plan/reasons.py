@@ -183,15 +183,6 @@ class Narrator:
         left = format_duration(max(0.0, situation.seconds_left(vm)))
         return f"moving to {cloud} takes {takes} and the notice leaves {left} for all that share the way"
 
-    def behind_others(self, vm: int, seconds: float) -> str:
-        """Return that a VM's turn comes too late, though its own move would be short enough."""
-        situation = self.formulator.situation
-        left = format_duration(max(0.0, situation.seconds_left(vm)))
-        return (
-            f"{self.formulator.ruling.must_leave[vm]}; with those before it, its move ends after "
-            f"{format_duration(seconds)}, and the notice leaves {left}"
-        )
-
     # why nothing is done
 
     def nothing_pays(self) -> str:

@@ -61,7 +61,7 @@ class Situation:
             )
         )
         governing = {vm: tuple(p for p in policies if p.governs(snapshot.vms[vm])) for vm in vms}
-        deadlines = _deadlines(snapshot)
+        deadlines = snapshot.host_deadlines()
         return cls(
             snapshot=snapshot,
             policies=tuple(p for p in policies if any(p in those for those in governing.values())),
@@ -189,17 +189,6 @@ class Situation:
             for group in self.snapshot.groups
         }
         return {name: members for name, members in found.items() if len(members) > 1}
-
-
-def _deadlines(snapshot: Snapshot) -> dict[HostName, datetime]:
-    deadlines: dict[HostName, datetime] = {}
-    for notice in sorted(snapshot.notices, key=lambda n: n.deadline, reverse=True):
-        if notice.withdrawn:
-            continue
-        for host in snapshot.hosts.values():
-            if host.cloud == notice.cloud and notice.host in (None, host.name):
-                deadlines[host.name] = notice.deadline
-    return deadlines
 
 
 def _places(hosts: Iterable[Host], deadlines: Mapping[HostName, datetime]) -> tuple[Place, ...]:

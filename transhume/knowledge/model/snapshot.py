@@ -74,6 +74,24 @@ class Snapshot:
         ]
         return median(lasted) if lasted else None
 
+    def share_done(self, job: JobName | None) -> float:
+        """Return how much of a job is done, from 0 to 1; without word of it, nothing is."""
+        progress = self.progress.get(job) if job else None
+        if progress is None or progress.total <= 0:
+            return 0.0
+        return min(1.0, max(0.0, progress.done / progress.total))
+
+    def host_deadlines(self) -> dict[HostName, datetime]:
+        """Return when each host under a notice will be gone: the earliest, where several say so."""
+        deadlines: dict[HostName, datetime] = {}
+        for notice in sorted(self.notices, key=lambda n: n.deadline, reverse=True):
+            if notice.withdrawn:
+                continue
+            for host in self.hosts.values():
+                if host.cloud == notice.cloud and notice.host in (None, host.name):
+                    deadlines[host.name] = notice.deadline
+        return deadlines
+
     def bytes_per_second_between(self, one: CloudName, other: CloudName) -> float | None:
         """Return what the path between two clouds carries, or None where nobody said."""
         ends = frozenset((one, other))

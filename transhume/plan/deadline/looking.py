@@ -6,7 +6,6 @@ The VMs of a policy are the job, revocable clouds are its zones, and the cheapes
 import math
 from collections import Counter
 from dataclasses import dataclass
-from itertools import chain
 
 from transhume.knowledge.model import CloudName, HostName, Snapshot, Vm, total
 from transhume.plan.deadline.situation import (
@@ -46,7 +45,7 @@ def look(snapshot: Snapshot, policy: Policy, settings: PlannerSettings) -> Look 
     market = scene.market()
     if goal is None or not scene.vms or market is None:
         return None
-    work_left = goal.work_seconds * (1.0 - _share_done(snapshot, goal))
+    work_left = goal.work_seconds * (1.0 - snapshot.share_done(goal.progress_job))
     time_left = (goal.at - snapshot.at).total_seconds()
     if work_left <= 0 or time_left <= 0:
         return None
@@ -82,11 +81,6 @@ class _Scene:
     @classmethod
     def of(cls, snapshot: Snapshot, policy: Policy) -> "_Scene":
         host_of = snapshot.placement.host_of
-        gone = (
-            (h.name for h in snapshot.hosts_of(notice.cloud) if notice.host in (None, h.name))
-            for notice in snapshot.notices
-            if not notice.withdrawn
-        )
         return cls(
             snapshot=snapshot,
             vms=tuple(
@@ -95,7 +89,7 @@ class _Scene:
                 if policy.governs(vm) and host_of.get(name) in snapshot.hosts
             ),
             revocable=revocable_clouds(snapshot),
-            doomed=frozenset(chain.from_iterable(gone)),
+            doomed=frozenset(snapshot.host_deadlines()),
         )
 
     def market(self) -> Market | None:
@@ -157,10 +151,3 @@ class _Scene:
         return sum(
             estimator.transfer(vm, rate)[1] for vm, rate in zip(self.vms, rates, strict=True)
         )
-
-
-def _share_done(snapshot: Snapshot, goal: DeadlineGoal) -> float:
-    progress = snapshot.progress.get(goal.progress_job) if goal.progress_job else None
-    if progress is None or progress.total <= 0:
-        return 0.0
-    return min(1.0, max(0.0, progress.done / progress.total))
