@@ -162,8 +162,8 @@ class Loop:
             status = PlanStatus.RECOMMENDED if new else None
             return Decision(snapshot=snapshot, symptoms=symptoms, result=result, status=status)
         status, waiting = self._judge(result, snapshot, policies)
-        new = status is PlanStatus.EXECUTING or self._recorded != (status, _moves(result))
-        self._recorded = (status, _moves(result))
+        new = status is PlanStatus.EXECUTING or self._recorded != (status, result.moves)
+        self._recorded = (status, result.moves)
         return Decision(
             snapshot=snapshot,
             symptoms=symptoms,
@@ -186,8 +186,8 @@ class Loop:
 
     def ended(self, plan: Plan, status: PlanStatus, now: datetime) -> None:
         """Take note of how a plan ended: one that came to nothing is not tried again at once."""
-        attempt = (_in_need(plan), _moves(plan))
-        self._since.pop(_moves(plan), None)
+        attempt = (_in_need(plan), plan.moves)
+        self._since.pop(plan.moves, None)
         self._recorded = None
         if status is PlanStatus.DONE:
             self._patience.pop(attempt, None)
@@ -248,12 +248,14 @@ class Loop:
             terms = terms_for(each.plan, snapshot, policies)
             if each.undone_at is None or terms is None:
                 continue
-            times = sum(e.undone_at is not None and e.moves == each.moves for e in executed)
+            times = sum(
+                e.undone_at is not None and e.plan.moves == each.plan.moves for e in executed
+            )
             delay = timedelta(seconds=terms.within_seconds) * 2 ** min(times - 1, 10)
-            self._taken_back[each.moves] = each.undone_at + min(delay, LONGEST_PATIENCE)
+            self._taken_back[each.plan.moves] = each.undone_at + min(delay, LONGEST_PATIENCE)
 
     def _why_wait(self, plan: Plan, snapshot: Snapshot, governing: Sequence[Policy]) -> str:
-        now, moves = snapshot.at, _moves(plan)
+        now, moves = snapshot.at, plan.moves
         if plan.undoes is not None:
             return ""
         patience = self._patience.get((_in_need(plan), moves))
@@ -288,8 +290,3 @@ def _without_electives(policy: Policy) -> Policy:
 
 def _in_need(plan: Plan) -> bool:
     return any(step.kind is MoveKind.MANDATORY for step in plan.steps)
-
-
-def _moves(plan: Plan) -> Moves:
-    """Return where each VM ends up; a place where it's parked on its way is no other plan."""
-    return frozenset({step.vm: step.destination_cloud for step in plan.steps}.items())

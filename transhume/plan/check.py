@@ -281,12 +281,10 @@ class _Replay:
             o for o in self.snapshot.outcomes if o.vm == step.vm and o.result is StepResult.DONE
         ]
         last = max(done, key=lambda o: o.ended_at, default=None)
-        return (
-            self.undoes is not None
-            and last is not None
-            and last.plan == self.undoes
-            and self._cloud(last.source) == step.destination_cloud
-        )
+        if self.undoes is None or last is None or last.plan != self.undoes:
+            return False
+        first = min((o for o in done if o.plan == self.undoes), key=lambda o: o.ended_at)
+        return self._cloud(first.source) == step.destination_cloud
 
     # what is read anew
 

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from transhume.knowledge.model import (
-    CloudName,
     CostRate,
     MoveKind,
     Plan,
     PlanId,
     PlanStatus,
     Snapshot,
+    Step,
     StepResult,
-    VmName,
 )
 from transhume.knowledge.records import Effect, StoredPlan
 from transhume.plan.money import Bill
@@ -55,11 +54,6 @@ class Executed:
     def open(self) -> bool:
         """Say whether something may still follow from the plan."""
         return self.effect is None or (self.effect is Effect.MISSED and self.undone_at is None)
-
-    @property
-    def moves(self) -> frozenset[tuple[VmName, CloudName]]:
-        """The VMs and where they went."""
-        return frozenset((step.vm, step.destination_cloud) for step in self.plan.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +121,8 @@ def look_at_effect(
 ) -> Finding | None:
     """Return what became of a plan's promise; None where prices are missing to tell."""
     plan = executed.plan
-    if any(not _stands(snapshot, plan, number) for number in range(len(plan.steps))):
+    last_steps = {step.vm: step for step in plan.steps}
+    if any(not _stands(snapshot, step) for step in last_steps.values()):
         text = f"{plan.id}: its VMs have moved on"
         return Finding(executed=executed, effect=Effect.OVERTAKEN, text=text)
     clouds = {c for step in plan.steps for c in (step.source_cloud, step.destination_cloud)}
@@ -154,9 +149,8 @@ def look_at_effect(
     return Finding(executed=executed, effect=Effect.MISSED, text=text)
 
 
-def _stands(snapshot: Snapshot, plan: Plan, number: int) -> bool:
+def _stands(snapshot: Snapshot, step: Step) -> bool:
     """Say whether a step's move was the VM's last one, and the VM is where it went."""
-    step = plan.steps[number]
     moves = (o for o in snapshot.outcomes if o.vm == step.vm and o.result is StepResult.DONE)
     last = max(moves, key=lambda outcome: outcome.ended_at, default=None)
     return (
@@ -176,12 +170,12 @@ def _bills(
     situation = Situation.read(snapshot, policies, settings)
     bill = Bill.of(situation)
     back = situation.home.copy()
-    for step in plan.steps:
-        place = Place(cloud=step.source_cloud)
+    for vm, (origin, _) in plan.ways.items():
+        place = Place(cloud=origin)
         if place not in situation.places:
-            place = Place(cloud=step.source_cloud, doomed=True)
+            place = Place(cloud=origin, doomed=True)
         if place in situation.places:
-            back[situation.number[step.vm]] = situation.places.index(place)
+            back[situation.number[vm]] = situation.places.index(place)
     return bill.of_assignment(situation.home), bill.of_assignment(back)
 
 

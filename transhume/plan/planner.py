@@ -147,13 +147,13 @@ class _Planner:
     def undo(self, done: Plan) -> Plan | str:
         """Return the plan that takes a plan back, or what is in the way."""
         target = self.situation.home.copy()
-        for step in reversed(done.steps):  # a VM that was parked goes back to where it began
-            place = Place(cloud=step.source_cloud)
-            if step.vm not in self.situation.number or place not in self.situation.places:
-                return f"{step.vm} can't go back to {step.source_cloud}"
-            vm, k = self.situation.number[step.vm], self.situation.places.index(place)
+        for name, (origin, _) in done.ways.items():
+            place = Place(cloud=origin)
+            if name not in self.situation.number or place not in self.situation.places:
+                return f"{name} can't go back to {origin}"
+            vm, k = self.situation.number[name], self.situation.places.index(place)
             if why := self.narrator.formulator.ruling.barred.get((vm, k)):
-                return f"{step.vm} can't go back: {why}"
+                return f"{name} can't go back: {why}"
             target[vm] = k
         if full := self._overfull(target):
             return f"{full} has no room for them any more"

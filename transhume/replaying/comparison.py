@@ -173,7 +173,7 @@ def world_of(
             judged=tuple(judged),
             jobs=jobs_of(judged, facts),
             model=model,
-            loop=Loop(model.settings, solver=manner.solver),
+            loop=Loop(replace(model.settings, most_explained_vms=0), solver=manner.solver),
             tick_seconds=trace.tick_seconds,
             restart_seconds=trace.restart_seconds,
             every_tick=manner.every_tick,

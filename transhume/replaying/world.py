@@ -36,7 +36,7 @@ from transhume.knowledge.model import (
     VmName,
     total,
 )
-from transhume.loop import Decision, Loop
+from transhume.loop import Decision, Loop, Moves
 from transhume.policies.model import Mode, Policy
 from transhume.replaying.agenda import Agenda
 from transhume.replaying.broken import broken_rules
@@ -59,8 +59,6 @@ OUTCOMES_KEPT = 500
 """As many as a daemon's snapshot has."""
 NO_ROOM_PAUSE = timedelta(minutes=10)
 """Between attempts to restart a lost VM where others have taken its place."""
-
-Moves = frozenset[tuple[VmName, CloudName]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +308,7 @@ class World:
 
     def _wait_for(self, decision: Decision, plan: Plan, at: datetime) -> None:
         """Ask again when the hold is over; at the next tick where something else is waited for."""
-        moves = _moves(plan)
+        moves = plan.moves
         if self._held is None or self._held[0] != moves:
             self._held = (moves, at)
         hold = max(
@@ -381,9 +379,9 @@ class World:
             return
         self._undertaking = None
         if under_way.status is PlanStatus.DONE:
-            self._in_vain.discard(_moves(under_way.plan))
+            self._in_vain.discard(under_way.plan.moves)
         else:
-            self._in_vain.add(_moves(under_way.plan))
+            self._in_vain.add(under_way.plan.moves)
         self._loop.ended(under_way.plan, under_way.status, at)
         self._ask_at(at)
 
@@ -534,7 +532,3 @@ class World:
             found = broken_rules(self._set.judged, self._facts.vms, self._cloud_of())
             self._broken = (self._version, found)
         return self._broken[1]
-
-
-def _moves(plan: Plan) -> Moves:
-    return frozenset((step.vm, step.destination_cloud) for step in plan.steps)

@@ -11,12 +11,14 @@ from tests.unit.plan.scenario import EAGER, blast, planned, policy, two_clusters
 from tests.unit.plan.worlds import MB, NOW, notice, price, traffic, vm, world
 from transhume.knowledge.model import (
     CloudName,
+    HostName,
     MoveKind,
     Outcome,
     Plan,
     PlanStatus,
     PriceTick,
     Snapshot,
+    StepId,
     StepResult,
     SymptomKind,
 )
@@ -104,6 +106,32 @@ def test_a_plan_whose_effect_has_come_about_stands() -> None:
     back = looked(after(plan, prices=BEFORE), hopeful("price", "cut"), done(plan))
 
     assert back == LookBack(effects=((plan.id, Effect.AS_EXPECTED),))
+
+
+def test_a_plan_that_parked_a_vm_is_taken_back_to_where_it_began() -> None:
+    """The berth in c is neither where the VM is expected to be, nor where it goes back to."""
+    plan = first_plan(hopeful())
+    straight, *others = plan.steps
+    aside = replace(straight, destination=HostName("c1"), destination_cloud=CloudName("c"))
+    onward = replace(
+        straight, id=StepId("onward"), source=HostName("c1"), source_cloud=CloudName("c")
+    )
+    by_way = replace(plan, steps=(aside, *others, onward))
+    parked = outcomes(replace(plan, steps=(aside,)), timedelta(seconds=-5))
+    arrived = replace(plan, steps=(*others, onward))
+    seen = after(
+        arrived,
+        prices=(*B_DEAR, price("c", 0.9)),
+        earlier=parked,
+        room={"a1": 6, "b1": 6, "c1": 6},
+    )
+
+    back = looked(seen, hopeful(), done(by_way))
+
+    assert by_way.ways == plan.ways
+    assert back.effects == ((plan.id, Effect.MISSED),)
+    assert back.undo is not None
+    assert back.undo.ways == {vm: (end, origin) for vm, (origin, end) in plan.ways.items()}
 
 
 def test_a_plan_is_not_looked_at_before_its_time_nor_long_after_it() -> None:

@@ -195,6 +195,18 @@ class Plan:
     """What keeps the plan from being cheaper, the dearest first."""
 
     @property
+    def ways(self) -> Mapping[VmName, tuple[CloudName, CloudName]]:
+        """From which cloud to which each VM goes; where it's parked in between is neither."""
+        origins = {step.vm: step.source_cloud for step in reversed(self.steps)}
+        ends = {step.vm: step.destination_cloud for step in self.steps}
+        return {vm: (origins[vm], end) for vm, end in ends.items()}
+
+    @property
+    def moves(self) -> frozenset[tuple[VmName, CloudName]]:
+        """Where each VM ends up: plans with the same moves are the same thing tried again."""
+        return frozenset((vm, end) for vm, (_, end) in self.ways.items())
+
+    @property
     def saving_dollars_per_hour(self) -> float:
         """What the bill falls by, the amortised cost of the moves included."""
         return self.before.total - self.after.total
