@@ -1,10 +1,10 @@
 """A plan under way in a replay: the executor's own transaction, carried out by the model of migration.
 
-Owns which steps run and when each will have ended. Its steps are begun as the executor begins them, stage by
-stage; those that run over one link at a time share it. What becomes of the VMs is the world's affair.
+Owns which steps run and when each will have ended. Its steps are begun as the executor begins them; those that
+are begun together over one link share it. What becomes of the VMs is the world's affair.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -77,12 +77,12 @@ class Undertaking:
 
     def _shared(self, steps: list[Step]) -> list[Flight]:
         """Let steps that were begun together share their links."""
-        busy: Counter[frozenset[CloudName]] = Counter()
+        busy: dict[frozenset[CloudName], float] = defaultdict(float)
         for step in steps:
-            busy[_link(step)] += self.flights[step.vm].takes.seconds  # type: ignore[assignment]
+            busy[_link(step)] += self.flights[step.vm].takes.seconds
         for step in steps:
             alone = self.flights[step.vm]
-            takes = replace(alone.takes, seconds=float(busy[_link(step)]))
+            takes = replace(alone.takes, seconds=busy[_link(step)])
             self.flights[step.vm] = replace(alone, takes=takes)
         return [self.flights[step.vm] for step in steps]
 

@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 
 from transhume.knowledge.model import (
     CapacityReport,
-    CloudName,
     HostName,
     JobName,
     Measurement,
@@ -39,21 +38,14 @@ from transhume.knowledge.model import (
 from transhume.loop import Decision, Loop, Moves
 from transhume.policies.model import Mode, Policy
 from transhume.replaying.agenda import Agenda
-from transhume.replaying.broken import broken_rules
 from transhume.replaying.jobs import JobState
 from transhume.replaying.migration import MigrationModel
 from transhume.replaying.screen import Look, Screen
-from transhume.replaying.tally import (
-    Rates,
-    Tally,
-    outflow_of,
-    rates_of,
-    used_by_cloud,
-    whole_ticks,
-)
+from transhume.replaying.tally import Tally, whole_ticks
 from transhume.replaying.trace import Facts
 from transhume.replaying.understood import is_understood
 from transhume.replaying.undertaking import Flight, Undertaking
+from transhume.replaying.whereabouts import Whereabouts
 
 OUTCOMES_KEPT = 500
 """As many as a daemon's snapshot has."""
@@ -109,7 +101,7 @@ class World:
         self._screen = Screen(self._policies, setting.model)
         self._agenda = Agenda()
         self._facts = setting.facts
-        self._at: dict[VmName, HostName] = dict(setting.host_of)
+        self._there = Whereabouts(setting.host_of)
         self._lost: dict[VmName, HostName] = {}
         self._gone: set[HostName] = set()
         self._outcomes: deque[Outcome] = deque(maxlen=OUTCOMES_KEPT)
@@ -117,11 +109,6 @@ class World:
         self._held: tuple[Moves, datetime] | None = None
         self._in_vain: set[Moves] = set()
         self._calm: tuple[object, ...] | None = None
-        self._version = 0
-        self._rates: Rates | None = None
-        self._flows: tuple[tuple[object, ...], tuple[dict[CloudName, float], float]] | None = None
-        self._used: tuple[int, dict[CloudName, Resources]] | None = None
-        self._broken: tuple[int, frozenset[str]] | None = None
         self.now = setting.start
         self.tally = Tally(start=setting.start, end=setting.end)
         self.jobs = setting.jobs
@@ -136,7 +123,6 @@ class World:
         """Go on to an instant, and let other facts hold from then on."""
         self._run(at, decisions=False)
         before, self._facts = self._facts, facts
-        self._rates = None
         self._look_at_facts(before)
 
     @property
@@ -158,9 +144,9 @@ class World:
     def _pass_time(self, until: datetime) -> None:
         if until <= self.now:
             return
-        self.tally.pass_time(
-            self.now, until, self._rates_now(), self._broken_now(), len(self._lost)
-        )
+        rates = self._there.rates(self._facts)
+        broken = self._there.broken(self._set.judged, self._facts)
+        self.tally.pass_time(self.now, until, rates, broken, len(self._lost))
         for job in self.jobs:
             job.pass_time(self.now, until, self._facts.paces)
         self.now = until
@@ -172,12 +158,16 @@ class World:
     def check_invariants(self) -> None:
         """Raise where a VM is in two states, or none; for tests."""
         everybody = set(self._facts.vms)
-        assert set(self._at).isdisjoint(self._lost), "a VM is both up and down"
-        assert set(self._at) | set(self._lost) == everybody, "a VM is nowhere"
-        assert self._gone.isdisjoint(self._at.values()), "a VM runs at a host that is gone"
+        assert set(self._there.host_of).isdisjoint(self._lost), "a VM is both up and down"
+        assert set(self._there.host_of) | set(self._lost) == everybody, "a VM is nowhere"
+        assert self._gone.isdisjoint(self._there.host_of.values()), (
+            "a VM runs at a host that is gone"
+        )
         if self._undertaking:
             for vm, flight in self._undertaking.flights.items():
-                assert self._at.get(vm) == flight.step.source, "a VM moves from elsewhere"
+                assert self._there.host_of.get(vm) == flight.step.source, (
+                    "a VM moves from elsewhere"
+                )
 
     # --- facts -----------------------------------------------------------------------------------
 
@@ -218,9 +208,9 @@ class World:
             for vm in self._undertaking.arriving_at(host):
                 flight = self._undertaking.flights[vm]
                 self._end(flight, StepResult.UNDONE, at, f"{host} is gone")
-        for vm in sorted(vm for vm, where in self._at.items() if where == host):
+        for vm in sorted(vm for vm, where in self._there.host_of.items() if where == host):
             flight_of = self._undertaking.flights.get(vm) if self._undertaking else None
-            del self._at[vm]
+            del self._there.host_of[vm]
             self._lost[vm] = host
             self.tally.lost += 1
             vcpus = self._facts.vms[vm].needs.vcpus
@@ -229,7 +219,7 @@ class World:
                 job.down.add(vm)
             if flight_of is not None:
                 self._end(flight_of, StepResult.FAILED, at, f"{host} is gone, and {vm} with it")
-        self._placed()
+        self._there.changed()
         self._go_on(at)
 
     def _restart_at(self, at: datetime, vm: VmName) -> None:
@@ -243,15 +233,11 @@ class World:
             self._restart_at(at + NO_ROOM_PAUSE, vm)
             return
         del self._lost[vm]
-        self._at[vm] = host
+        self._there.host_of[vm] = host
         for job in self.jobs:
             job.down.discard(vm)
-        self._placed()
+        self._there.changed()
         self._ask_at(at)
-
-    def _placed(self) -> None:
-        self._version += 1
-        self._rates = None
 
     # --- decisions -------------------------------------------------------------------------------
 
@@ -297,14 +283,14 @@ class World:
         look = Look(
             at=at,
             facts=self._facts,
-            host_of=self._at,
-            placement_version=self._version,
+            host_of=self._there.host_of,
+            placement_version=self._there.version,
             outcomes=self._outcomes,
         )
         return self._screen.nothing_pays(look)
 
     def _calmness(self) -> tuple[object, ...]:
-        return (self._version, self._facts.notices, self._facts.room, self._facts.vms)
+        return (self._there.version, self._facts.notices, self._facts.room, self._facts.vms)
 
     def _wait_for(self, decision: Decision, plan: Plan, at: datetime) -> None:
         """Ask again when the hold is over; at the next tick where something else is waited for."""
@@ -330,7 +316,7 @@ class World:
         facts = self._facts
         used = {
             host: total(facts.vms[vm].needs for vm in there)
-            for host, there in self._by_host().items()
+            for host, there in self._there.by_host().items()
         }
         capacity = {}
         for host in facts.hosts:
@@ -338,13 +324,13 @@ class World:
             free = whole - used[host] if host in used else whole
             capacity[host] = CapacityReport(host=host, at=at, total=whole, free=free)
         return Snapshot(
-            version=self._version,
+            version=self._there.version,
             at=at,
             clouds=facts.clouds,
             hosts=facts.hosts,
             links=facts.links,
             vms=facts.vms,
-            placement=Placement(host_of=dict(self._at)),
+            placement=Placement(host_of=dict(self._there.host_of)),
             capacity=capacity,
             prices=facts.prices,
             notices=facts.notices,
@@ -397,8 +383,8 @@ class World:
         under_way = self._undertaking
         if under_way is None or under_way.flights.get(flight.step.vm) is not flight:
             return
-        self._at[flight.step.vm] = flight.step.destination
-        self._placed()
+        self._there.host_of[flight.step.vm] = flight.step.destination
+        self._there.changed()
         self._end(flight, StepResult.DONE, at, "")
         self._go_on(at)
 
@@ -445,10 +431,10 @@ class World:
         predicted: Prediction,
         measured: Measurement | None,
     ) -> None:
-        plan = self._undertaking.plan.id if self._undertaking else step.id
+        assert self._undertaking is not None, "a step without its plan"
         self._outcomes.appendleft(
             Outcome(
-                plan=plan,  # type: ignore[arg-type]
+                plan=self._undertaking.plan.id,
                 step=step.id,
                 vm=step.vm,
                 source=step.source,
@@ -473,7 +459,7 @@ class World:
 
     def _obstacle(self, step: Step) -> str:
         """Return what keeps a step from being begun."""
-        if self._at.get(step.vm) != step.source:
+        if self._there.host_of.get(step.vm) != step.source:
             return f"{step.vm} isn't on {step.source}"
         if step.destination in self._gone:
             return f"{step.destination} is gone"
@@ -495,40 +481,8 @@ class World:
 
     # --- what holds ------------------------------------------------------------------------------
 
-    def _by_host(self) -> dict[HostName, list[VmName]]:
-        found: dict[HostName, list[VmName]] = {}
-        for vm, host in self._at.items():
-            found.setdefault(host, []).append(vm)
-        return found
-
     def _room_at(self, host: HostName, at: datetime) -> Resources:
         arriving = self._undertaking.arriving_at(host) if self._undertaking else []
-        there = [vm for vm, where in self._at.items() if where == host]
+        there = [vm for vm, where in self._there.host_of.items() if where == host]
         used = total(self._facts.vms[vm].needs for vm in (*there, *arriving))
         return self._facts.room_of(host, at) - used
-
-    def _cloud_of(self) -> dict[VmName, CloudName]:
-        hosts = self._facts.hosts
-        return {vm: hosts[host].cloud for vm, host in self._at.items()}
-
-    def _rates_now(self) -> Rates:
-        if self._rates is None:
-            facts = self._facts
-            if self._used is None or self._used[0] != self._version:
-                needs = {vm: facts.vms[vm].needs for vm in self._at}
-                self._used = (self._version, used_by_cloud(needs, self._cloud_of()))
-            key = (self._version, facts.traffic)
-            if self._flows is None or any(
-                one is not other for one, other in zip(self._flows[0], key, strict=True)
-            ):
-                flows = outflow_of(facts.traffic, self._cloud_of(), sorted(facts.clouds))
-                self._flows = (key, flows)
-            out, cut = self._flows[1]
-            self._rates = rates_of(self._used[1], out, cut, facts.prices)
-        return self._rates
-
-    def _broken_now(self) -> frozenset[str]:
-        if self._broken is None or self._broken[0] != self._version:
-            found = broken_rules(self._set.judged, self._facts.vms, self._cloud_of())
-            self._broken = (self._version, found)
-        return self._broken[1]
