@@ -106,8 +106,8 @@ def ask(
     said = json.loads(told.stdout.splitlines()[-1])
     answered = said["assignment"] is not None
     instance = make_instance(vms, clouds, seed=seed)
-    cost = _recounted(instance, said["assignment"]) if answered else said["cost"]
-    note = said["note"] or ("" if answered or cost is not None else "no answer in time")
+    cost = _recounted(instance, said["assignment"]) if answered else None
+    note = said["note"] or ("" if answered else "no answer in time")
     return Answer(
         peer=peer.name,
         seed=seed,

@@ -23,9 +23,9 @@ from transhume.knowledge.model import (
 )
 from transhume.plan import PlannerSettings, explain_no_plan, explain_plan, explain_vm, make_plan
 from transhume.plan.constraints import Assignment, Indices
-from transhume.plan.explain_vm import WIDTH, beyond
 from transhume.plan.money import Bill
 from transhume.plan.situation import Situation
+from transhume.plan.vm_lines import WIDTH, beyond
 from transhume.policies.model import ElectiveLimits, Policy, PriceGoal
 
 SETTINGS = PlannerSettings()
@@ -181,7 +181,7 @@ def test_every_vm_that_a_policy_is_about_is_explained_in_lines_that_fit(case: Ca
     result = case.result
     if not case.situation.governed:
         return
-    assert result.explanations.keys() == set(case.situation.vms)
+    assert result.explanations.keys() == set(case.situation.vms), result
     for explanation in result.explanations.values():
         lines = explain_vm(explanation, result.limits, SETTINGS.horizon_seconds)
         assert explanation.reason

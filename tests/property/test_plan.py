@@ -500,6 +500,9 @@ def test_a_planted_impossibility_is_found(snapshot: Snapshot, policy: Policy, pl
 
 
 def _adds_up(plan: Plan) -> None:
+    bound = plan.bound_dollars_per_hour
+    assert bound is None or bound <= plan.after.total
+    assert not plan.optimal or bound == plan.after.total
     saved = sum(step.saving_dollars_per_hour for step in plan.steps)
     assert math.isclose(saved, plan.before.running - plan.after.running, abs_tol=1e-6)
     once = sum(step.prediction.dollars + step.split_dollars for step in plan.steps)

@@ -39,6 +39,7 @@ from transhume.knowledge.model import (
 )
 from transhume.knowledge.records import DaemonStatus, PoliciesStatus, StoredPlan
 from transhume.knowledge.store import Store, utc_now
+from transhume.plan.standing import standing
 
 LATE_HEARTBEAT = timedelta(seconds=10)
 """A daemon's heart beats every few seconds; after this long it isn't running."""
@@ -90,6 +91,8 @@ class DecisionSight:
     unplaced: tuple[VmName, ...]
     conflict: Conflict | None = None
     """What can't all hold, where that is why something is not as it should be."""
+    standing: str = ""
+    """How good the plan is, as far as that is proved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +257,7 @@ def _decision(stored: StoredPlan) -> DecisionSight:
                 why=decision.trigger,
                 unplaced=unplaced,
                 conflict=decision.conflict,
+                standing=standing(decision),
             )
 
 

@@ -127,7 +127,7 @@ class Arranger:
         place = int(decision.chosen[vm])
         group = self.group_of.get(vm)
         mandatory = decision.mended[vm] != situation.home[vm]
-        left = situation.seconds_left(vm) if mandatory and situation.evacuates(vm) else math.inf
+        left = situation.seconds_left(vm) if mandatory else math.inf
         late = vm in decision.late
         split = any(
             mate in decision.late or decision.chosen[mate] != place

@@ -1,19 +1,25 @@
-"""Chooses who solves a problem: the exact solver where it can prove its plan, the one for thousands beyond.
+"""Chooses who solves a problem: whom it suits in size, and who knows its constraints.
 
-Where Numba (the extra `[fast]`) isn't installed, or a problem has what a large instance can't say, the exact
-solver does what it can in its time, as it does for all small problems.
+Of a handful of VMs HiGHS makes short work, in this process. Up to a few hundred, a quick search is followed by
+provers (`transhume.plan.prove`); beyond, the search has all the time. Where a problem has what a large instance
+can't say, or (for the thousands) Numba isn't there, HiGHS does what it can in its time.
 """
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from transhume.plan.constraints import Assignment
 from transhume.plan.exact import ExactSolver
 from transhume.plan.problem import Problem
-from transhume.plan.scale.translate import translate, why_not
+from transhume.plan.scale.translate import Translation, translate, why_not
 from transhume.plan.solver import Solution
 
 PROVED_DOLLARS_PER_HOUR = 1e-6
-"""A plan that is dearer than the proved bound by less is optimal."""
+PROVED_SHARE = 1e-6
+"""A plan that is dearer than the proved bound by less, or by less than this share of it, is optimal: so much is
+lost where dollars become whole numbers."""
+A_HANDFUL = 10
+"""VMs with a choice that are solved before another process would have begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,42 +36,73 @@ class LargeSolver:
         Raises:
             ValueError: a large instance can't say this problem.
         """
-        obstacle = why_not(problem)
-        if obstacle:
-            raise ValueError(f"too large a problem for this solver's words: {obstacle}")
-        stay = Solution.of(problem, problem.home, optimal=not problem.movable.any())
-        if stay.optimal:
-            return stay
+        if not _choice(problem):
+            return Solution.of(problem, problem.home, optimal=True)
         from transhume.plan.scale.solving import effort_within, solve
 
         said = translate(problem)
         effort = effort_within(said.instance, self.seconds)
         tolerance = max(1, int(PROVED_DOLLARS_PER_HOUR * said.units_per_dollar / 4))
         outcome = solve(said.instance, seed=self.seed, effort=effort, tolerance=tolerance)
-        found = said.back(outcome.assignment)
-        if not problem.feasible(found) or problem.cost(found) > stay.cost:
-            found = problem.home
-        bound = outcome.bound / said.units_per_dollar - said.error
-        proved = problem.cost(found) - bound < PROVED_DOLLARS_PER_HOUR
-        return Solution.of(problem, found, optimal=proved)
+        return _meant(problem, said, outcome.assignment, outcome.bound)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvingSolver:
+    """A quick search, then provers: the best there is, where a proof is found in time."""
+
+    seconds: float = 20.0
+    seed: int = 1
+
+    def solve(self, problem: Problem) -> Solution:
+        """Return the best assignment found; never one that is dearer than staying put.
+
+        Raises:
+            ValueError: a large instance can't say this problem.
+        """
+        if not _choice(problem):
+            return Solution.of(problem, problem.home, optimal=True)
+        from transhume.plan.prove.proving import prove
+
+        said = translate(problem)
+        proof = prove(said.instance, seconds=self.seconds, seed=self.seed)
+        return _meant(problem, said, proof.assignment, proof.bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolverBySize:
-    """The exact solver for so many VMs with a choice, the large one for more."""
+    """The solver that suits the number of VMs with a choice."""
 
     seconds: float = 20.0
-    most_exact_vms: int = 60
+    most_proved_vms: int = 200
 
     def solve(self, problem: Problem) -> Solution:
         """Return what the solver that suits the problem finds."""
-        large = (
-            int(problem.movable.sum()) > self.most_exact_vms
-            and not why_not(problem)
-            and _has_numba()
-        )
-        solver = LargeSolver if large else ExactSolver
-        return solver(seconds=self.seconds).solve(problem)
+        free = int(problem.movable.sum())
+        if free <= A_HANDFUL or why_not(problem):
+            return ExactSolver(seconds=self.seconds).solve(problem)
+        if free <= self.most_proved_vms or not _has_numba():
+            return ProvingSolver(seconds=self.seconds).solve(problem)
+        return LargeSolver(seconds=self.seconds).solve(problem)
+
+
+def _choice(problem: Problem) -> bool:
+    """Say whether there's anything to decide, and refuse what a large instance can't say."""
+    obstacle = why_not(problem)
+    if obstacle:
+        raise ValueError(f"too large a problem for this solver's words: {obstacle}")
+    return bool(problem.movable.any())
+
+
+def _meant(problem: Problem, said: Translation, assignment: Assignment, least: int) -> Solution:
+    """Return what was found for the instance as a solution of the problem."""
+    found = said.back(assignment)
+    if not problem.feasible(found) or problem.cost(found) > problem.cost(problem.home):
+        found = problem.home
+    bound = least / said.units_per_dollar - said.error
+    cost = problem.cost(found)
+    proved = cost - bound < max(PROVED_DOLLARS_PER_HOUR, PROVED_SHARE * abs(cost))
+    return Solution.of(problem, found, optimal=proved, bound=bound)
 
 
 def _has_numba() -> bool:

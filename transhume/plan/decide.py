@@ -17,7 +17,7 @@ from transhume.plan.constraints import Assignment, MoveLimit, SpendLimit
 from transhume.plan.formulate import Formulator, Freedom
 from transhume.plan.judge import CENTS_OF_NOTHING, Judge, Refusal
 from transhume.plan.problem import Problem
-from transhume.plan.solver import Solver
+from transhume.plan.solver import Solution, Solver
 
 Bans = Mapping[tuple[int, int], str]
 
@@ -32,6 +32,8 @@ class Decision:
     late: frozenset[int]
     """VMs that are sent though they can't be expected to be in time."""
     optimal: bool
+    above_best: float | None
+    """By how many dollars per hour the choice can be dearer than the best; None where nothing was proved."""
     refusals: tuple[Refusal, ...]
     freedom: Freedom
     """What the mending was free to do."""
@@ -71,6 +73,7 @@ class Decider:
             chosen=mended,
             late=late,
             optimal=optimal and not bans,
+            above_best=0.0 if optimal and not bans else None,
             refusals=(),
             freedom=freedom,
         )
@@ -148,22 +151,27 @@ class Decider:
         freedom = self.elective_freedom(decision, bans)
         refusals: list[Refusal] = []
         alternative: Assignment | None = None
+        least: float | None = None
         while freedom.movable - freedom.required:
             problem = self.formulator.problem(freedom)
             solution = self.solver.solve(problem)
             chosen = solution.assignment
+            # The first question leaves the most freedom: what none of its answers is below holds for all.
+            least = solution.bound if not refusals else least
             better = (solution.violation, solution.cost) < (
                 problem.violation(mended) + 1e-6,
                 problem.cost(mended) - CENTS_OF_NOTHING,
             )
             if not better or not self.judge.elective(mended, chosen):
+                decision = _measured(decision, solution, problem.cost(mended), least)
                 break
             refused = self.judge.refuse(mended, chosen)
             if not refused:
+                decision = _measured(decision, solution, solution.cost, least)
                 return replace(
                     decision,
                     chosen=chosen,
-                    optimal=decision.optimal and solution.optimal and not refusals,
+                    optimal=decision.optimal and not refusals,
                     refusals=tuple(refusals),
                     alternative=alternative,
                 )
@@ -199,6 +207,16 @@ class Decider:
         situation = self.formulator.situation
         on_their_way = situation.snapshot.moving
         return frozenset(situation.number[vm] for vm in on_their_way if vm in situation.number)
+
+
+def _measured(decision: Decision, solution: Solution, cost: float, least: float | None) -> Decision:
+    """Return the decision with what a solution proves of a choice that costs so much."""
+    proved = decision.above_best is not None and least is not None
+    return replace(
+        decision,
+        optimal=decision.optimal and solution.optimal,
+        above_best=max(0.0, cost - least) if proved and least is not None else None,
+    )
 
 
 def _same(one: Problem, other: Problem) -> bool:

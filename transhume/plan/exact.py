@@ -51,18 +51,21 @@ class ExactSolver:
         program = Program(problem)
         proved = True
         if program.penalties:
-            values, proved = program.minimise(program.penalties, self.seconds)
+            values, proved, _ = program.minimise(program.penalties, self.seconds)
             if values is None:
                 return Solution.of(problem, problem.home, optimal=False)
             least = sum(weight * values[at] for at, weight in program.penalties.items())
             program.add_row(program.penalties, upper=least + PENALTY_TOLERANCE)
-        values, cheapest = program.minimise(program.dollars, self.seconds)
+        values, cheapest, least = program.minimise(program.dollars, self.seconds)
+        bound = least if proved else None
+        # Staying may break more than the least, of which the bound is.
+        bound_at_home = None if program.penalties else bound
         if values is None:
-            return Solution.of(problem, problem.home, optimal=False)
+            return Solution.of(problem, problem.home, optimal=False, bound=bound_at_home)
         assignment = program.assignment(values)
         if not problem.feasible(assignment):  # rounding within the solver's tolerance went wrong
-            return Solution.of(problem, problem.home, optimal=False)
-        return Solution.of(problem, assignment, optimal=proved and cheapest)
+            return Solution.of(problem, problem.home, optimal=False, bound=bound_at_home)
+        return Solution.of(problem, assignment, optimal=proved and cheapest, bound=bound)
 
 
 @dataclass(slots=True)
@@ -245,8 +248,13 @@ class Program:
 
     # solving
 
-    def minimise(self, objective: Terms, seconds: float) -> tuple[NDArray[np.float64] | None, bool]:
-        """Return the values of all variables (None where none were found), and whether it's proved."""
+    def minimise(
+        self, objective: Terms, seconds: float
+    ) -> tuple[NDArray[np.float64] | None, bool, float | None]:
+        """Return the values of all variables, whether they are proved to be the best, and the bound.
+
+        There are no values where none were found, and there is no bound where none was proved.
+        """
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_array
 
@@ -263,7 +271,9 @@ class Program:
             ),
             options={"time_limit": seconds, "mip_rel_gap": 0.0},
         )
-        return result.x, result.status == 0
+        least = result.mip_dual_bound
+        known = least is not None and math.isfinite(least)
+        return result.x, result.status == 0, float(least) if known else None
 
     def assignment(self, values: NDArray[np.float64]) -> Assignment:
         """Read the assignment off the values of the variables."""

@@ -16,7 +16,8 @@ from transhume.knowledge.model import (
     Step,
     VmName,
 )
-from transhume.plan.explain_vm import in_short, limit_lines, wrapped
+from transhume.plan.standing import standing
+from transhume.plan.vm_lines import in_short, limit_lines, wrapped
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
 
 MOST_HELD_BACK = 5
@@ -83,8 +84,7 @@ def _verdict(plan: Plan) -> str:
     else:
         sake = f"and takes {plan.undoes} back" if plan.undoes else "for the rules' sake"
         brings = f"costs {format_dollars_per_hour(-saving)} more, {sake}"
-    proof = "proved to be the best" if plan.optimal else "not proved to be the best"
-    return f"{brings}, {proof}"
+    return f"{brings}; {standing(plan)}"
 
 
 def explain_step(step: Step) -> list[str]:

@@ -111,7 +111,7 @@ def _planner(
             judge=judge,
             solver=solver
             or SolverBySize(
-                seconds=settings.solver_seconds, most_exact_vms=settings.most_exact_vms
+                seconds=settings.solver_seconds, most_proved_vms=settings.most_proved_vms
             ),
         ),
         arranger=Arranger(situation=situation, bill=bill),
@@ -163,6 +163,7 @@ class _Planner:
             chosen=target,
             late=nobody,
             optimal=False,
+            above_best=None,
             refusals=(),
             freedom=Freedom(movable=nobody),
         )
@@ -223,9 +224,10 @@ class _Planner:
         def named(number: StepId) -> StepId:
             return StepId(f"plan-{identity}-{number}")
 
-        after = self.bill.of_assignment(decision.chosen)
+        placed = self.bill.of_assignment(decision.chosen)
         hours = self.situation.settings.horizon_seconds / SECONDS_PER_HOUR
         beside = sum(arrangement.beside(vm) for vm in arrangement.ways)
+        after = replace(placed, migration=placed.migration + beside / hours)
         return Plan(
             id=PlanId(f"plan-{identity}"),
             made_at=snapshot.at,
@@ -242,9 +244,12 @@ class _Planner:
                 for step in steps
             ),
             before=self.bill.of_assignment(home),
-            after=replace(after, migration=after.migration + beside / hours),
+            after=after,
             horizon_seconds=self.situation.settings.horizon_seconds,
             optimal=decision.optimal,
+            bound_dollars_per_hour=(
+                None if decision.above_best is None else after.total - decision.above_best
+            ),
             unplaced=unplaced,
             conflict=self._conflict(decision, unplaced),
         )
@@ -318,7 +323,8 @@ class _Planner:
     def _stay(self, decision: Decision) -> Plan | NoPlan:
         unplaced = self._unplaced(decision)
         if failures := self.situation.heard.failures:
-            return self._nothing(f"{'; '.join(failures)}; its VMs stay where they are", unplaced)
+            why = f"{'; '.join(failures)}; its VMs stay where they are"
+            return self._explained(self._nothing(why, unplaced), decision)
         if unplaced:
             conflict = self._conflict(decision, unplaced)
             why = self.narrator.nobody_can(unplaced)

@@ -11,8 +11,8 @@ class PlannerSettings:
     """One-time costs (moves, losses, lateness) are spread over this; a move must have paid by its end."""
     solver_seconds: float = 20.0
     """How long the solver may look at one problem; past it, the best plan found is taken unproved."""
-    most_exact_vms: int = 60
-    """Problems in which more VMs have a choice are searched, not solved exactly, where that can be."""
+    most_proved_vms: int = 200
+    """Problems in which more VMs have a choice are searched, and no prover is asked, where that can be."""
 
     memory_factor: float = 0.7
     """Bytes sent for each byte of a VM's memory, until past moves tell better."""

@@ -17,13 +17,26 @@ class Solution:
     violation: float
     optimal: bool
     """True only where no better assignment exists, and that is proved."""
+    bound: float | None = None
+    """Dollars per hour, proved: no assignment of so little violation costs less. None where nothing is."""
 
     @classmethod
-    def of(cls, problem: Problem, assignment: Assignment, *, optimal: bool) -> "Solution":
-        """Return the solution that an assignment is."""
+    def of(
+        cls,
+        problem: Problem,
+        assignment: Assignment,
+        *,
+        optimal: bool,
+        bound: float | None = None,
+    ) -> "Solution":
+        """Return the solution that an assignment is; an optimal one is its own bound."""
+        cost = problem.cost(assignment)
+        if optimal:
+            bound = cost
         return cls(
             assignment=assignment,
-            cost=problem.cost(assignment),
+            cost=cost,
+            bound=None if bound is None else min(bound, cost),
             violation=problem.violation(assignment),
             optimal=optimal,
         )

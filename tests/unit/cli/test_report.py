@@ -108,7 +108,7 @@ def test_a_report_of_the_whole_loop_tells_plan_moves_and_money() -> None:
     html = render_report(data)
     text = words(html)
 
-    assert "1 move; the bill goes from $6.00/h to $3.50/h, proved to be the best." in text
+    assert "1 move; the bill goes from $6.00/h to $3.50/h; optimal (proved)." in text
     assert "vm1: b is cheaper" in text
     assert "vm1 a b elective 1 537 MB 41s $2.50/h 20m 40s" in text
     assert "done 524 MB 537 MB 38s 41s 112ms 80ms" in text

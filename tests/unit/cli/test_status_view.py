@@ -78,6 +78,7 @@ DECISION = DecisionSight(
     status=PlanStatus.EXECUTING,
     moves=3,
     saving_dollars_per_hour=0.44,
+    standing="optimal (proved)",
     why="home's price changed",
     unplaced=(),
 )
@@ -153,7 +154,8 @@ def lines(sight: Sight) -> list[str]:
         "daemon running for 3h in mode auto: node-1:4711 (pid 4711)",
         "policies in force: cheap (auto)",
         "p/legal.yaml:3:7: forbid.clouds is empty; name a cloud",
-        "decision plan-4f2a is executing (20s ago): 3 moves, saves $0.44/h; home's price",
+        "decision plan-4f2a is executing (20s ago): 3 moves, saves $0.44/h, optimal",
+        "(proved); home's price changed",
         "why: transhume explain",
         "host a1 of away will be gone in 1m 35s",
         "vm1 h1 → a1 intended 33% 90 MB 12 MB/s 9s",

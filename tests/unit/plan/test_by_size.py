@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.instances import make_instance
 from transhume.knowledge.model import CloudName, VmName
-from transhume.plan import Place, Problem, by_size
+from transhume.plan import ExactSolver, Place, Problem, by_size
 from transhume.plan.by_size import LargeSolver, SolverBySize
 from transhume.plan.constraints import AtLeastClouds, MoveLimit, SameCloud
 from transhume.plan.scale.translate import why_not
@@ -37,7 +37,7 @@ def large_problem(vms: int = 90, clouds: int = 4) -> Problem:
 def test_many_vms_are_searched_and_come_out_cheaper() -> None:
     pytest.importorskip("numba", reason="the extra [fast]")
     problem = large_problem()
-    solution = SolverBySize(seconds=0.5).solve(problem)
+    solution = LargeSolver(seconds=0.5).solve(problem)
     assert problem.feasible(solution.assignment)
     assert solution.cost < 0.95 * problem.cost(problem.home)
     assert (solution.assignment != problem.home).sum() <= 45
@@ -56,9 +56,9 @@ def test_vms_that_must_be_in_one_cloud_move_as_one() -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note who is asked; both answer that everybody stays."""
+    """Note who is asked; all answer that everybody stays."""
     names: list[str] = []
-    for name in ("ExactSolver", "LargeSolver"):
+    for name in ("ExactSolver", "ProvingSolver", "LargeSolver"):
 
         class Stub:
             def __init__(self, *, seconds: float, name: str = name) -> None:
@@ -72,15 +72,24 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_few_vms_with_a_choice_are_for_the_exact_solver(asked: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("free", "solver"),
+    [(10, "ExactSolver"), (11, "ProvingSolver"), (60, "ProvingSolver"), (61, "LargeSolver")],
+    ids=["a-handful", "one-more", "the-most-proved", "beyond"],
+)
+def test_the_number_of_vms_with_a_choice_decides(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, free: int, solver: str
+) -> None:
+    monkeypatch.setattr(by_size, "_has_numba", lambda: True)
     problem = large_problem()
-    pinned = problem.allowed.copy()
-    pinned[60:] = np.arange(4) == problem.home[60:, None]
-    SolverBySize().solve(replace(problem, allowed=pinned))
-    assert asked == ["ExactSolver"]
+    chosen = np.flatnonzero(problem.movable)[:free]
+    allowed = np.arange(4) == problem.home[:, None]
+    allowed[chosen] = problem.allowed[chosen]
+    SolverBySize(most_proved_vms=60).solve(replace(problem, allowed=allowed))
+    assert asked == [solver]
 
 
-def test_so_is_what_a_large_instance_can_not_say(asked: list[str]) -> None:
+def test_what_a_large_instance_can_not_say_is_for_the_exact_solver(asked: list[str]) -> None:
     rule = AtLeastClouds(members=(0, 1), minimum=1)
     problem = replace(large_problem(), constraints=(rule,))
     SolverBySize().solve(problem)
@@ -89,15 +98,33 @@ def test_so_is_what_a_large_instance_can_not_say(asked: list[str]) -> None:
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_without_numba_the_exact_solver_does_what_it_can(
+def test_without_numba_provers_do_what_they_can(
     asked: list[str], monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
     monkeypatch.setattr(by_size, "_has_numba", lambda: installed)
-    SolverBySize().solve(large_problem())
-    assert asked == ["LargeSolver" if installed else "ExactSolver"]
+    SolverBySize(most_proved_vms=60).solve(large_problem())
+    assert asked == ["LargeSolver" if installed else "ProvingSolver"]
 
 
 def test_where_nobody_has_a_choice_staying_is_the_best() -> None:
     problem = large_problem()
     pinned = np.arange(4) == problem.home[:, None]
     assert LargeSolver().solve(replace(problem, allowed=pinned)).optimal
+
+
+def test_a_problem_of_some_tens_of_vms_is_proved_and_says_so() -> None:
+    problem = large_problem(vms=24)
+    solution = SolverBySize(seconds=60).solve(problem)
+    exact = ExactSolver(seconds=60).solve(problem)
+    assert int(problem.movable.sum()) > by_size.A_HANDFUL
+    assert solution.optimal
+    assert exact.optimal
+    assert solution.bound == solution.cost == pytest.approx(exact.cost, rel=2e-6)
+
+
+def test_a_plan_that_is_not_proved_comes_with_a_bound_below_it() -> None:
+    pytest.importorskip("numba", reason="the extra [fast]")
+    solution = LargeSolver(seconds=0.5).solve(large_problem())
+    assert not solution.optimal
+    assert solution.bound is not None
+    assert 0 < solution.bound < solution.cost

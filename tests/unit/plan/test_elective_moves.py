@@ -252,7 +252,7 @@ def test_elective_moves_leave_room_for_those_on_their_way_in_large_clouds() -> N
         crowd = two_clusters(
             placement={"a1": many}, room={"a1": 100, "b1": room}, matrix=None, groups=()
         )
-        settings = PlannerSettings(transit_headroom=headroom, most_exact_vms=1000)
+        settings = PlannerSettings(transit_headroom=headroom, most_proved_vms=1000)
         result = make_plan(crowd, [policy()], trigger="a test", settings=settings)
         return len(result.steps) if isinstance(result, Plan) else 0
 

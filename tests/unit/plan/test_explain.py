@@ -25,7 +25,7 @@ def test_a_plan_tells_the_money_the_reasons_and_the_moves() -> None:
 
     for part in (
         "3 moves because a test",
-        "saves $0.45/h (75%), proved to be the best",
+        "saves $0.45/h (75%); optimal (proved)",
         "1. vm1: a1 (a) to b1 (b), pays: group of vm1, vm3, vm5 runs 75 % cheaper in b",
         "a asks $0.20 per vCPU-hour, b $0.05",
         "70.5 MB, 6.6s, paused for 500ms, $0.0036 once, saves $0.15/h, paid for after 1m 48s",

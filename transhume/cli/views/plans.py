@@ -14,6 +14,7 @@ from transhume.cli.views.reasons import reasons
 from transhume.cli.views.tables import add_numbers, table
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import CAUSES, CostRate, NoPlan, Outcome, Plan, StepResult
+from transhume.plan.standing import standing
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
 
 COLOURS = {
@@ -82,8 +83,7 @@ def _verdict(plan: Plan) -> Text:
         sake = f"and takes {plan.undoes} back" if plan.undoes else "for the rules' sake"
         brings = f"costs {format_dollars_per_hour(-saving)} more, {sake}"
     over = format_duration(plan.horizon_seconds)
-    proof = "proved to be the best" if plan.optimal else "not proved to be the best"
-    return text(f"{plan.id}: {brings}, over {over}; {proof}")
+    return text(f"{plan.id}: {brings}, over {over}; {standing(plan)}")
 
 
 def outcomes(found: Iterable[Outcome]) -> RenderableType:

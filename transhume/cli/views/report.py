@@ -38,6 +38,7 @@ from transhume.knowledge.model import (
     UnattributedTraffic,
     VmName,
 )
+from transhume.plan.standing import standing
 from transhume.quantities import (
     format_bytes,
     format_dollars_per_hour,
@@ -129,6 +130,7 @@ def _environment() -> "Environment":
         pattern=pattern_words,
         members=members,
         end=end_words,
+        standing=standing,
     )
     return environment
 

@@ -99,11 +99,12 @@ def _decision(decision: DecisionSight, at: datetime) -> Text:
     if decision.plan is None:
         return text(f"nothing to do ({ago}): {decision.why}", *rest)
     saves = format_dollars_per_hour(decision.saving_dollars_per_hour)
+    standing = f", {decision.standing}" if decision.standing else ""
     moves = "1 move" if decision.moves == 1 else f"{decision.moves} moves"
     return text(
         f"{decision.plan} is ",
         (str(decision.status), "bold"),
-        f" ({ago}): {moves}, saves {saves}; {decision.why}",
+        f" ({ago}): {moves}, saves {saves}{standing}; {decision.why}",
         *rest,
     )
 

@@ -181,8 +181,15 @@ class Plan:
     after: CostRate
     horizon_seconds: float
     optimal: bool
-    """True only where the solver proved that no placement is better; what the way there costs (parking, groups
-    that are split meanwhile) comes on top."""
+    """True only where it was proved that no placement is better."""
+    bound_dollars_per_hour: float | None = None
+    """What the bill of the best placement can't be below, proved; None where nothing was.
+
+    Nothing is proved of the way there: what this plan's costs (parking, split groups) is in both.
+
+    The bill after the plan, less by how much its objective can be above the best one's at most. The objective
+    is the bill, but for moves that must pay within a payback time: those it spreads over that.
+    """
     unplaced: Mapping[VmName, str] = field(default_factory=dict)
     """VMs that a rule or notice wants moved and that fit nowhere, each with why."""
     undoes: PlanId | None = None
@@ -210,6 +217,14 @@ class Plan:
     def saving_dollars_per_hour(self) -> float:
         """What the bill falls by, the amortised cost of the moves included."""
         return self.before.total - self.after.total
+
+    @property
+    def gap(self) -> float | None:
+        """By which share of the best possible bill the plan's can be above it; None where that isn't known."""
+        bound = self.bound_dollars_per_hour
+        if bound is None or bound <= 0:
+            return 0.0 if bound == self.after.total else None
+        return max(0.0, self.after.total / bound - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ from transhume.plan.explaining.weighing import Weighing
 from transhume.plan.situation import Situation
 
 LEAST_SLOPE = 1e-15
+LEAST_SHARE = 1e-6
+"""Of what it is now: below, a break-even is where rounding puts it."""
 OUTSIDE = "outside"
 ALL_OTHERS = ""
 MOST_PEERS = 2
@@ -145,7 +147,7 @@ class Turning:
         if abs(slope) <= LEAST_SLOPE or now <= 0:
             return
         threshold = now - rival.dollars_per_hour / slope
-        if threshold > 0 and threshold != now and np.isfinite(threshold):
+        if threshold > LEAST_SHARE * now and threshold != now and np.isfinite(threshold):
             yield self._point(rival, parameter, about, now, threshold)
 
     def _point(

@@ -17,8 +17,8 @@ from transhume.plan.scale.level import Reals
 
 LARGEST = 2.0**51
 """What all costs may add up to in whole units: an eighth of what is exact in floating point."""
-LARGEST_PRICE = 2.0**20
-"""What the dearest egress becomes; the rest of the precision is the traffic's."""
+LARGEST_PRICE = 2.0**22
+"""What the dearest egress becomes; the rest of the precision is the traffic's, of which there are many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
