@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean \
+.PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean thorough \
 	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-replay bench-schedule bench-spread \
 	bench-startup bench-stream
 SHELL := /bin/bash
@@ -65,6 +65,9 @@ system: $(VENV)/.dev ## only the tests with real guests
 
 fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners (FUZZ_SECONDS=3600)
 	@$(BIN)/python -m tests.fuzz.capture --seconds $(or $(FUZZ_SECONDS),3600)
+
+thorough: $(VENV)/.dev ## the property tests on thousands of instances each (EFFORT=20 times as many as usual)
+	@TEST_EFFORT=$(or $(EFFORT),20) $(BIN)/pytest -q -n 2 --dist worksteal tests/property
 
 thrash: $(VENV)/.dev ## ten thousand rounds against the guarantee that nothing thrashes
 	@$(BIN)/python -m tests.property.thrash --rounds 10000

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.monitor.capture.capture_writing import Stamped, frame, pcap, pcapng
 from tests.unit.monitor.capture.scan.scanning import feed, scanned
 from transhume.analyze import build_matrix, vms_from_windows
@@ -110,7 +111,7 @@ def test_a_capture_with_any_damage_is_read_as_far_as_it_goes(write: Callable[...
         assert str(one.stopped) == str(other.stopped)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     start=st.sampled_from([b"", pcap([])[:24], pcap([])[:10], pcapng([]), pcapng([])[:30]]),
     rest=st.binary(max_size=300),

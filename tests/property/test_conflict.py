@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.property.test_plan import POLICIES, UNHURRIED, snapshots
 from transhume.knowledge.model import ConflictKind, ConflictMember, Snapshot
 from transhume.plan import make_plan
@@ -112,7 +113,7 @@ class Brute:
         return bool(self.kept[:, list(chosen)].all(axis=1).any())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=UNHURRIED)
 @given(SEEDS)
 def test_a_conflict_is_found_exactly_where_brute_force_finds_no_placement(seed: int) -> None:
     asked = small_question(seed)
@@ -128,7 +129,7 @@ def test_a_conflict_is_found_exactly_where_brute_force_finds_no_placement(seed: 
             assert brute.holds([each for each in found.wishes if each != dropped])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=UNHURRIED)
 @given(SEEDS)
 def test_counting_never_calls_possible_wishes_contradictory(seed: int) -> None:
     asked = small_question(seed)
@@ -225,7 +226,7 @@ def _members_and_places(rng: np.random.Generator, asked: Question) -> tuple[np.n
 KINDS = (crowd, too_many, mates_apart, too_narrow, too_large_together)
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=UNHURRIED)
 @given(SEEDS, st.sampled_from(KINDS))
 def test_a_planted_conflict_is_seen_by_counting_alone(
     seed: int, plant: Callable[[np.random.Generator, Question], list[Part]]
@@ -238,7 +239,7 @@ def test_a_planted_conflict_is_seen_by_counting_alone(
     assert contradictory(gather(planted)[0], range(len(planted.wishes)))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=UNHURRIED)
 @given(SEEDS, st.sampled_from(KINDS))
 def test_a_planted_conflict_is_named_and_nothing_conflicts_without_it(
     seed: int, plant: Callable[[np.random.Generator, Question], list[Part]]
@@ -255,7 +256,7 @@ def test_a_planted_conflict_is_named_and_nothing_conflicts_without_it(
     assert smallest_conflict(gather(asked)[0]) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_quick_explain_returns_exactly_the_one_conflict_there_is(
     n: int, data: st.DataObject
@@ -274,7 +275,7 @@ def _distinct(policies: list[Policy]) -> bool:
     return len({policy.name for policy in policies}) == len(policies)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots(), st.lists(POLICIES, min_size=1, max_size=2).filter(_distinct))
 def test_a_plan_names_a_conflict_only_where_it_leaves_something_broken(
     snapshot: Snapshot, policies: list[Policy]

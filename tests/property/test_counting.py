@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.analyze.traffic import ip, mac, sent, vm, window
 from transhume.analyze import build_matrix
 from transhume.knowledge.model import Endpoint, MacAddress, PairTraffic, TrafficWindow
@@ -127,7 +128,7 @@ def taps(seen: Seen, address: str, legs: tuple[str, ...]) -> Seen:
     }
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 @given(windows=WINDOWS)
 def test_the_rule_is_the_same_on_arrays(windows: list[TrafficWindow]) -> None:
     matrix = build_matrix(windows, VMS, taps=TOLD)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from transhume.plan.deadline import (
     POLICIES,
     Availability,
@@ -63,7 +64,7 @@ def test_no_availability_makes_a_feasible_job_late(
     check(POLICIES[name](world[1]), *world)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(world=worlds())
 def test_nor_one_that_foresight_decides_for(world: tuple[Job, Market, Availability]) -> None:
     """Few examples: each job has tables of its own to be solved."""

@@ -7,6 +7,7 @@ and its plan is carried out: each move costs a changeover, in which no work is d
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.plan.test_deadlines_in_force import HOUR, at, job
 from tests.unit.plan.worlds import notice
 from transhume.knowledge.model import Plan, Snapshot
@@ -32,7 +33,7 @@ NO_SHRINKING = tuple(phase for phase in Phase if phase is not Phase.shrink)
 WORK, WITHIN = 0.7 * HOUR, HOUR
 
 
-@settings(max_examples=25, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=examples(8), deadline=None, phases=NO_SHRINKING)
 @given(
     strategy=st.sampled_from(DeadlineStrategy),
     gone=st.lists(st.booleans(), min_size=60, max_size=60),

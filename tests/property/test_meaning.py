@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.effort import examples
 from tests.unit.analyze.drawn_shapes import (
     Weights,
     all_to_all,
@@ -106,7 +107,7 @@ def series_strategy(most: int = 12) -> st.SearchStrategy[MatrixSeries]:
 # --- patterns ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(drawn=shapes(), seed=SEEDS)
 def test_a_shape_is_named_wherever_its_ranks_are_among_chatter(
     drawn: tuple[Weights, PatternKind], seed: int
@@ -119,7 +120,7 @@ def test_a_shape_is_named_wherever_its_ranks_are_among_chatter(
     assert find_pattern(matrix_of(weights * 1e6)).kind == kind
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(drawn=shapes(), seed=SEEDS)
 def test_name_and_score_don_t_depend_on_the_order_of_the_vms(
     drawn: tuple[Weights, PatternKind], seed: int
@@ -134,7 +135,7 @@ def test_name_and_score_don_t_depend_on_the_order_of_the_vms(
     assert one.score == pytest.approx(other.score)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(seed=SEEDS, count=st.integers(12, 48), degree=st.integers(2, 4))
 def test_a_random_sparse_graph_has_no_shape(seed: int, count: int, degree: int) -> None:
     random = np.random.default_rng(seed)
@@ -143,7 +144,7 @@ def test_a_random_sparse_graph_has_no_shape(seed: int, count: int, degree: int) 
     assert find_pattern(matrix_of(weights * 1e6)).kind == PatternKind.NONE
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(weights=SQUARES)
 def test_any_traffic_has_a_pattern_over_its_vms(weights: Weights) -> None:
     matrix = matrix_of(weights)
@@ -179,7 +180,7 @@ def planted(sizes: Sequence[int]) -> set[frozenset[int]]:
     return {frozenset(range(first, end)) for first, end in pairwise(bounds)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(drawn=crowds(), seed=SEEDS)
 def test_planted_groups_are_found_in_any_order_of_the_vms(
     drawn: tuple[Weights, list[int]], seed: int
@@ -195,7 +196,7 @@ def test_planted_groups_are_found_in_any_order_of_the_vms(
     assert all(group.confidence > 0.9 for group in groups)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(drawn=crowds())
 def test_the_way_for_thousands_of_vms_finds_the_same_groups(
     drawn: tuple[Weights, list[int]],
@@ -206,7 +207,7 @@ def test_the_way_for_thousands_of_vms_finds_the_same_groups(
     assert {frozenset(part.tolist()) for part in members_of(label)} == planted(sizes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(weights=SQUARES)
 def test_groups_share_no_vm_and_account_for_all_their_traffic(weights: Weights) -> None:
     matrix = matrix_of(weights)
@@ -228,7 +229,7 @@ def test_groups_share_no_vm_and_account_for_all_their_traffic(weights: Weights) 
     assert [pattern.group for pattern in find_patterns(matrix, groups)] == [g.id for g in groups]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(drawn=crowds(), factor=st.sampled_from([1e-2, 7.0, 1e5]))
 def test_groups_don_t_depend_on_the_unit(drawn: tuple[Weights, list[int]], factor: float) -> None:
     one, other = (find_groups(matrix_of(drawn[0] * scale)) for scale in (1e3, 1e3 * factor))
@@ -270,7 +271,7 @@ def test_a_view_of_all_time_is_the_sum_of_the_windows(series: MatrixSeries) -> N
     assert (view.dense() == sum(matrix.dense() for matrix in series.matrices)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(series=series_strategy(most=30))
 def test_phases_follow_each_other_and_cover_the_time(series: MatrixSeries) -> None:
     phases = find_phases(series)
@@ -285,7 +286,7 @@ def test_phases_follow_each_other_and_cover_the_time(series: MatrixSeries) -> No
     assert said == pytest.approx(sum(float(matrix.bytes.sum()) for matrix in series.matrices))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(series=series_strategy(), steps=st.integers(1, 5))
 def test_a_forecast_is_made_of_matrices_like_any_other(series: MatrixSeries, steps: int) -> None:
     found = forecast(series, steps)
@@ -298,7 +299,7 @@ def test_a_forecast_is_made_of_matrices_like_any_other(series: MatrixSeries, ste
 # --- comparison --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(one=squares(6), other=squares(6))
 def test_a_comparison_is_the_same_both_ways(one: Weights, other: Weights) -> None:
     there, back = (

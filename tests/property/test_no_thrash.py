@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.effort import examples
 from tests.property.restless_world import CLOUDS, PAIRS, RestlessWorld
 from tests.property.thrash import play, tight_world
 
@@ -58,7 +59,7 @@ class Restless(RuleBasedStateMachine):
 
 TestRestless = Restless.TestCase
 TestRestless.settings = settings(
-    max_examples=12,
+    max_examples=examples(12),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from transhume.knowledge.model import (
     CapacityReport,
     Cloud,
@@ -191,7 +192,7 @@ def brute_force(problem: Problem) -> tuple[float, float]:
     return least, min(cost for violation, cost in found if violation <= least + 1e-9)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=UNHURRIED)
 @given(problems())
 def test_the_exact_solver_finds_what_brute_force_finds(problem: Problem) -> None:
     violation, cost = brute_force(problem)
@@ -437,7 +438,7 @@ def _distinct(policies: list[Policy]) -> bool:
     return len({policy.name for policy in policies}) == len(policies)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots(), st.lists(POLICIES, min_size=1, max_size=2).filter(_distinct))
 def test_every_plan_is_faultless_and_keeps_its_promises(
     snapshot: Snapshot, policies: list[Policy]
@@ -460,7 +461,7 @@ def test_every_plan_is_faultless_and_keeps_its_promises(
 PLANTED = st.sampled_from(["two lists", "a pin to nowhere", "a full cloud", "an own rule"])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots(), POLICIES, PLANTED)
 def test_a_planted_impossibility_is_found(snapshot: Snapshot, policy: Policy, planted: str) -> None:
     """Whatever else is wanted: a VM that may be nowhere is named, and stays where it is."""
@@ -509,7 +510,7 @@ def _adds_up(plan: Plan) -> None:
     assert math.isclose(plan.after.migration, once * 3600 / plan.horizon_seconds, abs_tol=1e-9)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots(), POLICIES)
 def test_the_same_snapshot_gives_the_same_plan(snapshot: Snapshot, policy: Policy) -> None:
     first = make_plan(snapshot, [policy], trigger="a test", settings=PlannerSettings())
@@ -517,7 +518,7 @@ def test_the_same_snapshot_gives_the_same_plan(snapshot: Snapshot, policy: Polic
     assert make_plan(snapshot, [policy], trigger="a test", settings=PlannerSettings()) == first
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots())
 def test_a_plan_without_notices_or_rules_never_costs_more_than_it_saves(snapshot: Snapshot) -> None:
     calm = replace(snapshot, notices=())

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.property.test_scale import instances, least_cost
 from transhume.plan.prove.job import Answer, Job
 from transhume.plan.prove.race import race
@@ -36,7 +37,7 @@ def asked(instance: Instance, effort: Effort, *, from_home: bool) -> Job:
 
 
 @PROVERS
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(instances(most_vms=6), STARTS, st.booleans())
 def test_the_last_answer_is_the_best_there_is(
     prover: object, instance: Instance, effort: Effort, from_home: bool
@@ -56,7 +57,7 @@ def test_the_last_answer_is_the_best_there_is(
 
 
 @PROVERS
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(instances(least_vms=8))
 def test_the_same_holds_for_eight_vms_in_three_clouds(prover: object, instance: Instance) -> None:
     answers: list[Answer] = []
@@ -68,7 +69,7 @@ def test_the_same_holds_for_eight_vms_in_three_clouds(prover: object, instance: 
     assert answers[-1].bound == least_cost(instance)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(instances())
 def test_a_job_survives_the_way_to_another_process(instance: Instance) -> None:
     job = asked(instance, Effort(rounds=1, cycles=1), from_home=False)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.plan.worlds import traffic
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import (
@@ -217,7 +218,7 @@ def run(trace: Trace, policy: Policy, *, every_tick: bool) -> tuple[list[Moved],
     return world.moves, world
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
 @given(trace=traces(), policy=policies())
 def test_asking_when_something_can_have_changed_moves_what_asking_at_every_tick_moves(
     trace, policy
@@ -232,14 +233,14 @@ def test_asking_when_something_can_have_changed_moves_what_asking_at_every_tick_
     assert sparing.tally.dollars == pytest.approx(thorough.tally.dollars)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
 @given(trace=traces(), policy=policies())
 def test_no_elective_move_comes_within_a_cool_down(trace, policy):
     _, world = run(trace, policy, every_tick=False)
     assert world.tally.moves_too_soon == 0
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=list(HealthCheck))
 @given(trace=traces(), policy=policies(deadlines=False))
 def test_what_the_screen_calls_worthless_is_refused_by_the_planner(trace, policy):
     """Asked of the exact solver: the screen's bounds hold for the best plan there is."""
@@ -268,7 +269,7 @@ def test_what_the_screen_calls_worthless_is_refused_by_the_planner(trace, policy
         assert isinstance(found, NoPlan), found.steps
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(5), deadline=None, suppress_health_check=list(HealthCheck))
 @given(trace=traces(), policy=policies())
 def test_the_same_trace_gives_the_same_comparison_to_the_last_byte(trace, policy):
     alternatives = (Alternative(name="it", policies=(policy,)),)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from transhume.plan.scale import Instance, certified_bound, is_feasible
 
 pytest.importorskip("numba", reason="the extra [fast]")
@@ -28,7 +29,7 @@ from transhume.plan.scale.message_passing import field_of, pass_messages
 from transhume.plan.scale.price_classes import Prices, classes
 
 EFFORT = Effort(rounds=30, cycles=1)
-MANY = settings(max_examples=100, deadline=None)
+MANY = settings(max_examples=examples(50), deadline=None)
 
 
 @st.composite
@@ -88,7 +89,7 @@ def test_no_bound_is_above_the_best_and_no_plan_below_it_or_infeasible(instance:
     assert not outcome.optimal or outcome.cost == best
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(instances(least_vms=7))
 def test_the_same_holds_for_eight_vms(instance: Instance) -> None:
     outcome = solve(instance, effort=EFFORT)
@@ -155,7 +156,7 @@ def _check_swap(instance: Instance, state: State, one: int, other: int) -> None:
     assert swap_cost(level_of(instance), state, one, other) == rise
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(instances(), st.integers(0, 5))
 def test_the_same_seed_gives_the_same_result(instance: Instance, seed: int) -> None:
     one, other = (solve(instance, seed=seed, effort=EFFORT) for _ in range(2))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.monitor.capture import capture_writing as writing
 from tests.unit.monitor.capture.scan.frame_making import LINKS, ODD_LINK, any_frame, kept_of
 from tests.unit.monitor.capture.scan.reference import Seen, totals
@@ -38,7 +39,7 @@ def frames_of(random: Random, links: tuple[int, ...], count: int) -> list[Seen]:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     seed=seeds,
     link=st.sampled_from([*LINKS, 1, 1, 1, ODD_LINK]),
@@ -77,7 +78,7 @@ def test_a_pcap_file_says_what_dpkt_says(  # noqa: PLR0917
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     seed=seeds,
     links=st.lists(st.sampled_from([*LINKS, 1, ODD_LINK]), min_size=1, max_size=4),
@@ -107,7 +108,7 @@ def test_a_pcapng_file_says_what_dpkt_says(  # noqa: PLR0917
     assert found.totals == totals(expected, width_ns=SECOND, inner=inner)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(seed=seeds, data=st.data())
 def test_both_engines_hand_out_the_same_windows(seed: int, data: st.DataObject) -> None:
     """Row for row, and in the same order: pairs are numbered as they come."""

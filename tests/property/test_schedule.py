@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.property.moving_day import (
     MovingDay,
     a_move,
@@ -31,7 +32,7 @@ from transhume.plan.check_meanwhile import least_breadth, misordered, overfull, 
 from transhume.plan.schedule import AlwaysSpread, Move, Terms, lower_bound, schedule
 
 UNHURRIED = settings(
-    max_examples=300,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -185,7 +186,7 @@ def _fits(move: Move, at: float, begun: list[tuple[float, float, Move]], terms: 
     return room.covers(move.needs) and link and cards
 
 
-@settings(UNHURRIED, max_examples=100)
+@settings(UNHURRIED, max_examples=examples(100))
 @given(moving_days(most=5, spreads=False, deadlines=False))
 def test_no_schedule_of_few_moves_is_much_longer_than_the_shortest_there_is(day: MovingDay) -> None:
     moves = tuple(replace(move, unit=move.vm, urgency=()) for move in day.moves)

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.property.test_matrix import PAIRS, VMS
 from tests.unit.analyze.traffic import START, claim, packed, window
 from transhume.analyze import Accounts, Sightings, vms_from_sightings
@@ -34,7 +35,7 @@ def sightings(windows: list[TrafficWindow], limits: tuple[int, int]) -> Sighting
     return found
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(windows=WINDOWS, limits=LIMITS, data=st.data())
 def test_order_and_splitting_make_no_difference(
     windows: list[TrafficWindow], limits: tuple[int, int], data: st.DataObject

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.property.test_plan import brute_force, problems
 from transhume.plan import Problem
 from transhume.plan.constraints import MoveLimit, SameCloud
@@ -43,7 +44,7 @@ def sayable(draw: st.DrawFn) -> Problem:
     )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=UNHURRIED)
 @given(sayable())
 def test_costs_and_limits_survive_the_translation(problem: Problem) -> None:
     said = translate(problem)
@@ -58,7 +59,7 @@ def test_costs_and_limits_survive_the_translation(problem: Problem) -> None:
             assert abs(told - problem.cost(meant)) <= said.error + 1e-9
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=UNHURRIED)
 @given(sayable())
 def test_the_large_solver_is_never_worse_than_staying_and_claims_only_what_is_true(
     problem: Problem,
@@ -72,7 +73,7 @@ def test_the_large_solver_is_never_worse_than_staying_and_claims_only_what_is_tr
     assert (again.assignment == solution.assignment).all()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=UNHURRIED)
 @given(problems())
 def test_what_can_not_be_said_is_refused_not_ignored(problem: Problem) -> None:
     if why_not(problem):
