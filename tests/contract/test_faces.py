@@ -251,7 +251,7 @@ async def test_plan_and_explain_tell_what_is_best_and_move_nothing(
         "vm1": "b",
         "vm2": "b",
     }
-    assert "vm2: a1 (a) to b1 (b), pays" in explained.out
+    assert "vm2: a1 (a) to b1 (b), it pays" in explained.out
     assert "vm1: a1" not in explained.out
     assert stays.out.startswith("vm3 stays in a (")
     assert (of_one.json["vm"], of_one.json["destination"]) == ("vm3", None)

@@ -4,6 +4,7 @@ Tells of each VM that moves in short, and of what stays though moving it would p
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from transhume.knowledge.model import (
     CAUSES,
@@ -23,6 +24,8 @@ from transhume.quantities import format_bytes, format_dollars_per_hour, format_d
 MOST_HELD_BACK = 5
 """Of the reasons why VMs stay though moving them would pay, as many are told."""
 MOST_NAMES = 12
+LEAST_DOLLARS = 0.00005
+"""Less isn't worth a word."""
 
 
 def explain_plan(plan: Plan) -> list[str]:
@@ -33,14 +36,18 @@ def explain_plan(plan: Plan) -> list[str]:
         _verdict(plan),
         "",
     ]
-    told = ""
+    told, reason = "", ""
     for step in plan.steps:
-        lines += explain_step(step)
+        same = step.reason == reason and step.group is not None
+        lines += explain_step(replace(step, reason="for the same reason") if same else step)
+        reason = step.reason
         known = plan.explanations.get(step.vm)
         short = in_short(known) if known is not None else ""
         if short and short != told:
             lines += wrapped(short, "   ")
         told = short
+    if len(plan.steps) > 1:
+        lines += wrapped(_in_all(plan), "   ")
     lines += ["", *_bills(plan.before, plan.after, plan.horizon_seconds)]
     return lines + _unplaced(plan.unplaced) + _conflict(plan.conflict) + _held_back(plan)
 
@@ -79,8 +86,8 @@ def _held_back(decision: Plan | NoPlan) -> list[str]:
 def _verdict(plan: Plan) -> str:
     saving = plan.saving_dollars_per_hour
     if saving >= 0:
-        brings = f"saves {format_dollars_per_hour(saving)}"
-        brings += f" ({saving / plan.before.total:.0%})" if plan.before.total > 0 else ""
+        share = f" ({saving / plan.before.total:.0%})" if plan.before.total > 0 else ""
+        brings = f"saves {format_dollars_per_hour(saving)}{share}, what the moves cost included"
     else:
         sake = f"and takes {plan.undoes} back" if plan.undoes else "for the rules' sake"
         brings = f"costs {format_dollars_per_hour(-saving)} more, {sake}"
@@ -89,14 +96,16 @@ def _verdict(plan: Plan) -> str:
 
 def explain_step(step: Step) -> list[str]:
     """Return what a step does, why, what it takes and what it brings."""
-    kind = "must" if step.kind is MoveKind.MANDATORY else "pays"
+    kind = "must" if step.kind is MoveKind.MANDATORY else "it pays"
     prediction = step.prediction
     numbers = [
         format_bytes(prediction.bytes),
         format_duration(prediction.seconds),
-        f"paused for {format_duration(prediction.downtime_seconds)}",
+        f"paused for about {format_duration(prediction.downtime_seconds)}",
         f"${prediction.dollars:.4f} once",
     ]
+    if step.split_dollars >= LEAST_DOLLARS:
+        numbers.append(f"${step.split_dollars:.4f} more while its group is split")
     if step.saving_dollars_per_hour >= 0:
         numbers.append(f"saves {format_dollars_per_hour(step.saving_dollars_per_hour)}")
     else:
@@ -111,6 +120,12 @@ def explain_step(step: Step) -> list[str]:
         f"({step.destination_cloud}), {kind}: {step.reason}"
     )
     return [*wrapped(way, start), *wrapped(", ".join(numbers), " " * len(start))]
+
+
+def _in_all(plan: Plan) -> str:
+    bytes_sent = sum(step.prediction.bytes for step in plan.steps)
+    dollars = sum(step.prediction.dollars + step.split_dollars for step in plan.steps)
+    return f"in all: {format_bytes(bytes_sent)}, ${dollars:.4f} once"
 
 
 def _bills(before: CostRate, after: CostRate, horizon_seconds: float) -> Iterator[str]:

@@ -23,8 +23,10 @@ from transhume.plan.explaining.words import SAME_DOLLARS
 from transhume.quantities import format_dollars_per_hour, format_duration, format_rate
 
 WIDTH = 100
-FIGURES = 3
+FIGURES = 4
 """Of a number past which the answer changes."""
+RATE_FIGURES = 3
+"""As rates are written."""
 
 NAMES = {
     "compute": "running it",
@@ -53,7 +55,7 @@ def explain_vm(
     if explanation.bill:
         lines += ["", "what it changes, an hour", *_bill(explanation, horizon_seconds)]
     if explanation.alternatives:
-        lines += ["", "where else it could be, with all others as decided"]
+        lines += ["", "where else it could be, and how the bill of all VMs would differ"]
         lines += _alternatives(explanation)
         lines += ["", "the next best", *wrapped(runner_up(explanation))]
     changes = turning_points(explanation)
@@ -132,7 +134,7 @@ def _headline(explanation: Explanation) -> str:
     whose = (
         (f"policy {policies}" if len(explanation.policies) == 1 else f"policies {policies}")
         if policies
-        else "no policy is about it"
+        else "no policy selects it"
     )
     if explanation.destination is None:
         return f"{explanation.vm} stays in {explanation.cloud} ({whose})."
@@ -176,8 +178,7 @@ def _label(line: BillLine, horizon_seconds: float | None) -> str:
 
 def _alternatives(explanation: Explanation) -> Iterator[str]:
     others = explanation.alternatives
-    whole = any(not other.alone for other in others)
-    places = [_place(explanation, other, whole) for other in others]
+    places = [_place(explanation, other) for other in others]
     amounts = [_dearer(other) for other in others]
     width, numbers = (min(40, max(map(len, column))) for column in (places, amounts))
     for other, place, amount in zip(others, places, amounts, strict=True):
@@ -186,13 +187,15 @@ def _alternatives(explanation: Explanation) -> Iterator[str]:
         yield from _broken(f"{start}{barred}", width + numbers + 6)
 
 
-def _place(explanation: Explanation, other: Alternative, whole: bool) -> str:
-    where = f"{other.cloud} (as now)" if other.stays else str(other.cloud)
+def _place(explanation: Explanation, other: Alternative) -> str:
+    where = str(other.cloud)
     if not other.stays and other.cloud == explanation.cloud:
         where = f"another host of {other.cloud}"
-    if not whole:
-        return where
-    return f"{where}, {_who(explanation, alone=other.alone)}"
+    if explanation.bundle_size == 1:
+        return f"{where} (as now)" if other.stays else where
+    if other.alone:
+        return f"{where}: only {explanation.vm}{' stays' if other.stays else ''}"
+    return f"{where}: {_who(explanation, alone=False)}{' stay' if other.stays else ''}"
 
 
 def _for_whom(explanation: Explanation, *, alone: bool) -> str:
@@ -251,6 +254,7 @@ def _condition(point: TurningPoint) -> str:
         case Parameter.TRAFFIC:
             peer = point.about or "all others together"
             now = f"(now {format_rate(point.now)})"
+            edge = beyond(point.threshold, point.now, RATE_FIGURES)
             return f"traffic with {peer} is {direction} than {format_rate(edge)} {now}"
         case Parameter.PAYBACK:
             limit, needed = format_duration(point.now), format_duration(math.ceil(edge / 60) * 60)
@@ -268,12 +272,12 @@ def _more_room(point: TurningPoint) -> str:
     return f"{gib:g} GiB more memory" if gib >= 1 else f"{mib} MiB more memory"
 
 
-def beyond(threshold: float, now: float) -> float:
+def beyond(threshold: float, now: float, figures: int = FIGURES) -> float:
     """Round a number to a few figures, away from another one: what is past it is past the number itself."""
     if threshold == 0 or not math.isfinite(threshold):
         return threshold
     exact = Decimal(threshold)
-    step = Decimal(1).scaleb(exact.adjusted() - FIGURES + 1)
+    step = Decimal(1).scaleb(exact.adjusted() - figures + 1)
     up = ROUND_CEILING if threshold > now else ROUND_FLOOR
     return float((exact / step).to_integral_value(up) * step)
 

@@ -25,10 +25,13 @@ def test_a_plan_tells_the_money_the_reasons_and_the_moves() -> None:
 
     for part in (
         "3 moves because a test",
-        "saves $0.45/h (75%); optimal (proved)",
-        "1. vm1: a1 (a) to b1 (b), pays: group of vm1, vm3, vm5 runs 75 % cheaper in b",
+        "saves $0.45/h (75%), what the moves cost included; optimal (proved)",
+        "1. vm1: a1 (a) to b1 (b), it pays: group of vm1, vm3, vm5 runs 75 % cheaper in b",
         "a asks $0.20 per vCPU-hour, b $0.05",
-        "70.5 MB, 6.6s, paused for 500ms, $0.0036 once, saves $0.15/h, paid for after 1m 48s",
+        "70.5 MB, 6.6s, paused for about 500ms, $0.0036 once, $0.0010 more while its group is split, "
+        "saves $0.15/h, paid for after 1m 48s",
+        "2. vm3: a1 (a) to b1 (b), it pays: for the same reason",
+        "in all: 211 MB, $0.0135 once",
         "compute: $0.60/h now, $0.15/h then",
         "migration: $0.00/h now, $0.0023/h then (once, spread over 6h)",
         "total: $0.60/h now",

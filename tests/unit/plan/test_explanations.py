@@ -276,7 +276,7 @@ def test_a_vm_of_no_policy_is_said_to_be_of_none() -> None:
 
     stranger = explained(plan, "vm2")
     assert (stranger.policies, stranger.destination) == ((), None)
-    assert "no policy is about it" in stranger.reason
+    assert "no policy selects it" in stranger.reason
 
 
 # how many, and how they are kept

@@ -9,7 +9,7 @@ SAME_DOLLARS = 0.00005
 """Below this an hour, two places cost the same to a person."""
 
 
-OF_NO_POLICY = "no policy is about it, so that it's left where it is"
+OF_NO_POLICY = "no policy selects it: it stays where it is, whatever moving it would bring"
 
 
 def not_in_time(best: Alternative, saving: float, dollars: float, limit_seconds: float) -> str:
