@@ -53,10 +53,14 @@ class _Vms:
     urgency: NDArray[np.float64]
 
 
-def make_instance(vms: int, clouds: int, *, seed: int) -> Instance:
-    """Return the same instance for the same arguments."""
+def make_instance(vms: int, clouds: int, *, seed: int, like_clouds: bool = False) -> Instance:
+    """Return the same instance for the same arguments.
+
+    With `like_clouds`, all clouds of one provider and region charge the same, as price lists say; else what is
+    charged within a provider differs from cloud to cloud, and hardly any two are alike.
+    """
     chance = np.random.default_rng(seed)
-    there = _clouds(clouds, chance)
+    there = _clouds(clouds, chance, like_clouds=like_clouds)
     bounds = _communities(vms, chance)
     traffic = _traffic(bounds, chance)
     machines = _vms(vms, chance)
@@ -79,7 +83,7 @@ def make_instance(vms: int, clouds: int, *, seed: int) -> Instance:
     )
 
 
-def _clouds(count: int, chance: np.random.Generator) -> _Clouds:
+def _clouds(count: int, chance: np.random.Generator, *, like_clouds: bool) -> _Clouds:
     providers = max(2, min(count, round(count**0.6)))
     provider, region = np.arange(count) % providers, chance.integers(0, 3, count)
     spot = chance.random(count) < 0.3
@@ -90,6 +94,8 @@ def _clouds(count: int, chance: np.random.Generator) -> _Clouds:
         [0.0, 0.05, 0.087, 0.09, 0.12], providers, p=[0.1, 0.2, 0.25, 0.25, 0.2]
     )
     inside = chance.choice([0.01, 0.02], (count, count))
+    if like_clouds:
+        inside = np.where(region[:, None] == region, 0.01, 0.02)
     same = provider[:, None] == provider
     egress = np.where(same, inside, leaving[provider][:, None])
     egress = egress + np.where(region[:, None] == region, 0.002, 0.012)

@@ -91,6 +91,11 @@ def parse_dollars_per_gb(text: str) -> float:
     return _suffixed(text, "/GB", "price per gigabyte", "0.09/GB")
 
 
+def parse_dollars_per_gb_ms(text: str) -> float:
+    """Return the dollars for sending 10^9 bytes over a round trip of a millisecond in `0.001/GB/ms`."""
+    return _suffixed(text, "/GB/ms", "worth of a millisecond", "0.001/GB/ms")
+
+
 def parse_dollars_per_gib_hour(text: str) -> float:
     """Return the dollars for holding 2^30 bytes for an hour in `0.005/GiB/h`."""
     return _suffixed(text, "/GiB/h", "price of memory", "0.005/GiB/h")

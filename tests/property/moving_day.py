@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 
 import numpy as np
 from hypothesis import strategies as st
@@ -139,7 +140,7 @@ def moving_days(
                     for one, other in zip(names, names[2:], strict=False)
                 ),
                 dollars_per_byte=dict.fromkeys(
-                    map(CloudName, "abcd"), draw(st.sampled_from([0.0, 1e-9]))
+                    product(map(CloudName, "abcd"), repeat=2), draw(st.sampled_from([0.0, 1e-9]))
                 ),
             ),
         ),

@@ -65,6 +65,7 @@ from transhume.policies.model import (
     Forbid,
     Hold,
     KeepTogether,
+    LatencyGoal,
     MoveBudget,
     Ordered,
     Pin,
@@ -121,6 +122,7 @@ def problems(draw: st.DrawFn) -> Problem:
                 dollars_per_hour_per_second=float(rng.random()),
             ),
         )
+    egress, nearness, latency = apart_costs(draw, rng, int(cloud.max()) + 1, len(pairs))
     return Problem(
         vms=tuple(VmName(f"vm{i}") for i in range(n)),
         places=tuple(Place(cloud=CloudName(f"c{c}"), doomed=i == 2) for i, c in enumerate(cloud)),
@@ -131,12 +133,29 @@ def problems(draw: st.DrawFn) -> Problem:
         dollars=rng.random((n, k)) * 3,
         pairs=pairs,
         rates=rates,
-        egress=rng.random(int(cloud.max()) + 1) * 0.1,
+        egress=egress,
+        nearness=nearness,
+        latency=latency,
         needs=needs,
         capacity=capacity,
         constraints=tuple(constraints),
         delays=delays,
     )
+
+
+def apart_costs(
+    draw: st.DrawFn, rng: np.random.Generator, clouds: int, pairs: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw what a byte costs from cloud to cloud, by sender or by class, and what a millisecond weighs."""
+    egress = np.tile(rng.random((clouds, 1)) * 0.1, (1, clouds))
+    if draw(st.booleans()):
+        egress *= rng.choice([0.0, 0.1, 0.5, 1.0], (clouds, clouds))
+    np.fill_diagonal(egress, 0.0)
+    if not draw(st.booleans()):
+        return egress, np.zeros(0), np.zeros((0, 0))
+    latency = rng.integers(0, 100, (clouds, clouds)) * 1.0
+    latency = np.triu(latency, 1) + np.triu(latency, 1).T
+    return egress, rng.choice([0.0, 1e-3, 1e-2], pairs), latency
 
 
 def constraints_over(
@@ -300,6 +319,8 @@ POLICIES = st.builds(
     keep_together=st.none()
     | st.builds(KeepTogether, cut_above_bytes_per_second=st.sampled_from([1e3, 1e6])),
     price=st.none() | st.builds(PriceGoal, payback_seconds=st.sampled_from([None, 60.0, 3600.0])),
+    latency=st.none()
+    | st.builds(LatencyGoal, dollars_per_gb_ms=st.sampled_from([0.0, 1e-4, 0.01])),
     availability=st.builds(
         AvailabilityGoal,
         prefer=st.sampled_from([(), (CloudName("c"),)]),
@@ -355,9 +376,20 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return Snapshot(
         version=1,
         at=NOW,
-        clouds={CloudName(c): Cloud(name=CloudName(c)) for c in "abc"},
+        clouds=draw(_clouds()),
         hosts=hosts,
-        links=(Link(clouds=frozenset((CloudName("a"), CloudName("b"))), bytes_per_second=2e7),),
+        links=(
+            Link(
+                clouds=frozenset((CloudName("a"), CloudName("b"))),
+                bytes_per_second=2e7,
+                latency_seconds=draw(st.sampled_from([None, 0.0, 0.005, 0.1])),
+            ),
+            Link(
+                clouds=frozenset((CloudName("a"), CloudName("c"))),
+                bytes_per_second=1e8,
+                latency_seconds=draw(st.sampled_from([None, 0.02])),
+            ),
+        ),
         vms=vms,
         placement=Placement(host_of=host_of),
         moving=frozenset(v for v in names if rng.random() < 0.1),
@@ -382,14 +414,32 @@ def _report(rng: np.random.Generator, host: HostName, there: list[Vm]) -> Capaci
     return CapacityReport(host=host, at=NOW, total=used + free - overcommitted, free=free)
 
 
+def _clouds() -> st.SearchStrategy[Mapping[CloudName, Cloud]]:
+    where = st.tuples(st.sampled_from(["", "one", "two"]), st.sampled_from(["", "east", "west"]))
+    return st.tuples(where, where, where).map(
+        lambda found: {
+            CloudName(c): Cloud(name=CloudName(c), provider=provider, region=region)
+            for c, (provider, region) in zip("abc", found, strict=True)
+        }
+    )
+
+
 def _prices() -> st.SearchStrategy[Mapping[CloudName, PriceTick]]:
-    tick = st.tuples(st.sampled_from([0.01, 0.05, 0.2]), st.sampled_from([0.0, 0.02, 0.1]))
+    nearer = st.sampled_from([None, 0.0, 0.01])
+    tick = st.tuples(
+        st.sampled_from([0.01, 0.05, 0.2]), st.sampled_from([0.0, 0.02, 0.1]), nearer, nearer
+    )
     return st.dictionaries(CLOUDS, tick, min_size=1, max_size=3).map(
         lambda asked: {
             cloud: PriceTick(
-                cloud=cloud, at=NOW, dollars_per_vcpu_hour=vcpu, egress_dollars_per_gb=egress
+                cloud=cloud,
+                at=NOW,
+                dollars_per_vcpu_hour=vcpu,
+                egress_dollars_per_gb=egress,
+                egress_within_region_dollars_per_gb=region,
+                egress_within_provider_dollars_per_gb=provider,
             )
-            for cloud, (vcpu, egress) in asked.items()
+            for cloud, (vcpu, egress, region, provider) in asked.items()
         }
     )
 

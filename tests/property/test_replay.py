@@ -32,6 +32,7 @@ from transhume.policies.model import (
     ElectiveLimits,
     Forbid,
     KeepTogether,
+    LatencyGoal,
     Mode,
     MoveBudget,
     Policy,
@@ -71,6 +72,7 @@ def prices(draw, at=instants):
         dollars_per_vcpu_hour=draw(dollars),
         dollars_per_gib_hour=draw(st.sampled_from((0.0, 0.004))),
         egress_dollars_per_gb=draw(egress),
+        egress_within_provider_dollars_per_gb=draw(st.sampled_from((None, None, None, 0.001))),
     )
 
 
@@ -130,6 +132,7 @@ def policies(draw, deadlines=True):
         availability=AvailabilityGoal(
             prefer=draw(st.sampled_from(((), (CLOUDS[0],)))), evacuate_on_notice=draw(st.booleans())
         ),
+        latency=draw(st.sampled_from((None, None, None, LatencyGoal(dollars_per_gb_ms=0.001)))),
         deadline=goal,
         elective=ElectiveLimits(
             min_gain=draw(st.sampled_from((0.0, 0.03, 0.1))),
@@ -180,10 +183,13 @@ def traces(draw):
         start=START,
         end=START + timedelta(hours=HOURS),
         facts=Facts(
-            clouds={cloud: Cloud(name=cloud) for cloud in CLOUDS},
+            clouds={
+                cloud: Cloud(name=cloud, provider="" if cloud == CLOUDS[0] else "one")
+                for cloud in CLOUDS
+            },
             hosts=hosts,
             vms=vms,
-            links=(Link(clouds=frozenset(CLOUDS[:2]), bytes_per_second=3e6),),
+            links=(Link(clouds=frozenset(CLOUDS[:2]), bytes_per_second=3e6, latency_seconds=0.03),),
             room=dict.fromkeys(hosts, whole),
         ),
         host_of=dict(zip(vms, map(HostName, placed), strict=True)),

@@ -11,7 +11,7 @@ from tests.effort import examples
 from tests.property.test_plan import brute_force, problems
 from transhume.plan import Problem
 from transhume.plan.constraints import MoveLimit, SameCloud
-from transhume.plan.scale.translate import translate, why_not
+from transhume.plan.scale.translate import MICRODOLLARS_PER_GB, translate, why_not
 
 pytest.importorskip("numba", reason="the extra [fast]")
 
@@ -25,7 +25,13 @@ def sayable(draw: st.DrawFn) -> Problem:
     """Any problem, without what a large instance can't say."""
     problem = draw(problems())
     clouds = len(problem.places)
-    egress = np.resize(problem.egress, clouds)
+    egress, latency = (
+        np.resize(each, (clouds, clouds)) * (1 - np.eye(clouds))
+        for each in (problem.egress, problem.latency)
+    )
+    nearness = problem.rates.sum(axis=1) * draw(st.sampled_from([0.0, 1e-4, 1e-2]))
+    if not draw(st.booleans()):
+        egress = np.rint(egress * 1e6) / MICRODOLLARS_PER_GB
     together = draw(st.sets(st.integers(0, len(problem.vms) - 1)))
     at_home = tuple(
         sorted(vm for vm in together if problem.home[vm] == problem.home[min(together)])
@@ -38,6 +44,8 @@ def sayable(draw: st.DrawFn) -> Problem:
         places=tuple(replace(place, doomed=False) for place in problem.places),
         cloud=np.arange(clouds),
         egress=egress,
+        nearness=nearness,
+        latency=np.maximum(latency, latency.T),
         penalty=np.zeros_like(problem.penalty),
         constraints=tuple(rule for rule in rules if draw(st.booleans())),
         delays=(),
@@ -60,6 +68,20 @@ def test_costs_and_limits_survive_the_translation(problem: Problem) -> None:
 
 
 @settings(max_examples=examples(25), deadline=None, suppress_health_check=UNHURRIED)
+@given(sayable())
+def test_prices_in_whole_microdollars_stay_what_they_are(problem: Problem) -> None:
+    egress = np.rint(problem.egress * 1e6) / MICRODOLLARS_PER_GB
+    said = translate(replace(problem, egress=egress, nearness=np.zeros(0)))
+    price = said.instance.price
+    if not price.any():
+        return
+    unit = egress.max() / price.max()
+    assert np.allclose(price * unit, egress, rtol=1e-12, atol=0.0)
+    scale = problem.dollars.sum() + problem.rates.sum() * egress.max()
+    assert said.error <= 1e-9 * scale
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=UNHURRIED)
 @given(sayable())
 def test_the_large_solver_is_never_worse_than_staying_and_claims_only_what_is_true(
     problem: Problem,

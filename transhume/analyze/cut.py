@@ -2,21 +2,35 @@
 
 from collections.abc import Callable, Mapping
 
-from transhume.knowledge.model import CloudName, CommunicationMatrix, Cut, PriceTick, VmName
+from transhume.knowledge.model import (
+    Cloud,
+    CloudName,
+    CommunicationMatrix,
+    Cut,
+    EgressTariff,
+    PriceTick,
+    VmName,
+)
+
+NOTHING_KNOWN: Mapping[CloudName, Cloud] = {}
 
 
 def find_cut(
     matrix: CommunicationMatrix,
     cloud_of: Callable[[VmName], CloudName],
     prices: Mapping[CloudName, PriceTick],
+    clouds: Mapping[CloudName, Cloud] = NOTHING_KNOWN,
 ) -> Cut:
-    """Return what crosses clouds; the sending cloud bills it, and one whose price is unknown bills nothing."""
+    """Return what crosses clouds; the sending cloud bills it, and one whose price is unknown bills nothing.
+
+    `clouds` says whose they are and where: without it, all are of different providers.
+    """
+    tariff = EgressTariff(clouds=clouds, prices=prices)
     crossing = matrix.crossing(cloud_of)
     return Cut(
         bytes_per_second=crossing,
         dollars_per_hour=sum(
-            prices[source].egress_dollars_per_hour(rate)
-            for (source, _), rate in crossing.items()
-            if source in prices
+            tariff.dollars_per_hour(source, destination, rate)
+            for (source, destination), rate in crossing.items()
         ),
     )

@@ -116,7 +116,7 @@ def _render(story: "Story", *, live: bool) -> str:
             groups=snapshot.groups,
             timeline=timeline_of(story.windows),
             cloud_of={vm: snapshot.cloud_of(vm) for vm in snapshot.vms},
-            cut=find_cut(snapshot.matrix, snapshot.cloud_of, snapshot.prices),
+            cut=find_cut(snapshot.matrix, snapshot.cloud_of, snapshot.prices, snapshot.clouds),
             plan=story.plan,
             outcomes=story.outcomes,
             bill_before=story.plan.before,

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 @click.option("--vcpu", type=float, metavar="DOLLARS", help="For a virtual CPU, an hour.")
 @click.option("--memory", type=float, metavar="DOLLARS", help="For a GiB of memory, an hour.")
 @click.option("--egress", type=float, metavar="DOLLARS", help="For a GB that leaves the cloud.")
+@click.option(
+    "--egress-within-region",
+    "within_region",
+    type=float,
+    metavar="DOLLARS",
+    help="For a GB to another cloud of its provider and region.",
+)
+@click.option(
+    "--egress-within-provider",
+    "within_provider",
+    type=float,
+    metavar="DOLLARS",
+    help="For a GB to a cloud of its provider elsewhere.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the price as JSON.")
 @knowledge_options
 def command(
@@ -26,13 +40,16 @@ def command(
     vcpu: float | None,
     memory: float | None,
     egress: float | None,
+    within_region: float | None,
+    within_provider: float | None,
     as_json: bool,
     config: Path,
     url: str | None,
 ) -> None:
     """Tell what CLOUD asks from now on.
 
-    What isn't given stays as it was.
+    What isn't given stays as it was. Where nothing was ever said of traffic within
+    its provider or region, that costs what any does.
 
     \b
     Examples:
@@ -41,9 +58,10 @@ def command(
     """
     from transhume.errors import UsageError
 
-    given = [price for price in (vcpu, memory, egress) if price is not None]
+    asked = (vcpu, memory, egress, within_region, within_provider)
+    given = [price for price in asked if price is not None]
     if not given:
-        raise UsageError("give at least one of --vcpu, --memory and --egress")
+        raise UsageError("give at least one of --vcpu, --memory, --egress and its two kinds")
     if not all(0 <= price < math.inf for price in given):
         raise UsageError("a price is a number of dollars, 0 or more")
 
@@ -57,12 +75,20 @@ def command(
         if before is None and vcpu is None:
             raise UsageError(f"nothing is known yet of what {cloud} asks: give --vcpu too")
         old = before or PriceTick(cloud=name, at=snapshot.at, dollars_per_vcpu_hour=0.0)
+        region, provider = (
+            old.egress_within_region_dollars_per_gb,
+            old.egress_within_provider_dollars_per_gb,
+        )
         tick = PriceTick(
             cloud=name,
             at=snapshot.at,
             dollars_per_vcpu_hour=old.dollars_per_vcpu_hour if vcpu is None else vcpu,
             dollars_per_gib_hour=old.dollars_per_gib_hour if memory is None else memory,
             egress_dollars_per_gb=old.egress_dollars_per_gb if egress is None else egress,
+            egress_within_region_dollars_per_gb=region if within_region is None else within_region,
+            egress_within_provider_dollars_per_gb=(
+                provider if within_provider is None else within_provider
+            ),
         )
         await store.put_price(tick)
         return tick
@@ -76,7 +102,16 @@ def _print(tick: "PriceTick", *, as_json: bool) -> None:
     if as_json:
         click.echo(encode(tick))
         return
+    nearer = [
+        f", ${dollars:g} within its {what}"
+        for what, dollars in (
+            ("provider", tick.egress_within_provider_dollars_per_gb),
+            ("region", tick.egress_within_region_dollars_per_gb),
+        )
+        if dollars is not None
+    ]
     click.echo(
         f"{tick.cloud}: ${tick.dollars_per_vcpu_hour:g} for a vCPU and "
         f"${tick.dollars_per_gib_hour:g} for a GiB an hour, ${tick.egress_dollars_per_gb:g} for a GB out"
+        f"{''.join(nearer)}"
     )

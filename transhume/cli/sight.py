@@ -213,7 +213,9 @@ def _cut_within(vms: Iterable[VmName], snapshot: Snapshot) -> Cut | None:
     """Return what crosses clouds between these VMs, or None before any traffic was seen."""
     if snapshot.matrix is None:
         return None
-    return find_cut(_among(snapshot.matrix, vms), snapshot.cloud_of, snapshot.prices)
+    return find_cut(
+        _among(snapshot.matrix, vms), snapshot.cloud_of, snapshot.prices, snapshot.clouds
+    )
 
 
 def _among(matrix: CommunicationMatrix, vms: Iterable[VmName]) -> CommunicationMatrix:

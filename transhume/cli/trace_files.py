@@ -76,6 +76,7 @@ class TracedCloudSchema(_Record):
 
     model_config = ConfigDict(title="Cloud of a trace")
 
+    provider: str = Field(default="", description="whose it is, in any words")
     region: str = Field(default="", description="where it is, in any words")
     hosts: Annotated[dict[Name, CapacitySchema], Field(min_length=1)] = Field(
         description="its hypervisors, and what they have for our VMs"
@@ -226,12 +227,18 @@ class _Folder:
         written = self._written
         return Facts(
             clouds={
-                CloudName(name): Cloud(name=CloudName(name), region=cloud.region)
+                CloudName(name): Cloud(
+                    name=CloudName(name), provider=cloud.provider, region=cloud.region
+                )
                 for name, cloud in written.clouds.items()
             },
             hosts={host: Host(name=host, cloud=cloud) for host, cloud in self._cloud_of.items()},
             links=tuple(
-                Link(clouds=frozenset(map(CloudName, link.between)), bytes_per_second=link.rate)
+                Link(
+                    clouds=frozenset(map(CloudName, link.between)),
+                    bytes_per_second=link.rate,
+                    latency_seconds=link.latency,
+                )
                 for link in written.links
             ),
             vms={VmName(name): _vm(name, vm) for name, vm in written.vms.items()},

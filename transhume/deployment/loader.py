@@ -52,7 +52,12 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
     return Deployment(
         source=str(path),
         clouds=tuple(
-            Cloud(name=CloudName(name), region=cloud.region, revocable=cloud.revocable)
+            Cloud(
+                name=CloudName(name),
+                provider=cloud.provider,
+                region=cloud.region,
+                revocable=cloud.revocable,
+            )
             for name, cloud in written.clouds.items()
         ),
         hosts=tuple(
@@ -108,7 +113,7 @@ def _capture_points(written: DeploymentSchema) -> Iterator[CapturePoint]:
 def _links(written: DeploymentSchema) -> Iterator[Link]:
     for link in written.links:
         ends = frozenset(map(CloudName, link.between))
-        yield Link(clouds=ends, bytes_per_second=link.rate)
+        yield Link(clouds=ends, bytes_per_second=link.rate, latency_seconds=link.latency)
 
 
 def _to_overlay(written: DeploymentSchema) -> OverlayNetwork | None:

@@ -82,6 +82,7 @@ LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
 FilePath = Annotated[str, Field(min_length=1)]
 Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(_more_than_nothing)]
 Share = Annotated[float, Quantity(parse_share, "5%"), AfterValidator(_more_than_nothing)]
+Latency = Annotated[float, Quantity(parse_duration, "20ms")]
 Rate = Annotated[float, Quantity(parse_rate, "100mbit"), AfterValidator(_more_than_nothing)]
 
 
@@ -172,6 +173,7 @@ class CloudSchema(_Record):
 
     model_config = ConfigDict(title="Cloud")
 
+    provider: str = Field(default="", description="whose it is, in any words")
     region: str = Field(default="", description="where it is, in any words")
     revocable: bool = Field(
         default=False, description="true where its machines may be taken back at any time (spot)"
@@ -198,6 +200,7 @@ class LinkSchema(_Record):
         description="the two clouds"
     )
     rate: Rate = Field(description="how much it carries, in either direction")
+    latency: Latency | None = Field(default=None, description="the round trip between them")
 
 
 class PricesSchema(_Record):

@@ -174,8 +174,9 @@ class Arranger:
                 )
             ),
             dollars_per_byte={
-                cloud: bill.prices[cloud].egress_dollars_per_hour(1.0) / SECONDS_PER_HOUR
-                for cloud in situation.clouds
+                (one, other): bill.tariff.dollars_per_hour(one, other, 1.0) / SECONDS_PER_HOUR
+                for one in situation.clouds
+                for other in situation.clouds
             },
         )
 

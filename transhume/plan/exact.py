@@ -1,9 +1,11 @@
 """The exact solver: the canonical problem as a mixed-integer program, solved by HiGHS through SciPy.
 
-One 0/1 variable says that a VM is in a place. What a pair's crossing costs depends only on the sender's
-cloud, so one continuous variable for each pair and cloud suffices: "the first is in this cloud and the second
-isn't", which is at least the difference of their presences; the reverse follows from it. Penalties come
-first: where there are any, a first run finds their least sum, and a second one the least cost at that sum.
+One 0/1 variable says that a VM is in a place. Where what a pair's crossing costs depends on the sender's cloud
+only, one continuous variable for each pair and cloud suffices: "the first is in this cloud and the second
+isn't", which is at least the difference of their presences; the reverse follows from it. Where it matters too
+who receives (nearer clouds cost less, or latency counts), a pair has a variable for each two clouds that its
+ends may be in. Penalties come first: where there are any, a first run finds their least sum, and a second one
+the least cost at that sum.
 
 Proves optimality for some tens of VMs. SciPy is imported at the first use: it takes longer to load than
 most problems take to solve.
@@ -11,6 +13,7 @@ most problems take to solve.
 
 import math
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +31,7 @@ from transhume.plan.constraints import (
     SameCloud,
     SpendLimit,
 )
-from transhume.plan.problem import Problem
+from transhume.plan.problem import Problem, pair_dollars
 from transhume.plan.solver import Solution
 
 PENALTY_TOLERANCE = 1e-5
@@ -153,9 +156,14 @@ class Program:
             self.add_row({always: 1.0}, lower=float(split), upper=float(split))
             self.crossings[pair] = {always: 1.0}
             return
+        by_sender = _by_sender(problem, pair)
+        if by_sender is None:
+            dollars = pair_dollars(problem, pair)
+            self.crossings[pair] = self._charge_each_way(one, other, dollars)
+            return
         forth, back = (float(rate) for rate in problem.rates[pair])
         split_terms: Terms = {}
-        for cloud, price in enumerate(problem.egress):
+        for cloud, price in enumerate(by_sender):
             leaves = self.new()
             present, also = self.inside(one, cloud), self.inside(other, cloud)
             self.add_row({leaves: 1.0} | _times(-1, present) | also, lower=0)
@@ -166,6 +174,25 @@ class Program:
                     self.dollars[variable] += sign * back * float(price)
             split_terms[leaves] = 1.0
         self.crossings[pair] = split_terms
+
+    def _charge_each_way(self, one: int, other: int, dollars: NDArray[np.float64]) -> Terms:
+        """Charge a pair by the clouds of both ends; return the expression that says that it's split."""
+        clouds = range(len(dollars))
+        homes = [
+            {c: self.inside(vm, c) for c in clouds if self._may_be(vm, c)} for vm in (one, other)
+        ]
+        ways = {(a, b): self.new() for a, b in product(*homes)}
+        for (a, b), variable in ways.items():
+            self.dollars[variable] = float(dollars[a, b])
+        for end, inside in enumerate(homes):
+            for cloud, present in inside.items():
+                these = {variable: 1.0 for way, variable in ways.items() if way[end] == cloud}
+                self.add_row(these | _times(-1, present), lower=0, upper=0)
+        return {variable: 1.0 for (a, b), variable in ways.items() if a != b}
+
+    def _may_be(self, vm: int, cloud: int) -> bool:
+        problem = self.problem
+        return bool(problem.allowed[vm, problem.cloud == cloud].any())
 
     def _constrain(self, constraint: object) -> None:
         match constraint:
@@ -280,6 +307,17 @@ class Program:
         shape = (len(self.problem.vms), len(self.problem.places))
         presence = values[: shape[0] * shape[1]].reshape(shape)
         return np.asarray(presence.argmax(axis=1), dtype=np.int64)
+
+
+def _by_sender(problem: Problem, pair: int) -> NDArray[np.float64] | None:
+    """Return what each cloud asks for what it sends, where nothing else counts for a pair."""
+    if len(problem.nearness) and problem.nearness[pair] and problem.latency.any():
+        return None
+    clouds = len(problem.egress)
+    if clouds < 2:
+        return np.zeros(clouds)
+    elsewhere = problem.egress[~np.eye(clouds, dtype=np.bool_)].reshape(clouds, clouds - 1)
+    return elsewhere[:, 0] if (elsewhere == elsewhere[:, :1]).all() else None
 
 
 def _times(factor: float, terms: Terms) -> Terms:

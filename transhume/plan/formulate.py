@@ -62,6 +62,7 @@ class Formulator:
         allowed = self._allowed(freedom)
         shared = [rule.constraint for rule in self.ruling.shared] if freedom.rules else []
         kept, shared = self._chatty(shared)
+        far = bool(self.bill.nearness.any() and self.bill.latency.any())
         return Problem(
             vms=situation.vms,
             places=situation.places,
@@ -77,6 +78,8 @@ class Formulator:
             capacity=self._capacity(freedom),
             constraints=(*shared, *self._limits(freedom)),
             delays=self.bill.delays,
+            nearness=self.bill.nearness[kept] if far else np.zeros(0),
+            latency=self.bill.latency if far else np.zeros((0, 0)),
         )
 
     def _allowed(self, freedom: Freedom) -> NDArray[np.bool_]:
@@ -129,7 +132,7 @@ class Formulator:
             dollars[vm] += bill.move[vm] / self._hours(vm, freedom)
         if freedom.reluctant:
             spread = float(np.where(allowed, np.abs(dollars), 0.0).max(axis=1, initial=0.0).sum())
-            most = spread + float((bill.rates.sum(axis=1) * bill.egress.max(initial=0.0)).sum())
+            most = spread + float(self._most_apart().sum())
             for vm in freedom.movable - frozenset(self.ruling.must_leave):
                 stays = dollars[vm, situation.home[vm]]
                 dollars[vm] += 1.0 + 2 * most
@@ -195,9 +198,7 @@ class Formulator:
 
     def _chatty(self, shared: list[Constraint]) -> tuple[NDArray[np.int64], list[Constraint]]:
         """Return the pairs worth looking at, and the constraints with those pairs renumbered."""
-        bill = self.bill
-        worth = bill.rates.sum(axis=1) * bill.egress.max(initial=0.0)
-        chatty = worth > self.situation.settings.negligible_dollars_per_hour
+        chatty = self._most_apart() > self.situation.settings.negligible_dollars_per_hour
         for constraint in shared:
             if isinstance(constraint, CutLimit):
                 chatty[list(constraint.pairs)] = True
@@ -210,6 +211,12 @@ class Formulator:
             for c in shared
         ]
         return kept, renumbered
+
+    def _most_apart(self) -> NDArray[np.float64]:
+        """Return more than any two clouds make of each pair, in dollars per hour."""
+        bill = self.bill
+        billed = bill.rates.sum(axis=1) * bill.egress.max(initial=0.0)
+        return np.asarray(billed + bill.nearness * bill.latency.max(initial=0.0))
 
     def _limits(self, freedom: Freedom) -> Iterator[Constraint]:
         if freedom.budgets and not freedom.reluctant:

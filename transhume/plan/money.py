@@ -3,14 +3,17 @@
 Counted are the VMs that a policy governs, and traffic with at least one governed end:
 
     compute    price of the cloud x vCPUs and memory
-    egress     bytes per second to VMs in other clouds, and to outside, x egress price of the sender's cloud
+    egress     bytes per second to VMs in other clouds, and to outside, x what the sender's cloud asks for that
     migration  one-time dollars of the moves / horizon in hours
     risk       VMs on hosts that will be gone within the horizon: what losing them costs / horizon in hours
     lateness   seconds that a job with a deadline will be late x what one costs / horizon in hours
     preference what policies would rather have (`preferences`), in dollars that nobody is billed for
+    latency    bytes per second to and from VMs in other clouds x round trip x what policies say that weighs:
+               the most that any policy of either VM says, in dollars that nobody is billed for
 
 Where prices to come are certain, each price is its mean over the horizon.
-A cloud that tells no price is reckoned at the dearest price of the others: not knowing is no bargain.
+A cloud that tells no price is reckoned at the dearest price of the others, and a round trip that nobody told
+at the longest that is known: not knowing is no bargain.
 """
 
 from dataclasses import dataclass
@@ -19,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transhume.knowledge.model import (
+    BYTES_PER_GB,
     SECONDS_PER_HOUR,
     CloudName,
     CommunicationMatrix,
     CostRate,
+    EgressTariff,
     Prediction,
     PriceTick,
 )
@@ -43,6 +48,7 @@ class Bill:
     situation: Situation
     estimator: Estimator
     prices: dict[CloudName, PriceTick]
+    tariff: EgressTariff
     compute: Table
     outside: Table
     """What traffic to outside costs."""
@@ -55,6 +61,11 @@ class Bill:
     pairs: NDArray[np.int64]
     rates: NDArray[np.float64]
     egress: NDArray[np.float64]
+    """By sending and receiving cloud: dollars per hour for each byte per second; 0 within a cloud."""
+    latency: NDArray[np.float64]
+    """By cloud and cloud: the round trip in milliseconds; 0 within a cloud."""
+    nearness: NDArray[np.float64]
+    """By pair: what a millisecond between its ends weighs, in dollars per hour."""
     delays: tuple[Delay, ...]
 
     @classmethod
@@ -62,6 +73,7 @@ class Bill:
         """Price everything in a situation."""
         estimator = Estimator.learnt_from(situation.snapshot, situation.settings)
         prices = _prices(situation)
+        tariff = EgressTariff(clouds=situation.snapshot.clouds, prices=prices)
         shape = (len(situation.vms), len(situation.places))
         compute, outside, risk, move, seconds = (np.zeros(shape) for _ in range(5))
         to_outside = _outside(situation)
@@ -72,19 +84,19 @@ class Bill:
             for k, place in enumerate(situation.places):
                 price = prices[place.cloud]
                 compute[n, k] = price.compute_dollars_per_hour(vm.needs)
-                outside[n, k] = price.egress_dollars_per_hour(to_outside[n])
+                outside[n, k] = tariff.dollars_per_hour(place.cloud, None, to_outside[n])
                 if place.doomed and _gone_within_horizon(situation, n, k):
                     risk[n, k] = vm.needs.vcpus * situation.settings.loss_dollars_per_vcpu / hours
                 if k != situation.home[n]:
-                    prediction = estimator.predict(
-                        vm, source, place.cloud, price, prices[source].egress_dollars_per_gb
-                    )
+                    egress = tariff.dollars_per_gb(source, place.cloud)
+                    prediction = estimator.predict(vm, source, place.cloud, price, egress)
                     move[n, k], seconds[n, k] = prediction.dollars, prediction.seconds
         pairs, rates = _pairs(situation)
         return cls(
             situation=situation,
             estimator=estimator,
             prices=prices,
+            tariff=tariff,
             compute=compute,
             outside=outside,
             risk=risk,
@@ -93,7 +105,14 @@ class Bill:
             seconds=seconds,
             pairs=pairs,
             rates=rates,
-            egress=np.array([prices[c].egress_dollars_per_hour(1.0) for c in situation.clouds]),
+            egress=np.array(
+                [
+                    [tariff.dollars_per_hour(a, b, 1.0) for b in situation.clouds]
+                    for a in situation.clouds
+                ]
+            ),
+            latency=_latency(situation),
+            nearness=_nearness(situation, pairs, rates),
             delays=_delays(situation, seconds),
         )
 
@@ -109,19 +128,28 @@ class Bill:
             risk=float(self.risk[everyone, assignment].sum()),
             lateness=sum(delay.dollars_per_hour(home, assignment) for delay in self.delays),
             preference=float(self.preference[everyone, assignment].sum()),
+            latency=float(self.distance(assignment).sum()),
         )
 
     def crossing(self, assignment: Assignment) -> NDArray[np.float64]:
-        """Return what each pair's crossing of clouds costs, in dollars per hour."""
-        every = np.arange(len(self.pairs))
-        return self.crossing_between(every, self.situation.cloud[assignment[self.pairs]])
+        """Return what each pair's traffic is billed for crossing clouds, in dollars per hour."""
+        clouds = self.situation.cloud[assignment[self.pairs]]
+        return billed_between(self.rates, self.egress, clouds)
 
-    def crossing_between(
+    def distance(self, assignment: Assignment) -> NDArray[np.float64]:
+        """Return what the way between each pair's ends weighs, in dollars per hour."""
+        clouds = self.situation.cloud[assignment[self.pairs]]
+        return np.asarray(self.nearness * self.latency[clouds[:, 0], clouds[:, 1]])
+
+    def apart_between(
         self, pairs: NDArray[np.int64], clouds: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Return what these pairs cost with their ends in these clouds (a row each), in dollars per hour."""
-        dollars = (self.rates[pairs] * self.egress[clouds]).sum(axis=1)
-        return np.asarray(dollars * (clouds[:, 0] != clouds[:, 1]))
+        """Return what these pairs cost with their ends in these clouds (a row each), in dollars per hour.
+
+        The way between the ends is in it.
+        """
+        way = self.nearness[pairs] * self.latency[clouds[:, 0], clouds[:, 1]]
+        return np.asarray(billed_between(self.rates[pairs], self.egress, clouds) + way)
 
     def savings(self, before: Assignment, after: Assignment) -> NDArray[np.float64]:
         """Return by how much each VM's move lowers the running bill, given the others' moves.
@@ -133,6 +161,7 @@ class Bill:
         own = self.compute + self.outside + self.risk + self.preference
         saved = own[everyone, before] - own[everyone, after]
         pair_saved = self.crossing(before) - self.crossing(after)
+        pair_saved += self.distance(before) - self.distance(after)
         movers = moved[self.pairs].sum(axis=1)
         for end in (0, 1):
             share = np.where(moved[self.pairs[:, end]], pair_saved / np.maximum(movers, 1), 0.0)
@@ -163,7 +192,7 @@ class Bill:
             source,
             destination,
             self.prices[destination],
-            self.prices[source].egress_dollars_per_gb,
+            self.tariff.dollars_per_gb(source, destination),
         )
 
     def _share_delay(
@@ -194,6 +223,42 @@ def _prices(situation: Situation) -> dict[CloudName, PriceTick]:
         )
 
     return {cloud: known.get(cloud) or dearest(cloud) for cloud in situation.clouds}
+
+
+def billed_between(
+    rates: NDArray[np.float64], egress: NDArray[np.float64], clouds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return what pairs' traffic costs with their ends in these clouds (a row each), in dollars per hour."""
+    one, other = clouds[:, 0], clouds[:, 1]
+    return np.asarray(rates[:, 0] * egress[one, other] + rates[:, 1] * egress[other, one])
+
+
+def _latency(situation: Situation) -> NDArray[np.float64]:
+    """Return the round trips between clouds in milliseconds; one that nobody told is the longest known."""
+    known = {
+        link.clouds: link.latency_seconds * 1000
+        for link in situation.snapshot.links
+        if link.latency_seconds is not None
+    }
+    longest = max(known.values(), default=0.0)
+    clouds = situation.clouds
+    found = np.array([[known.get(frozenset((a, b)), longest) for b in clouds] for a in clouds])
+    found = found.reshape(len(clouds), len(clouds))
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def _nearness(
+    situation: Situation, pairs: NDArray[np.int64], rates: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what a millisecond between the ends of each pair weighs: the strictest policy's word."""
+    worth = np.zeros(len(situation.vms))
+    for policy in situation.policies:
+        if policy.latency is not None:
+            members = list(situation.governed_by(policy))
+            worth[members] = np.maximum(worth[members], policy.latency.dollars_per_gb_ms)
+    gb_per_hour = rates.sum(axis=1) * SECONDS_PER_HOUR / BYTES_PER_GB
+    return np.asarray(worth[pairs].max(axis=1, initial=0.0) * gb_per_hour)
 
 
 def _outside(situation: Situation) -> NDArray[np.float64]:

@@ -35,4 +35,14 @@ def mean_price(
         dollars_per_vcpu_hour=sum(s * t.dollars_per_vcpu_hour for s, t in shares),
         dollars_per_gib_hour=sum(s * t.dollars_per_gib_hour for s, t in shares),
         egress_dollars_per_gb=sum(s * t.egress_dollars_per_gb for s, t in shares),
+        egress_within_region_dollars_per_gb=sum(
+            s * t.within_region_dollars_per_gb for s, t in shares
+        )
+        if any(t.egress_within_region_dollars_per_gb is not None for _, t in shares)
+        else None,
+        egress_within_provider_dollars_per_gb=sum(
+            s * t.within_provider_dollars_per_gb for s, t in shares
+        )
+        if any(t.egress_within_provider_dollars_per_gb is not None for _, t in shares)
+        else None,
     )

@@ -5,7 +5,9 @@ assignment is worth, in dollars per hour over the horizon,
 
     sum over VMs of dollars[vm, place]                       compute, outside traffic, moves, risk, taste
   + sum over pairs in different clouds of what each end
-    sends to the other at the egress price of its cloud      the cut
+    sends to the other at what its cloud asks for that       the cut
+  + sum over pairs in different clouds of the round trip
+    x what a millisecond weighs                              latency
   + sum over jobs of what their delay costs                  lateness
 
 Penalties come before money: a solver first finds the least sum of penalties (VMs left where a rule or a
@@ -16,7 +18,7 @@ Knows nothing of snapshots and policies; `formulate` makes problems from those.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -54,13 +56,17 @@ class Problem:
     rates: NDArray[np.float64]
     """For each pair, the bytes per second from the first to the second, and back."""
     egress: NDArray[np.float64]
-    """By cloud: dollars per hour for each byte per second that leaves it."""
+    """By sending and receiving cloud: dollars per hour for each byte per second; 0 within a cloud."""
     needs: NDArray[np.int64]
     """By VM: vCPUs, bytes of memory."""
     capacity: NDArray[np.int64]
     """By place: vCPUs, bytes of memory, for all VMs of the problem that are in it."""
     constraints: tuple[Constraint, ...] = ()
     delays: tuple[Delay, ...] = ()
+    nearness: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """By pair: dollars per hour for a millisecond between its ends; empty where the way costs nothing."""
+    latency: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    """By cloud and cloud, alike both ways: milliseconds of round trip, 0 within a cloud; empty as that."""
 
     @cached_property
     def terrain(self) -> Terrain:
@@ -102,7 +108,20 @@ class Problem:
 
 
 def crossing_dollars(problem: Problem, assignment: Assignment) -> NDArray[np.float64]:
-    """Return what each pair's traffic costs for crossing clouds, in dollars per hour."""
-    ends = problem.cloud[assignment[problem.pairs]]
-    price = problem.egress[ends]
-    return np.asarray((problem.rates * price).sum(axis=1) * (ends[:, 0] != ends[:, 1]))
+    """Return what each pair costs for being in different clouds, in dollars per hour."""
+    ends = problem.cloud[assignment[problem.pairs]].reshape(-1, 2)
+    one, other = ends[:, 0], ends[:, 1]
+    forth, back = problem.egress[one, other], problem.egress[other, one]
+    dollars = problem.rates[:, 0] * forth + problem.rates[:, 1] * back
+    if len(problem.nearness):
+        dollars += problem.nearness * problem.latency[one, other]
+    return np.asarray(dollars)
+
+
+def pair_dollars(problem: Problem, pair: int) -> NDArray[np.float64]:
+    """Return what a pair costs by the cloud of its first VM and that of its second, in dollars per hour."""
+    forth, back = problem.rates[pair]
+    dollars = forth * problem.egress + back * problem.egress.T
+    if len(problem.nearness):
+        dollars = dollars + problem.nearness[pair] * problem.latency
+    return np.asarray(dollars)

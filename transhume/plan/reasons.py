@@ -65,7 +65,8 @@ class Narrator:
             return preferred(situation, vm, int(before[vm]), int(after[vm]))
         compute = sum(float(bill.compute[v, before[v]] - bill.compute[v, after[v]]) for v in mates)
         if compute < saved / 2:
-            return self._rejoins(vm, saved, before, after)
+            nearer = self._nearer(mates, before, after)
+            return self._rejoins(vm, saved, nearer, before, after)
         now, then = bill.prices[here], bill.prices[there]
         asks = (now.dollars_per_vcpu_hour, then.dollars_per_vcpu_hour, "vCPU-hour")
         if asks[0] == asks[1]:
@@ -75,8 +76,16 @@ class Narrator:
             f"{there} {_dollars(asks[1])}"
         )
 
-    def _rejoins(self, vm: int, saved: float, before: Assignment, after: Assignment) -> str:
-        """Return which traffic stops crossing clouds."""
+    def _nearer(self, mates: Indices, before: Assignment, after: Assignment) -> float:
+        """Return how much less the way between VMs and those they talk to weighs."""
+        bill = self.formulator.bill
+        theirs = np.isin(bill.pairs, mates).any(axis=1)
+        return float((bill.distance(before) - bill.distance(after))[theirs].sum())
+
+    def _rejoins(
+        self, vm: int, saved: float, nearer: float, before: Assignment, after: Assignment
+    ) -> str:
+        """Return which traffic stops crossing clouds, or has less far to go."""
         situation, bill = self.formulator.situation, self.formulator.bill
         here = situation.places[before[vm]].cloud
         there = situation.places[after[vm]].cloud
@@ -87,6 +96,9 @@ class Narrator:
             was_apart = situation.cloud[before[mate]] != situation.cloud[before[vm]]
             if vm in (one, other) and joined and was_apart:
                 met[mate] += float(rates.sum())
+        if not met and nearer > saved / 2:
+            worth = f"which {situation.latency_asker(vm)} weighs {format_dollars_per_hour(nearer)}"
+            return f"it is nearer in {there} to those it talks to, {worth}"
         if not met:
             return f"less traffic is paid for with it in {there}: {format_dollars_per_hour(saved)} saved"
         mates = named(situation, tuple(sorted(met)))

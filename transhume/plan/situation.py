@@ -176,6 +176,14 @@ class Situation:
         )
         return next(names, "the planner's horizon")
 
+    def latency_asker(self, vm: int) -> str:
+        """Return which policy says most of what a millisecond weighs for a VM, for a person."""
+        asking = (p for p in self.governing[self.vms[vm]] if p.latency is not None)
+        most = max(
+            asking, key=lambda p: p.latency.dollars_per_gb_ms if p.latency else 0.0, default=None
+        )
+        return f"policy {most.name}" if most else "the policy of the other end"
+
     def cooldown_asker(self, vm: int) -> str:
         """Return which policy wants the longest cool-down of a VM, for a person."""
         policies = self.governing[self.vms[vm]]

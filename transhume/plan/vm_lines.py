@@ -34,6 +34,7 @@ NAMES = {
     "migration": "the move",
     "risk": "the risk of losing it",
     "lateness": "its job's being late",
+    "latency": "the way to those it talks to",
 }
 
 

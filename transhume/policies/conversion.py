@@ -19,6 +19,7 @@ from transhume.policies.model import (
     Forbid,
     Hold,
     KeepTogether,
+    LatencyGoal,
     Mode,
     MoveBudget,
     Ordered,
@@ -42,6 +43,7 @@ from transhume.policies.schema import (
     ElectiveSchema,
     ForbidSchema,
     KeepTogetherSchema,
+    LatencySchema,
     OrderedSchema,
     PinSchema,
     PolicySchema,
@@ -87,6 +89,7 @@ def to_policy(
         rules=tuple(to_rule(rule, made.get(n)) for n, rule in enumerate(written.rules)),
         keep_together=_to_keep_together(written.keep_together),
         price=_to_price(written.price) if written.price else None,
+        latency=_to_latency(written.latency) if written.latency else None,
         availability=_to_availability(written.availability),
         deadline=_to_deadline(written.deadline) if written.deadline else None,
         elective=_to_limits(elective) if elective else ElectiveLimits(),
@@ -154,6 +157,10 @@ def _to_price(written: PriceSchema) -> PriceGoal:
         budget_dollars_per_hour=written.budget,
         payback_seconds=written.payback,
     )
+
+
+def _to_latency(written: LatencySchema) -> LatencyGoal:
+    return LatencyGoal(dollars_per_gb_ms=written.worth)
 
 
 def _to_availability(written: AvailabilitySchema | None) -> AvailabilityGoal:

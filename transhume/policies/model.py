@@ -147,6 +147,14 @@ class PriceGoal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyGoal:
+    """What it's worth that VMs which talk are near each other."""
+
+    dollars_per_gb_ms: float
+    """For 10^9 bytes that a VM exchanges with another, either way, and a millisecond of round trip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AvailabilityGoal:
     """Where the VMs are best off, and whether a revocation notice moves them."""
 
@@ -241,6 +249,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     keep_together: KeepTogether | None = None
     price: PriceGoal | None = None
+    latency: LatencyGoal | None = None
     availability: AvailabilityGoal = field(default_factory=AvailabilityGoal)
     deadline: DeadlineGoal | None = None
     elective: ElectiveLimits = field(default_factory=ElectiveLimits)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from transhume.located_yaml import Quantity
 from transhume.quantities import (
     parse_bytes,
+    parse_dollars_per_gb_ms,
     parse_dollars_per_hour,
     parse_duration,
     parse_instant,
@@ -69,6 +70,7 @@ Duration = Annotated[float, Quantity(parse_duration, "45m")]
 Stretch = Annotated[Duration, AfterValidator(_more_than_nothing)]
 Rate = Annotated[float, Quantity(parse_rate, "20MB/s")]
 DollarsPerHour = Annotated[float, Quantity(parse_dollars_per_hour, "12.0/h")]
+DollarsPerGbMs = Annotated[float, Quantity(parse_dollars_per_gb_ms, "0.001/GB/ms")]
 Share = Annotated[float, Quantity(parse_share, "5%")]
 Instant = Annotated[datetime, Quantity(parse_instant, "2030-01-01T18:00Z")]
 Bytes = Annotated[int, Quantity(parse_bytes, "20GB")]
@@ -240,6 +242,17 @@ class PriceSchema(_Record):
         return self
 
 
+class LatencySchema(_Record):
+    """What it's worth that VMs which talk are near each other."""
+
+    model_config = ConfigDict(title="Latency")
+
+    worth: DollarsPerGbMs = Field(
+        description="what a millisecond of round trip weighs, for each 10^9 bytes that a VM exchanges "
+        "with another over it"
+    )
+
+
 class AvailabilitySchema(_Record):
     """Where the VMs are best off, and what happens when a cloud is about to leave."""
 
@@ -384,6 +397,9 @@ class PolicySchema(_Record):
         default=None, description="don't split groups that talk"
     )
     price: PriceSchema | None = Field(default=None, description="what the VMs may cost")
+    latency: LatencySchema | None = Field(
+        default=None, description="what it's worth that VMs which talk are near each other"
+    )
     availability: AvailabilitySchema | None = Field(
         default=None, description="where the VMs are best off"
     )

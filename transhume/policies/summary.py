@@ -59,6 +59,9 @@ def _sentences(policy: Policy) -> Iterator[str]:
     if policy.price and policy.price.budget_dollars_per_hour is not None:
         budget = format_dollars_per_hour(policy.price.budget_dollars_per_hour)
         yield f"All its VMs together should cost at most {budget}."
+    if policy.latency:
+        worth = f"${policy.latency.dollars_per_gb_ms:g}"
+        yield f"A millisecond between VMs that talk weighs {worth} for each GB that they exchange."
     if policy.availability.prefer:
         yield f"Where the price is equal it prefers {_or(policy.availability.prefer)}."
     if policy.after:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transhume.plan import ExactSolver, Problem, Solution
 from transhume.plan.constraints import Constraint
+from transhume.plan.problem import crossing_dollars
 
 SWEEPS = 6
 LEAST_DOLLARS = 1e-9
@@ -192,16 +193,16 @@ class _Descent:
         """Return what each VM's pairs would cost with it in each cloud, all others where they are."""
         problem, price = self._problem, self._problem.egress
         shape = (len(problem.vms), len(price))
-        here, back_here = np.zeros(shape), np.zeros(shape)
-        if len(problem.pairs):
-            ends, rates = problem.pairs, problem.rates
-            for first, second in ((0, 1), (1, 0)):
-                peer = problem.cloud[self._at[ends[:, second]]]
-                np.add.at(here, (ends[:, first], peer), rates[:, first])
-                np.add.at(back_here, (ends[:, first], peer), rates[:, second] * price[peer])
-        out = here.sum(axis=1)[:, None] - here
-        back = back_here.sum(axis=1)[:, None] - back_here
-        return np.asarray(out * price + back)
+        sent, received, weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        ends, rates = problem.pairs.reshape(-1, 2), problem.rates.reshape(-1, 2)
+        for first, second in ((0, 1), (1, 0)):
+            peer = ends[:, first], problem.cloud[self._at[ends[:, second]]]
+            np.add.at(sent, peer, rates[:, first])
+            np.add.at(received, peer, rates[:, second])
+            if len(problem.nearness):
+                np.add.at(weight, peer, problem.nearness)
+        found = sent @ price.T + received @ price
+        return np.asarray(found + weight @ problem.latency if len(problem.nearness) else found)
 
     def _dollars_saved(
         self, members: tuple[int, ...], crossing: NDArray[np.float64]
@@ -222,14 +223,13 @@ class _Descent:
         own = self._pairs_within(members)
         both, doubly = np.zeros(len(price)), 0.0
         if len(own):
-            ends, rates = problem.pairs[own], problem.rates[own]
-            clouds = problem.cloud[self._at[ends]]
+            rates, clouds = problem.rates[own], problem.cloud[self._at[problem.pairs[own]]]
             for first, second in ((0, 1), (1, 0)):
-                apart = clouds[:, second][:, None] != np.arange(len(price))
-                back = rates[:, second] * price[clouds[:, second]]
-                both += (apart * (rates[:, first][:, None] * price + back[:, None])).sum(axis=0)
-            crossing = clouds[:, 0] != clouds[:, 1]
-            doubly = float(((rates * price[clouds]).sum(axis=1) * crossing).sum())
+                peer = clouds[:, second]
+                both += rates[:, first] @ price.T[peer] + rates[:, second] @ price[peer]
+                if len(problem.nearness):
+                    both += problem.nearness[own] @ problem.latency[peer]
+            doubly = float(crossing_dollars(problem, self._at)[own].sum())
         return both, doubly
 
     def _pairs_within(self, members: tuple[int, ...]) -> NDArray[np.int64]:

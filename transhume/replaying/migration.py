@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from transhume.knowledge.model import (
     CloudName,
+    EgressTariff,
     Outcome,
     Prediction,
     PriceTick,
@@ -69,7 +70,9 @@ class MigrationModel:
             prices.get(cloud, PriceTick(cloud=cloud, at=_NEVER, dollars_per_vcpu_hour=0.0))
             for cloud in (source, destination)
         )
-        return self.estimator.predict(vm, source, destination, there, here.egress_dollars_per_gb)
+        tariff = EgressTariff(clouds=self.estimator.snapshot.clouds, prices={source: here})
+        egress = tariff.dollars_per_gb(source, destination)
+        return self.estimator.predict(vm, source, destination, there, egress)
 
 
 _NEVER = datetime.min.replace(tzinfo=UTC)

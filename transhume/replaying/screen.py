@@ -122,6 +122,8 @@ class Screen:
         ground = self._ground_of(look)
         if any(cloud not in prices for cloud in ground.clouds):
             return False
+        if any(_has_classes(prices[cloud]) for cloud in ground.clouds):
+            return False  # the sums below take it that a GB costs the same wherever it goes
         if facts.notices and any(facts.deadline_of(look.host_of[vm]) for vm in ground.vms):
             return False
         movable = ground.governed & ~self._cooling(look, ground)
@@ -309,6 +311,11 @@ class Screen:
         if self._talk is None or not _same(self._talk.key, key):
             self._talk = _talk(look.facts.traffic, ground, key)
         return self._talk
+
+
+def _has_classes(tick: PriceTick) -> bool:
+    nearer = tick.within_region_dollars_per_gb, tick.within_provider_dollars_per_gb
+    return any(dollars != tick.egress_dollars_per_gb for dollars in nearer)
 
 
 def _talk(traffic: Traffic | None, ground: _Ground, key: tuple[object, ...]) -> _Talk:

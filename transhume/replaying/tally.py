@@ -15,14 +15,16 @@ from transhume.knowledge.model import (
     BYTES_PER_GIB,
     SECONDS_PER_HOUR,
     CloudName,
+    EgressTariff,
     MoveKind,
-    PriceTick,
     Resources,
     VmName,
     total,
 )
 from transhume.replaying.trace import Traffic
 
+Outflow = Mapping[tuple[CloudName, CloudName | None], float]
+"""Bytes per second from cloud to cloud, and (None) to outside."""
 POINTS = 240
 """In a curve."""
 
@@ -97,11 +99,12 @@ class Tally:
 
 def rates_of(
     by_cloud: Mapping[CloudName, Resources],
-    outflow: Mapping[CloudName, float],
+    outflow: Outflow,
     cut: float,
-    prices: Mapping[CloudName, PriceTick],
+    tariff: EgressTariff,
 ) -> Rates:
     """Return what VMs and their traffic cost at these prices; a cloud without a price costs nothing."""
+    prices = tariff.prices
     compute = sum(
         prices[cloud].dollars_per_vcpu_hour * used.vcpus
         + prices[cloud].dollars_per_gib_hour * used.memory_bytes / BYTES_PER_GIB
@@ -109,9 +112,8 @@ def rates_of(
         if cloud in prices
     )
     egress = sum(
-        prices[cloud].egress_dollars_per_hour(rate)
-        for cloud, rate in outflow.items()
-        if cloud in prices
+        tariff.dollars_per_hour(source, destination, rate)
+        for (source, destination), rate in outflow.items()
     )
     return Rates(compute, egress, cut)
 
@@ -128,8 +130,11 @@ def used_by_cloud(
 
 def outflow_of(
     traffic: Traffic | None, cloud_of: Mapping[VmName, CloudName], clouds: Sequence[CloudName]
-) -> tuple[dict[CloudName, float], float]:
-    """Return what leaves each cloud, in bytes per second, and the cut; VMs that are down say nothing."""
+) -> tuple[Outflow, float]:
+    """Return what leaves each cloud for where, and the cut, in bytes per second.
+
+    VMs that are down say nothing.
+    """
     if traffic is None:
         return {}, 0.0
     matrix = traffic.matrix
@@ -139,12 +144,15 @@ def outflow_of(
     )
     source, destination = where[matrix.source], where[matrix.destination]
     crosses = (source != destination) & (source >= 0) & (destination >= 0)
-    out = np.zeros(len(clouds))  # bincount counts in whole numbers where there is nothing to count
-    np.add.at(out, source[crosses], matrix.bytes_per_second[crosses])
+    # bincount counts in whole numbers where there is nothing to count
+    out = np.zeros((len(clouds), len(clouds) + 1))
+    ways = source[crosses], destination[crosses]
+    np.add.at(out, ways, matrix.bytes_per_second[crosses])
     cut = float(out.sum())
     up = where >= 0
-    np.add.at(out, where[up], matrix.to_outside[up] / max(matrix.seconds, 1e-9))
-    return {cloud: float(out[n]) for n, cloud in enumerate(clouds)}, cut
+    np.add.at(out[:, -1], where[up], matrix.to_outside[up] / max(matrix.seconds, 1e-9))
+    ends = (*clouds, None)
+    return {(clouds[a], ends[b]): float(out[a, b]) for a, b in np.argwhere(out)}, cut
 
 
 def whole_ticks(start: datetime, at: datetime, tick: timedelta) -> datetime:

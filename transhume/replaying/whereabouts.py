@@ -6,10 +6,10 @@ depends on have changed: it's asked for at every instant at which time passes.
 
 from collections.abc import Mapping
 
-from transhume.knowledge.model import CloudName, HostName, Resources, VmName
+from transhume.knowledge.model import CloudName, EgressTariff, HostName, Resources, VmName
 from transhume.policies.model import Policy
 from transhume.replaying.broken import broken_rules
-from transhume.replaying.tally import Rates, outflow_of, rates_of, used_by_cloud
+from transhume.replaying.tally import Outflow, Rates, outflow_of, rates_of, used_by_cloud
 from transhume.replaying.trace import Facts, Traffic
 
 
@@ -20,7 +20,7 @@ class Whereabouts:
         self.host_of: dict[VmName, HostName] = dict(host_of)
         self.version = 0
         self._rates: tuple[int, Facts, Rates] | None = None
-        self._flows: tuple[int, Traffic | None, tuple[dict[CloudName, float], float]] | None = None
+        self._flows: tuple[int, Traffic | None, tuple[Outflow, float]] | None = None
         self._used: tuple[int, dict[CloudName, Resources]] | None = None
         self._broken: tuple[int, frozenset[str]] | None = None
 
@@ -40,7 +40,8 @@ class Whereabouts:
         known = self._rates
         if known is None or known[0] != self.version or known[1] is not facts:
             out, cut = self._outflow(facts)
-            rates = rates_of(self._use(facts), out, cut, facts.prices)
+            tariff = EgressTariff(clouds=facts.clouds, prices=facts.prices)
+            rates = rates_of(self._use(facts), out, cut, tariff)
             known = self._rates = (self.version, facts, rates)
         return known[2]
 
@@ -57,7 +58,7 @@ class Whereabouts:
             self._used = (self.version, used_by_cloud(needs, self._cloud_of(facts)))
         return self._used[1]
 
-    def _outflow(self, facts: Facts) -> tuple[dict[CloudName, float], float]:
+    def _outflow(self, facts: Facts) -> tuple[Outflow, float]:
         known = self._flows
         if known is None or known[0] != self.version or known[1] is not facts.traffic:
             flows = outflow_of(facts.traffic, self._cloud_of(facts), sorted(facts.clouds))

@@ -112,6 +112,13 @@ def test_a_changed_price_is_told_with_both_numbers(new: PriceTick, told: str) ->
     assert found.detail == told
 
 
+def test_a_price_within_a_provider_is_told_where_it_moves_by_itself() -> None:
+    nearer = replace(price(A, 0.04), egress_within_provider_dollars_per_gb=0.02)
+    found = only(BEFORE, replace(NOW, prices={**BEFORE.prices, A: nearer}))
+    told = "a's price changed: GB of egress within its provider $0.09 to $0.02 (-78%)"
+    assert found.detail == told
+
+
 def test_a_price_that_moves_by_less_than_a_hundredth_has_not_changed() -> None:
     assert seen(BEFORE, replace(NOW, prices={**BEFORE.prices, A: price(A, 0.0403)})) == []
 

@@ -91,6 +91,20 @@ def test_what_a_price_does_not_say_stays_as_it_was(url: str) -> None:
     ) == (0.25, 0.005, 0.09)
 
 
+def test_a_price_says_what_traffic_costs_within_a_provider(url: str) -> None:
+    prices = ("--egress-within-provider", "0.02", "--egress-within-region", "0.01")
+    run("price", "home", "--vcpu", "0.05", "--memory", "0", "--egress", "0.09", "--url", url)
+    said = run("price", "home", *prices, "--url", url).output
+    assert said.endswith("$0.09 for a GB out, $0.02 within its provider, $0.01 within its region\n")
+    run("price", "home", "--egress", "0.08", "--url", url)
+    tick = known(url).prices[HOME]
+    assert (
+        tick.egress_dollars_per_gb,
+        tick.egress_within_provider_dollars_per_gb,
+        tick.egress_within_region_dollars_per_gb,
+    ) == (0.08, 0.02, 0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [

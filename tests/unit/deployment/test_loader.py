@@ -35,6 +35,7 @@ clouds:
         peer_uri: "qemu+tcp://172.31.66.1/system"
         capture: {netns: thlab-a, interfaces: ["vnet*"]}
   b:
+    provider: rented
     hosts:
       b1: {uri: "qemu+tls://b1/system"}
       b2: {}
@@ -42,7 +43,7 @@ gateways:
   edge: {netns: thlab-edge, bridge: br0, underlay: wan0, vtep: 172.31.66.100}
 overlay: {vni: 66, port: 4790}
 links:
-  - {between: [a, b], rate: 100mbit}
+  - {between: [a, b], rate: 100mbit, latency: 20ms}
 clusters: {blast: ["vm1", "vm3"]}
 tags: {gdpr: ["db-*"]}
 prices: {file: prices.yaml}
@@ -70,7 +71,7 @@ def test_the_file_of_a_lab_means_what_it_says(load, tmp_path):
     a, b = CloudName("a"), CloudName("b")
     assert load(LAB) == Deployment(
         source=str(tmp_path / "t.yaml"),
-        clouds=(Cloud(name=a, region="lab"), Cloud(name=b)),
+        clouds=(Cloud(name=a, region="lab"), Cloud(name=b, provider="rented")),
         hosts=(
             Host(name=HostName("a1"), cloud=a),
             Host(name=HostName("b1"), cloud=b),
@@ -86,7 +87,7 @@ def test_the_file_of_a_lab_means_what_it_says(load, tmp_path):
                 host=HostName("b1"), uri="qemu+tls://b1/system", peer_uri="qemu+tls://b1/system"
             ),
         ),
-        links=(Link(clouds=frozenset((a, b)), bytes_per_second=12.5e6),),
+        links=(Link(clouds=frozenset((a, b)), bytes_per_second=12.5e6, latency_seconds=0.02),),
         capture=(CapturePoint(host=HostName("a1"), interfaces=("vnet*",), netns="thlab-a"),),
         window_seconds=2.0,
         traffic_horizon_seconds=60.0,

@@ -53,6 +53,16 @@ TICKS = (
 )
 
 
+NEARER = (
+    "prices:\n  - {cloud: a, at: 0s, vcpu: 1/h, egress: 0.09/GB, egress_within_region: 0/GB, "
+    "egress_within_provider: 0.02/GB}\n"
+)
+NEARER_CSV = """\
+cloud,at,vcpu,egress,egress_within_region,egress_within_provider
+a,0s,1/h,0.09/GB,0/GB,0.02/GB
+"""
+
+
 @pytest.fixture
 def load(tmp_path):
     def loaded(text, name):
@@ -81,8 +91,23 @@ class TestSchedule:
 
 
 @pytest.mark.parametrize(
+    ("text", "name"), [(NEARER, "p.yaml"), (NEARER_CSV, "p.csv")], ids=("yaml", "csv")
+)
+def test_egress_within_a_region_and_a_provider_has_prices_of_its_own(load, text, name):
+    (found,) = load(text, name).ticks_between(START, START - HOUR, START)
+    assert found.egress_dollars_per_gb == 0.09
+    assert found.egress_within_region_dollars_per_gb == 0.0
+    assert found.egress_within_provider_dollars_per_gb == 0.02
+
+
+@pytest.mark.parametrize(
     ("name", "text", "found"),
     [
+        (
+            "p.yaml",
+            "prices:\n  - {cloud: a, at: 0s, vcpu: 1/h, egress_within_region: 0.01}",
+            "2:57: prices[0].egress_within_region: 0.01 has no unit; write a price per gigabyte",
+        ),
         ("p.yaml", "prices: []", "1:9: prices has 0 entries"),
         ("p.yaml", "prices:\n  - {at: 0s, vcpu: 1/h}", "2:5: prices[0] lacks cloud; add it: the"),
         (

@@ -10,7 +10,8 @@ from transhume.knowledge.model import CloudName, VmName
 from transhume.plan import ExactSolver, Place, Problem, by_size
 from transhume.plan.by_size import LargeSolver, SolverBySize
 from transhume.plan.constraints import AtLeastClouds, MoveLimit, SameCloud
-from transhume.plan.scale.translate import why_not
+from transhume.plan.scale.price_classes import classes
+from transhume.plan.scale.translate import translate, why_not
 from transhume.plan.solver import Solution
 
 
@@ -27,7 +28,7 @@ def large_problem(vms: int = 90, clouds: int = 4) -> Problem:
         dollars=made.unary / 168e6,
         pairs=made.pairs,
         rates=made.traffic * 1e6 / (168 * 3600),
-        egress=np.linspace(0.02, 0.12, clouds) * 3600e-9,
+        egress=np.linspace(0.02, 0.12, clouds)[:, None] * 3600e-9 * (1 - np.eye(clouds)),
         needs=made.size * np.array([1, 1 << 30]),
         capacity=made.capacity * np.array([1, 1 << 30]),
         constraints=(MoveLimit(members=tuple(range(vms)), limit=vms // 2),),
@@ -41,6 +42,37 @@ def test_many_vms_are_searched_and_come_out_cheaper() -> None:
     assert problem.feasible(solution.assignment)
     assert solution.cost < 0.95 * problem.cost(problem.home)
     assert (solution.assignment != problem.home).sum() <= 45
+
+
+def near_and_far(problem: Problem) -> Problem:
+    """The same with two providers, and a way of 10 ms within and 80 ms between them."""
+    provider = np.arange(len(problem.egress)) % 2
+    same = provider[:, None] == provider
+    others = 1 - np.eye(len(provider))
+    return replace(
+        problem,
+        egress=np.where(same, 0.02, 0.09) * 3600e-9 * others,
+        latency=np.where(same, 10.0, 80.0) * others,
+        nearness=problem.rates.sum(axis=1) * 3600e-9 * 2e-4,
+    )
+
+
+def test_what_providers_and_latency_make_of_traffic_is_said_exactly_and_by_class() -> None:
+    problem = near_and_far(large_problem())
+    said = translate(problem)
+    assert said.instance.price.max() == 53  # $0.106 beside $0.022, in units of what they share
+    assert classes(said.instance.price.astype(np.float64)).tolist() == [0, 1, 0, 1]
+    assert said.error < 1e-9 * problem.cost(problem.home)
+    told = said.instance.cost(said.instance.home) / said.units_per_dollar
+    assert abs(told - problem.cost(problem.home)) <= said.error + 1e-12
+
+
+def test_a_millisecond_of_different_worth_is_left_to_the_exact_solver() -> None:
+    problem = near_and_far(large_problem(12, 3))
+    nearness = problem.nearness * (np.arange(len(problem.pairs)) % 2)
+    mixed = replace(problem, nearness=nearness)
+    assert "millisecond" in why_not(mixed)
+    assert SolverBySize(seconds=30).solve(mixed).optimal
 
 
 def test_vms_that_must_be_in_one_cloud_move_as_one() -> None:

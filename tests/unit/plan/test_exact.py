@@ -74,7 +74,7 @@ def test_penalties_that_are_only_just_met_do_not_make_the_solver_give_up() -> No
                 [6.73806403, 1.72113323],
             ]
         ),
-        egress=np.array([0.05563636, 0.08011863]),
+        egress=np.array([[0.0, 0.05563636], [0.08011863, 0.0]]),
         needs=np.array([[1, 100], [1, 400], [2, 100], [2, 200], [2, 100], [2, 400]])
         * np.array([1, 1 << 20]),
         capacity=np.array([[11, 1400 << 20], [3, 400 << 20]]),

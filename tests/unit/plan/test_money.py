@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.plan.worlds import MB, NOW, moved, notice, price, traffic, vm, world
-from transhume.knowledge.model import CloudName, JobName, Measurement, Progress, Snapshot
+from tests.unit.plan.worlds import MB, NOW, moved, notice, price, traffic, vm, ways, world
+from transhume.knowledge.model import Cloud, CloudName, JobName, Measurement, Progress, Snapshot
 from transhume.plan.money import Bill
 from transhume.plan.settings import PlannerSettings
 from transhume.plan.situation import Situation
-from transhume.policies.model import DeadlineGoal, Policy, Selector
+from transhume.policies.model import DeadlineGoal, LatencyGoal, Policy, Selector
 
 SETTINGS = PlannerSettings(
     horizon_seconds=3600.0, loss_dollars_per_vcpu=7.0, late_dollars_per_second=2.0
@@ -44,6 +44,71 @@ def test_each_sender_pays_its_clouds_price_for_what_leaves_it() -> None:
     assert cost.compute == pytest.approx(0.2 + 0.1)
     assert cost.egress == pytest.approx(1 * 0.1 + 2 * 0.5 + 3 * 0.1, rel=1e-4)
     assert cost.migration == 0
+
+
+def test_traffic_within_a_provider_costs_what_that_asks() -> None:
+    a, b = CloudName("a"), CloudName("b")
+    clouds = {c: Cloud(name=c, provider="one", region=c) for c in (a, b)}
+    cheap = replace(PRICES[0], egress_within_provider_dollars_per_gb=0.01)
+    found = bill(replace(apart(prices=(cheap, PRICES[1])), clouds=clouds))
+
+    cost = found.of_assignment(found.situation.home)
+
+    assert cost.egress == pytest.approx(1 * 0.01 + 2 * 0.5 + 3 * 0.1, rel=1e-4)
+    per_gb = found.prediction(0, int(found.situation.home[1]))
+    assert per_gb.dollars == pytest.approx(
+        per_gb.bytes / 1e9 * 0.01 + 0.1 * per_gb.seconds / 3600, rel=1e-6
+    )
+
+
+NEAR = Policy(name="near", source="", latency=LatencyGoal(dollars_per_gb_ms=0.001))
+
+
+def test_the_way_between_vms_that_talk_weighs_and_is_not_money() -> None:
+    found = bill(apart(links=ways({("a", "b"): 20})), NEAR)
+    home = found.situation.home
+    joined = home.copy()
+    joined[1] = joined[0]
+
+    assert found.of_assignment(home).latency == pytest.approx((1 + 2) * 20 * 0.001, rel=1e-4)
+    assert found.of_assignment(joined).latency == 0
+    assert found.of_assignment(home).egress == bill(apart()).of_assignment(home).egress
+    saved = found.savings(home, joined).sum()
+    before, after = found.of_assignment(home), found.of_assignment(joined)
+    assert saved == pytest.approx(before.running - after.running)
+    assert found.running_share((0, 1), home) == pytest.approx(before.running - before.latency)
+
+
+def test_of_two_policies_the_larger_worth_of_a_millisecond_decides() -> None:
+    """One end's policy is enough, and several don't add up."""
+    matrix = apart(links=ways({("a", "b"): 20}))
+    more = Policy(
+        name="more",
+        source="",
+        applies_to=Selector(vms=("v2",)),
+        latency=LatencyGoal(dollars_per_gb_ms=0.01),
+    )
+    found = Bill.of(Situation.read(matrix, [NEAR, more], SETTINGS))
+
+    assert found.of_assignment(found.situation.home).latency == pytest.approx(0.6, rel=1e-4)
+
+
+def test_a_round_trip_that_nobody_told_is_the_longest_known() -> None:
+    links = ways({("a", "c"): 80, ("c", "d"): 10})
+    placement = {"a1": [vm("v1")], "b1": [vm("v2")], "c1": [], "d1": []}
+    snapshot = world(
+        placement,
+        room=dict.fromkeys(placement, 2),
+        prices=PRICES,
+        matrix=apart().matrix,
+        links=links,
+    )
+    assert bill(snapshot, NEAR).latency.tolist() == [
+        [0, 80, 80, 80],
+        [80, 0, 80, 80],
+        [80, 80, 0, 10],
+        [80, 80, 10, 0],
+    ]
 
 
 def test_together_they_pay_for_outside_only_and_once_for_the_move() -> None:

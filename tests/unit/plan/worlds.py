@@ -97,6 +97,18 @@ def group(name: str, *members: str) -> Group:
     )
 
 
+def ways(milliseconds: Mapping[tuple[str, str], float], *, rate: float = 12.5e6) -> list[Link]:
+    """Return links between clouds, by their round trips."""
+    return [
+        Link(
+            clouds=frozenset(map(CloudName, ends)),
+            bytes_per_second=rate,
+            latency_seconds=length / 1000,
+        )
+        for ends, length in milliseconds.items()
+    ]
+
+
 def world(
     placement: Mapping[str, Sequence[Vm]],
     *,
@@ -108,6 +120,7 @@ def world(
     outcomes: Sequence[Outcome] = (),
     moving: Sequence[str] = (),
     wan: float = 12.5e6,
+    links: Sequence[Link] = (),
     version: int = 7,
 ) -> Snapshot:
     """Return a snapshot.
@@ -138,7 +151,8 @@ def world(
         at=NOW,
         clouds={cloud: Cloud(name=cloud) for cloud in clouds},
         hosts=hosts,
-        links=tuple(
+        links=tuple(links)
+        or tuple(
             Link(clouds=frozenset((one, other)), bytes_per_second=wan)
             for one in clouds
             for other in clouds

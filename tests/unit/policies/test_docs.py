@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.plan.worlds import MB, group, notice, price, traffic, vm, world
+from tests.unit.plan.worlds import MB, group, notice, price, traffic, vm, ways, world
 from tests.unit.policies.test_extension import carbon  # noqa: F401  (a fixture)
 from transhume.knowledge.model import NoPlan, Snapshot
 from transhume.plan import make_plan
@@ -55,6 +55,12 @@ def small_world(
 CHANGED: dict[str, Callable[[], Snapshot]] = {
     "keep_together": lambda: small_world({"rented-eu": 0.025}, egress=0.0),
     "price": lambda: small_world({"rented-eu": 0.048}),
+    "latency": lambda: small_world(
+        egress=0.0,
+        room={"campus1": 4, "rented-eu1": 1, "rented-us1": 1},
+        matrix=traffic(("batch1", "db2"), {("batch1", "db2"): MB}),
+        links=ways({("campus", "rented-eu"): 10, ("rented-eu", "rented-us"): 90}),
+    ),
     "availability": lambda: small_world(notices=[notice("campus", 600)]),
     "deadline": lambda: small_world({"rented-eu": 0.025}),
     "elective": lambda: small_world({"rented-eu": 0.048}),

@@ -23,6 +23,7 @@ from transhume.policies.model import (
     Forbid,
     Hold,
     KeepTogether,
+    LatencyGoal,
     Mode,
     MoveBudget,
     Ordered,
@@ -52,6 +53,7 @@ rules:
   - ordered:  {tag: web, clouds: [campus, rented-us], worth: 0.25/h}
 keep_together: {measured: true, cut_above: 20MB/s}
 price:        {budget: 12.0/h, payback: 45m}
+latency:      {worth: 0.001/GB/ms}
 availability: {prefer: [campus], evacuate_on_notice: true}
 deadline:     {at: 2030-01-01T18:00Z, work: 48h, changeover: measured, progress: {redis: app:done}}
 elective:     {min_gain: 5%, hold: 10m, cooldown: 6h, budget: [{moves: 10, per: 1h}]}
@@ -110,6 +112,7 @@ def test_a_whole_policy_means_what_it_says():
         ),
         keep_together=KeepTogether(cut_above_bytes_per_second=20e6),
         price=PriceGoal(budget_dollars_per_hour=12.0, payback_seconds=2700.0),
+        latency=LatencyGoal(dollars_per_gb_ms=0.001),
         availability=AvailabilityGoal(prefer=(CloudName("campus"),), evacuate_on_notice=True),
         deadline=DeadlineGoal(
             at=datetime(2030, 1, 1, 18, tzinfo=UTC),
@@ -233,6 +236,10 @@ def test_ten_mistakes_are_ten_messages_each_in_its_place():
         ("policy: 12", "p.yaml:1:9: policy is 12; it must be a text: quote it, as '12'"),
         ("policy: ''", "p.yaml:1:9: policy: '' is no name"),
         ("policy: p\nprice: {}", "p.yaml:2:8: price: nothing is said; write budget, payback or"),
+        (
+            "policy: p\nlatency: {worth: 0.1/h}",
+            "p.yaml:2:18: latency.worth: 0.1/h is not a worth of a millisecond; write it as in 0.001/GB/ms",
+        ),
         ("policy: p\nprice: {payback: 0s}", "p.yaml:2:18: price.payback: 0 is too short"),
         (
             "policy: p\nrules:\n  - {}",

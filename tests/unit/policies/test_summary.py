@@ -30,6 +30,10 @@ def summary(text):
         ),
         ("price: {budget: 12.0/h}", "should cost at most $12.00/h"),
         ("price: {payback: 45m}", "if that pays for the moves within 45m"),
+        (
+            "latency: {worth: 0.001/GB/ms}",
+            "A millisecond between VMs that talk weighs $0.001 for each GB that they exchange.",
+        ),
         ("availability: {evacuate_on_notice: false}", "A revocation notice moves nothing."),
         ("availability: {prefer: [a, b]}", "it prefers a or b"),
         ("keep_together: {cut_above: 20MB/s}", "not split where more than 20 MB/s"),

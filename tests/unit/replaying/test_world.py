@@ -105,6 +105,21 @@ def test_traffic_that_crosses_clouds_is_paid_for_and_is_the_cut() -> None:
     assert stay.egress_dollars == pytest.approx(36 * (0.5 + 2 * 0.1))
 
 
+def test_a_replay_bills_traffic_within_a_provider_as_that_asks() -> None:
+    split = trace()
+    clouds = {name: Cloud(name=name, provider="one", region="east") for name in (A, B)}
+    nearer = replace(price(A, 0.0, egress=0.5), egress_within_region_dollars_per_gb=0.01)
+    chatty = traffic(("vm1", "vm2"), {("vm1", "vm2"): 1e6}, {"vm1": 2e6})
+    found = replace(
+        split,
+        facts=replace(split.facts, clouds=clouds),
+        host_of={VmName("vm1"): HostName("a1"), VmName("vm2"): HostName("b1")},
+        changes=(nearer, price(B, 0.0), NewTraffic(at=START, traffic=Traffic(matrix=chatty))),
+    )
+    stay = compare(found, []).runs[0]
+    assert stay.egress_dollars == pytest.approx(36 * (0.01 + 2 * 0.5))
+
+
 def test_what_pays_moves_and_takes_its_time() -> None:
     _, run = replayed(trace(price(A, 3.0, START + 4 * HOUR)), PAYING)
     assert [move.vm for move in run.moves] == ["vm1", "vm2"]

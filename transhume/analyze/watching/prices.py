@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from transhume.analyze.watching import News
 from transhume.knowledge.model import CloudName, PriceTick, Snapshot
 
+EGRESS = "GB of egress"
+WITHIN_PROVIDER = "GB of egress within its provider"
+WITHIN_REGION = "GB of egress within its region"
 CHANGE = 0.01
 """Relative change from which on a price has changed."""
 WAY_BACK = 0.02
@@ -46,21 +49,33 @@ class PricesTold:
         news: News = []
         parts = dict(self.parts)
         for cloud in sorted(now.prices):
-            changes = []
+            changes: dict[str, tuple[float, float]] = {}
             for what, dollars in _parts(now.prices[cloud]):
                 told = parts.setdefault((cloud, what), _Told(dollars))
                 if _moved(told, dollars):
-                    changes.append(_described(what, told.dollars, dollars))
+                    changes[what] = told.dollars, dollars
                     parts[cloud, what] = _Told(dollars, _way(told, dollars))
-            if changes:
-                news.append((cloud, f"{cloud}'s price changed: {', '.join(changes)}"))
+            texts = [_described(what, *both) for what, both in _by_themselves(changes)]
+            if texts:
+                news.append((cloud, f"{cloud}'s price changed: {', '.join(texts)}"))
         return news, PricesTold(parts)
 
 
 def _parts(tick: PriceTick) -> Iterator[tuple[str, float]]:
     yield "vCPU hour", tick.dollars_per_vcpu_hour
     yield "GiB hour", tick.dollars_per_gib_hour
-    yield "GB of egress", tick.egress_dollars_per_gb
+    yield EGRESS, tick.egress_dollars_per_gb
+    yield WITHIN_PROVIDER, tick.within_provider_dollars_per_gb
+    yield WITHIN_REGION, tick.within_region_dollars_per_gb
+
+
+def _by_themselves(
+    changes: Mapping[str, tuple[float, float]],
+) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Leave out what only follows the price of all egress."""
+    for what, both in changes.items():
+        if what not in (WITHIN_PROVIDER, WITHIN_REGION) or both != changes.get(EGRESS):
+            yield what, both
 
 
 def _moved(told: _Told, dollars: float) -> bool:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Step,
         StepResult,
     )
+    from transhume.knowledge.model.egress import EgressTariff
     from transhume.knowledge.model.explanation import (
         Alternative,
         BillLine,
@@ -137,6 +138,7 @@ _MODULES: Final = {
         "Step",
         "StepResult",
     ),
+    "egress": ("EgressTariff",),
     "explanation": (
         "Alternative",
         "BillLine",
@@ -230,6 +232,7 @@ __all__ = [
     "ConflictMember",
     "CostRate",
     "Cut",
+    "EgressTariff",
     "Endpoint",
     "Explanation",
     "Forecast",

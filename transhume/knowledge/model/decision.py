@@ -26,6 +26,8 @@ class CostRate:
     lateness: float = 0.0
     preference: float = 0.0
     """What policies would rather have, in dollars that nobody is billed for."""
+    latency: float = 0.0
+    """What policies say that the way between VMs which talk weighs, in dollars that nobody is billed for."""
 
     @property
     def total(self) -> float:
@@ -35,7 +37,8 @@ class CostRate:
     @property
     def running(self) -> float:
         """What goes on costing once the moves are done."""
-        return self.compute + self.egress + self.risk + self.lateness + self.preference
+        billed = self.compute + self.egress + self.risk + self.lateness
+        return billed + self.preference + self.latency
 
 
 CAUSES = tuple(cause.name for cause in fields(CostRate))

@@ -21,7 +21,23 @@ class PriceTick:
     dollars_per_vcpu_hour: float
     dollars_per_gib_hour: float = 0.0
     egress_dollars_per_gb: float = 0.0
-    """For each 10^9 bytes that leave this cloud."""
+    """For each 10^9 bytes that leave this cloud, for outside or a cloud of which nothing else is said."""
+    egress_within_region_dollars_per_gb: float | None = None
+    """The same, to other clouds of its provider and region; None: as to anywhere."""
+    egress_within_provider_dollars_per_gb: float | None = None
+    """The same, to its provider's clouds in other regions; None: as to anywhere."""
+
+    @property
+    def within_region_dollars_per_gb(self) -> float:
+        """What a GB costs to other clouds of its provider and region."""
+        special = self.egress_within_region_dollars_per_gb
+        return self.egress_dollars_per_gb if special is None else special
+
+    @property
+    def within_provider_dollars_per_gb(self) -> float:
+        """What a GB costs to clouds of its provider in other regions."""
+        special = self.egress_within_provider_dollars_per_gb
+        return self.egress_dollars_per_gb if special is None else special
 
     def compute_dollars_per_hour(self, needs: Resources) -> float:
         """Return what running a VM with these needs costs an hour."""
@@ -29,10 +45,6 @@ class PriceTick:
             needs.vcpus * self.dollars_per_vcpu_hour
             + needs.memory_bytes / BYTES_PER_GIB * self.dollars_per_gib_hour
         )
-
-    def egress_dollars_per_hour(self, bytes_per_second: float) -> float:
-        """Return what a steady stream out of the cloud costs an hour."""
-        return bytes_per_second * SECONDS_PER_HOUR / BYTES_PER_GB * self.egress_dollars_per_gb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,9 +52,20 @@ class Cloud:
     """A site under one administration, with a price and a boundary that traffic is billed for crossing."""
 
     name: CloudName
+    provider: str = ""
+    """Whose it is, in any words; traffic between clouds of one provider may cost less. Empty: not known."""
     region: str = ""
     revocable: bool = False
     """Its machines may be taken back at any time: spot capacity."""
+
+    def shares_provider_with(self, other: "Cloud") -> bool:
+        """Say whether both are known to be of one provider."""
+        return bool(self.provider) and self.provider == other.provider
+
+    def shares_region_with(self, other: "Cloud") -> bool:
+        """Say whether both are known to be of one provider, in one of its regions."""
+        in_one = bool(self.region) and self.region == other.region
+        return in_one and self.shares_provider_with(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +82,8 @@ class Link:
 
     clouds: frozenset[CloudName]
     bytes_per_second: float
+    latency_seconds: float | None = None
+    """The round trip between them; None where nobody said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,18 @@ class PriceRow(BaseModel):
         validate_default=True,
         description="dollars for 10^9 bytes that leave the cloud",
     )
+    egress_within_region: Annotated[float | None, Quantity(parse_dollars_per_gb, "0.01/GB")] = (
+        Field(
+            default=None,
+            description="the same, to other clouds of its provider and region; without it, `egress`",
+        )
+    )
+    egress_within_provider: Annotated[float | None, Quantity(parse_dollars_per_gb, "0.02/GB")] = (
+        Field(
+            default=None,
+            description="the same, to its provider's clouds in other regions; without it, `egress`",
+        )
+    )
 
     def begins(self, start: datetime) -> datetime:
         """Return the instant from which the price holds, in a schedule that begins at `start`."""
@@ -50,4 +62,6 @@ class PriceRow(BaseModel):
             dollars_per_vcpu_hour=self.vcpu,
             dollars_per_gib_hour=self.memory,
             egress_dollars_per_gb=self.egress,
+            egress_within_region_dollars_per_gb=self.egress_within_region,
+            egress_within_provider_dollars_per_gb=self.egress_within_provider,
         )

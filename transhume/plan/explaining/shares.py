@@ -26,6 +26,8 @@ class Shares:
     weighing: Weighing
     crossing_now: NDArray[np.float64]
     crossing_then: NDArray[np.float64]
+    distance_now: NDArray[np.float64]
+    distance_then: NDArray[np.float64]
 
     @classmethod
     def of(cls, situation: Situation, weighing: Weighing) -> "Shares":
@@ -36,6 +38,8 @@ class Shares:
             weighing=weighing,
             crossing_now=bill.crossing(weighing.home),
             crossing_then=bill.crossing(weighing.chosen),
+            distance_now=bill.distance(weighing.home),
+            distance_then=bill.distance(weighing.chosen),
         )
 
     def lines(self, vm: int) -> tuple[BillLine, ...]:
@@ -52,15 +56,26 @@ class Shares:
             _line("risk", bill.risk[vm, here], bill.risk[vm, there]),
             _line("lateness", late_now, late_then),
             _line("preference", bill.preference[vm, here], bill.preference[vm, there]),
+            _line("latency", *self._latency(vm)),
         )
         return tuple(line for line in lines if line.now or line.then)
 
-    def _egress(self, vm: int) -> Iterable[BillLine]:
+    def _talk(self, vm: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return a VM's pairs, the VM at the other end of each, and the part of each that is this VM's."""
         home, chosen = self.weighing.home, self.weighing.chosen
         pairs = self.weighing.pairs_of((vm,))
         ends = self.weighing.bill.pairs[pairs]
         peers = np.where(ends[:, 0] == vm, ends[:, 1], ends[:, 0])
-        share = np.where(home[peers] != chosen[peers], 0.5, 1.0)
+        return pairs, peers, np.where(home[peers] != chosen[peers], 0.5, 1.0)
+
+    def _latency(self, vm: int) -> tuple[float, float]:
+        """Return the VM's part of what the way to those it talks to weighs, now and then."""
+        pairs, _, share = self._talk(vm)
+        now, then = self.distance_now[pairs], self.distance_then[pairs]
+        return float((now * share).sum()), float((then * share).sum())
+
+    def _egress(self, vm: int) -> Iterable[BillLine]:
+        pairs, peers, share = self._talk(vm)
         now, then = self.crossing_now[pairs] * share, self.crossing_then[pairs] * share
         order = np.lexsort((peers, -np.maximum(now, then), -np.abs(then - now)))
         first, rest = order[:MOST_PEERS], order[MOST_PEERS:]

@@ -180,7 +180,7 @@ class Turning:
                 source,
                 tick.cloud,
                 tick,
-                bill.prices[source].egress_dollars_per_gb,
+                bill.tariff.dollars_per_gb(source, tick.cloud),
             )
             asked += move.dollars / float(self.weighing.hours[vm])
         return asked

@@ -68,7 +68,7 @@ class Weighing:
         """Return what an assignment weighs in all."""
         return (
             float(self.own[np.arange(len(assignment)), assignment].sum())
-            + float(self.bill.crossing(assignment).sum())
+            + float((self.bill.crossing(assignment) + self.bill.distance(assignment)).sum())
             + sum(delay.dollars_per_hour(self.home, assignment) for delay in self.bill.delays)
         )
 
@@ -91,11 +91,11 @@ class Weighing:
         return np.asarray(member[self.bill.pairs[pairs]])
 
     def crossing(self, unit: Indices, pairs: NDArray[np.int64], place: int) -> NDArray[np.float64]:
-        """Return what each of the pairs pays for crossing with the unit in a place."""
+        """Return what each of the pairs costs for being apart with the unit in a place."""
         ends = self.bill.pairs[pairs]
         ours = self.inside(unit, pairs)
         clouds = np.where(ours, self.cloud[place], self.cloud[self.chosen[ends]])
-        return self.bill.crossing_between(pairs, clouds)
+        return self.bill.apart_between(pairs, clouds)
 
     @cached_property
     def _incidence(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -118,9 +118,9 @@ class Weighing:
         ends = self.bill.pairs[pair]
         ours = np.isin(unit[:, None] * len(self.home) + ends, unit_of * len(self.home) + members)
         clouds = self.cloud[self.chosen[ends]]
-        now = self.bill.crossing_between(pair, clouds)
+        now = self.bill.apart_between(pair, clouds)
         for k, cloud in enumerate(self.cloud):
-            then = self.bill.crossing_between(pair, np.where(ours, cloud, clouds))
+            then = self.bill.apart_between(pair, np.where(ours, cloud, clouds))
             found[:, k] += np.bincount(unit, weights=then - now, minlength=len(found))
 
     def _hold_up(self, found: Table, units: Sequence[Indices], delay: Delay) -> None:

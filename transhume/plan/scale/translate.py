@@ -1,8 +1,14 @@
 """Says a problem of the planner as a large instance, where that's possible, and says why where it isn't.
 
 A large instance knows rooms, one limit on all moves, and VMs that stay together (merged into one). It knows no
-other constraint, no lateness and no penalties, and each cloud must be one place. Dollars become whole numbers
-as fine as the sums allow; by how much rounding can shift a cost is part of the translation.
+other constraint, no lateness and no penalties; each cloud must be one place, and a millisecond between two VMs
+must weigh as much for each byte of any pair, or nothing for all.
+
+Here, and nowhere else, dollars become whole numbers, as fine as the sums allow: what searches, provers and
+checks of large instances reckon with is exact from here on. By how much rounding can shift the cost of an
+assignment is part of the translation. Prices of traffic stay what they are where they are whole micro-dollars
+for 10^9 bytes, as those that people write; where they aren't (the mean over a tariff's hours ahead), they are
+rounded to a four-millionth of the dearest.
 """
 
 import math
@@ -10,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transhume.knowledge.model import BYTES_PER_GB, SECONDS_PER_HOUR
 from transhume.plan.constraints import Assignment, Constraint, MoveLimit, SameCloud
 from transhume.plan.problem import Problem
 from transhume.plan.scale.instance import Instance, Integers
@@ -18,7 +25,11 @@ from transhume.plan.scale.level import Reals
 LARGEST = 2.0**51
 """What all costs may add up to in whole units: an eighth of what is exact in floating point."""
 LARGEST_PRICE = 2.0**22
-"""What the dearest egress becomes; the rest of the precision is the traffic's, of which there are many."""
+"""What the dearest egress becomes at most; the rest of the precision is the traffic's: there is more of it."""
+MICRODOLLARS_PER_GB = 1e6 * BYTES_PER_GB / SECONDS_PER_HOUR
+"""What a dollar per hour for each byte per second is."""
+NOTICEABLE = 1e-6
+"""Micro-dollars per GB that a whole number may be missed by: what floating point does to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,8 @@ def why_not(problem: Problem) -> str:
     """Return what a large instance can't say of a problem; nothing where it can say all."""
     if len(problem.egress) != len(problem.places) or any(p.doomed for p in problem.places):
         return "a cloud is several places"
+    if len(_millisecond_prices(problem)) > 1:
+        return "a millisecond weighs more for some pairs than for others"
     if problem.delays:
         return "jobs can be late"
     if np.where(problem.allowed, problem.penalty, 0.0).any():
@@ -55,20 +68,54 @@ def translate(problem: Problem) -> Translation:
     groups = int(group.max(initial=-1)) + 1
     dollars = np.where(problem.allowed, problem.dollars, 0.0)
     dearest = float(np.abs(dollars).max(axis=1, initial=0.0).sum())
-    highest = float(problem.egress.max(initial=0.0)) or 1.0
+    asked = _byte_prices(problem)
+    highest = float(asked.max(initial=0.0)) or 1.0
     dearest += float(problem.rates.sum()) * highest
     units = LARGEST / max(dearest, 1e-9)
     pairs, rates = _merged_pairs(problem, group, groups)
-    per_price = LARGEST_PRICE / highest
-    prices = np.rint(problem.egress * per_price)
+    per_price = _units_of_price(asked, highest)
+    prices = np.rint(asked * per_price)
     traffic = np.rint(rates * units / per_price)
-    off = np.abs(traffic[:, :, None] * prices / units - rates[:, :, None] * problem.egress)
+    # traffic x price, less what it should be, is what each of the two is off by, times the other.
+    by_traffic = np.abs(traffic * per_price / units - rates).sum() * highest
+    by_price = traffic.sum() / units * np.abs(prices - asked * per_price).max(initial=0.0)
     return Translation(
         instance=_instance(problem, group, units, (pairs, traffic.astype(np.int64), prices)),
         group=group,
         units_per_dollar=units,
-        error=float(off.max(axis=2, initial=0.0).sum()) + groups / units,
+        error=float(by_traffic + by_price) + groups / units,
     )
+
+
+def _millisecond_prices(problem: Problem) -> Reals:
+    """Return the dollars per hour that a millisecond adds to a byte per second, each that some pair has."""
+    if not (len(problem.nearness) and problem.latency.any()):
+        return np.zeros(0)
+    both = problem.rates.sum(axis=1)
+    talks = (both > 0) | (problem.nearness > 0)
+    found = problem.nearness[talks] / np.maximum(both[talks], 1e-300)
+    alike = len(found) == 0 or np.allclose(found, found[0], rtol=1e-12, atol=0.0)
+    return found[:1] if alike else np.unique(found)
+
+
+def _byte_prices(problem: Problem) -> Reals:
+    """Return what a byte per second costs an hour from cloud to cloud, with what the way weighs."""
+    a_millisecond = _millisecond_prices(problem)
+    if not len(a_millisecond):
+        return problem.egress
+    return np.asarray(problem.egress + float(a_millisecond[0]) * problem.latency)
+
+
+def _units_of_price(asked: Reals, highest: float) -> float:
+    """Return what a price is to be multiplied with to become a whole number."""
+    in_micro = asked * MICRODOLLARS_PER_GB
+    whole = np.rint(in_micro)
+    if (
+        np.abs(in_micro - whole).max(initial=0.0) > NOTICEABLE
+        or not 0 < whole.max() <= LARGEST_PRICE
+    ):
+        return LARGEST_PRICE / highest
+    return MICRODOLLARS_PER_GB / float(np.gcd.reduce(whole.astype(np.int64).ravel()))
 
 
 def _known(problem: Problem, constraint: Constraint) -> bool:
@@ -119,8 +166,7 @@ def _instance(
     np.logical_or.at(barred, group, ~problem.allowed)
     home = np.zeros(groups, dtype=np.int64)
     home[group] = problem.home
-    price = np.tile(prices[:, None], (1, clouds)).astype(np.int64)
-    np.fill_diagonal(price, 0)
+    price = prices.astype(np.int64)
     unit = np.maximum(1, np.gcd.reduce(size, axis=0))  # bytes of memory: most are whole gibibytes
     limits = [c.limit for c in problem.constraints if isinstance(c, MoveLimit)]
     return Instance(

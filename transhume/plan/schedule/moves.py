@@ -79,19 +79,18 @@ class Talk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chatter:
-    """Who talks to whom among the VMs that move, and what a byte costs that leaves each cloud."""
+    """Who talks to whom among the VMs that move, and what a byte costs from cloud to cloud."""
 
     talks: tuple[Talk, ...] = ()
-    dollars_per_byte: Mapping[CloudName, float] = field(default_factory=dict)
+    dollars_per_byte: Mapping[tuple[CloudName, CloudName], float] = field(default_factory=dict)
 
     def dollars_per_second(self, talk: Talk, one: CloudName, other: CloudName) -> float:
         """Return what a pair's traffic costs with its VMs in these clouds."""
         if one == other:
             return 0.0
         there, back = talk.bytes_per_second
-        return there * self.dollars_per_byte.get(one, 0.0) + back * self.dollars_per_byte.get(
-            other, 0.0
-        )
+        forth = there * self.dollars_per_byte.get((one, other), 0.0)
+        return forth + back * self.dollars_per_byte.get((other, one), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

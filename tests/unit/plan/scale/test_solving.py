@@ -16,6 +16,7 @@ from transhume.plan.scale import solve
 from transhume.plan.scale.descent import repair
 from transhume.plan.scale.grouping import match
 from transhume.plan.scale.level import level_of, merged
+from transhume.plan.scale.price_classes import classes
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,15 @@ def test_a_hundred_vms_are_placed_within_a_few_percent_of_the_proved_bound(
     assert outcome.bound == certified_bound(hundred, outcome.certificate)
     assert outcome.gap < 0.08
     assert outcome.cost < 0.9 * hundred.cost(hundred.home)
+
+
+def test_clouds_of_a_provider_and_region_are_found_alike_and_solved_as_well() -> None:
+    like = make_instance(100, 10, seed=1, like_clouds=True)
+    assert len(set(classes(like.price.astype(np.float64)).tolist())) < 8
+    outcome = solve(like, seed=1, effort=Effort(rounds=100, cycles=5))
+    assert is_feasible(like, outcome.assignment)
+    assert outcome.bound == certified_bound(like, outcome.certificate)
+    assert outcome.gap < 0.1
 
 
 def test_how_threads_take_turns_changes_nothing(hundred: Instance) -> None:
