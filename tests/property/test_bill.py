@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.property.test_plan import POLICIES, UNHURRIED, snapshots
 from transhume.knowledge.model import CloudName, PriceTick, Snapshot, VmName
 from transhume.plan import PlannerSettings
@@ -92,7 +93,7 @@ def _governed(snapshot: Snapshot, policies: list[Policy], vm: VmName) -> bool:
     return any(policy.governs(snapshot.vms[vm]) for policy in policies)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots(), POLICY_PAIRS, st.integers(0, 2**32 - 1))
 def test_egress_and_latency_are_what_their_definition_says(
     snapshot: Snapshot, policies: list[Policy], seed: int
@@ -105,7 +106,7 @@ def test_egress_and_latency_are_what_their_definition_says(
         assert found.latency == pytest.approx(latency, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=UNHURRIED)
 @given(snapshots(), POLICY_PAIRS, st.integers(0, 2**32 - 1))
 def test_the_problem_costs_what_the_bill_says(
     snapshot: Snapshot, policies: list[Policy], seed: int

@@ -18,6 +18,7 @@ PROVED_DOLLARS_PER_HOUR = 1e-6
 PROVED_SHARE = 1e-6
 """A plan that is dearer than the proved bound by less, or by less than this share of it, is optimal: so much is
 lost where dollars become whole numbers."""
+NEGLIGIBLE_VIOLATION = 1e-9
 A_HANDFUL = 10
 """VMs with a choice that are solved before another process would have begun."""
 
@@ -82,8 +83,13 @@ class SolverBySize:
         if free <= A_HANDFUL or why_not(problem):
             return ExactSolver(seconds=self.seconds).solve(problem)
         if free <= self.most_proved_vms or not _has_numba():
-            return ProvingSolver(seconds=self.seconds).solve(problem)
-        return LargeSolver(seconds=self.seconds).solve(problem)
+            found = ProvingSolver(seconds=self.seconds).solve(problem)
+        else:
+            found = LargeSolver(seconds=self.seconds).solve(problem)
+        if found.bound is not None:
+            return found
+        other = ExactSolver(seconds=self.seconds).solve(problem)
+        return min(other, found, key=lambda each: (each.violation, each.cost))
 
 
 def _choice(problem: Problem) -> bool:
@@ -97,12 +103,18 @@ def _choice(problem: Problem) -> bool:
 def _meant(problem: Problem, said: Translation, assignment: Assignment, least: int) -> Solution:
     """Return what was found for the instance as a solution of the problem."""
     found = said.back(assignment)
-    if not problem.feasible(found) or problem.cost(found) > problem.cost(problem.home):
+    if not problem.feasible(found) or _rank(problem, found) > _rank(problem, problem.home):
         found = problem.home
+    if problem.violation(found) > said.least_violation + NEGLIGIBLE_VIOLATION:
+        return Solution.of(problem, found, optimal=False)
     bound = least / said.units_per_dollar - said.error
     cost = problem.cost(found)
     proved = cost - bound < max(PROVED_DOLLARS_PER_HOUR, PROVED_SHARE * abs(cost))
     return Solution.of(problem, found, optimal=proved, bound=bound)
+
+
+def _rank(problem: Problem, assignment: Assignment) -> tuple[float, float]:
+    return problem.violation(assignment), problem.cost(assignment)
 
 
 def _has_numba() -> bool:

@@ -117,7 +117,7 @@ class MoveLimit:
         return float(max(0, moved - self.limit))
 
 
-NEGLIGIBLE_SECONDS = 1e-6
+NEGLIGIBLE_SECONDS = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

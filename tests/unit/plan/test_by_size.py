@@ -9,7 +9,7 @@ from benchmarks.instances import make_instance
 from transhume.knowledge.model import CloudName, VmName
 from transhume.plan import ExactSolver, Place, Problem, by_size
 from transhume.plan.by_size import LargeSolver, SolverBySize
-from transhume.plan.constraints import AtLeastClouds, MoveLimit, SameCloud
+from transhume.plan.constraints import AtLeastClouds, AtMost, LinkTime, MoveLimit, SameCloud
 from transhume.plan.scale.price_classes import classes
 from transhume.plan.scale.translate import translate, why_not
 from transhume.plan.solver import Solution
@@ -93,12 +93,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("ExactSolver", "ProvingSolver", "LargeSolver"):
 
         class Stub:
+            bound: float | None = 0.0
+
             def __init__(self, *, seconds: float, name: str = name) -> None:
                 self.name = name
 
             def solve(self, problem: Problem) -> Solution:
                 names.append(self.name)
-                return Solution.of(problem, problem.home, optimal=False)
+                return Solution.of(problem, problem.home, optimal=False, bound=self.bound)
 
         monkeypatch.setattr(by_size, name, Stub)
     return names
@@ -122,11 +124,57 @@ def test_the_number_of_vms_with_a_choice_decides(
 
 
 def test_what_a_large_instance_can_not_say_is_for_the_exact_solver(asked: list[str]) -> None:
-    rule = AtLeastClouds(members=(0, 1), minimum=1)
+    rule = AtLeastClouds(members=(0, 1, 2, 3), minimum=3)
     problem = replace(large_problem(), constraints=(rule,))
     SolverBySize().solve(problem)
     assert asked == ["ExactSolver"]
-    assert why_not(problem) == "no AtLeastClouds there"
+    assert why_not(problem) == "a spread over 3 clouds"
+
+
+def test_where_more_is_broken_than_need_be_the_exact_solver_is_asked_too(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_size.ProvingSolver, "bound", None)
+    SolverBySize().solve(large_problem(vms=60))
+    assert asked == ["ProvingSolver", "ExactSolver"]
+
+
+def evacuation() -> Problem:
+    """A cloud that must be left, over links that carry so much in time, and a quota and a spread elsewhere."""
+    problem = large_problem(300, 6)
+    fleeing = tuple(np.flatnonzero(problem.home == 0).tolist())
+    allowed = np.ones_like(problem.allowed)
+    allowed[:, 0] = problem.home == 0
+    penalty = np.zeros(problem.penalty.shape)
+    penalty[list(fleeing), 0] = 2.5
+    there = int((problem.home == 1).sum())
+    web = [int(np.flatnonzero(problem.home == cloud)[0]) for cloud in range(1, 4)]
+    links = [
+        LinkTime(members=fleeing, place=place, seconds=(8.0,) * len(fleeing), limit=120.0)
+        for place in range(1, 6)
+    ]
+    return replace(
+        problem,
+        allowed=allowed,
+        penalty=penalty,
+        capacity=problem.capacity * 2,
+        constraints=(
+            AtMost(members=tuple(range(300)), cloud=1, limit=there + 2),
+            AtLeastClouds(members=tuple(web), minimum=3),
+            *links,
+        ),
+    )
+
+
+def test_a_cloud_is_left_in_time_within_quotas_by_hundreds_of_vms() -> None:
+    pytest.importorskip("numba", reason="the extra [fast]")
+    problem = evacuation()
+    solution = LargeSolver(seconds=1.0).solve(problem)
+    assert problem.violation(problem.home) > 0
+    assert problem.feasible(solution.assignment)
+    assert solution.violation == 0
+    assert solution.bound is not None
+    assert solution.bound < solution.cost < 1.05 * solution.bound
 
 
 @pytest.mark.parametrize("installed", [True, False])

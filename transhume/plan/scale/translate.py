@@ -1,8 +1,9 @@
 """Says a problem of the planner as a large instance, where that's possible, and says why where it isn't.
 
-A large instance knows rooms, one limit on all moves, and VMs that stay together (merged into one). It knows no
-other constraint, no lateness and no penalties; each cloud must be one place, and a millisecond between two VMs
-must weigh as much for each byte of any pair, or nothing for all.
+A large instance knows rooms (see `rooms`), one limit on moves, and VMs that stay together (merged into one). It
+knows no lateness, and a millisecond between two VMs must weigh as much for each byte of any pair, or nothing
+for all. Where being somewhere breaks a rule, that weighs more than all money together. Constraints that may be
+broken for a penalty are left out: an assignment that keeps them all the same is as good as it's said to be.
 
 Here, and nowhere else, dollars become whole numbers, as fine as the sums allow: what searches, provers and
 checks of large instances reckon with is exact from here on. By how much rounding can shift the cost of an
@@ -12,15 +13,17 @@ rounded to a four-millionth of the dearest.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from transhume.knowledge.model import BYTES_PER_GB, SECONDS_PER_HOUR
-from transhume.plan.constraints import Assignment, Constraint, MoveLimit, SameCloud
+from transhume.plan.constraints import Assignment, Constraint, CutLimit, MoveLimit, SameCloud
 from transhume.plan.problem import Problem
 from transhume.plan.scale.instance import Instance, Integers
 from transhume.plan.scale.level import Reals
+from transhume.plan.scale.rooms import MOST_ROOMS, rooms, why_no_room
 
 LARGEST = 2.0**51
 """What all costs may add up to in whole units: an eighth of what is exact in floating point."""
@@ -42,6 +45,8 @@ class Translation:
     units_per_dollar: float
     error: float
     """By how many dollars per hour the instance's cost can differ from the problem's."""
+    least_violation: float
+    """No assignment breaks less; of those that break no more, the instance's cost is the problem's."""
 
     def back(self, assignment: Integers) -> Assignment:
         """Return the problem's assignment."""
@@ -50,28 +55,29 @@ class Translation:
 
 def why_not(problem: Problem) -> str:
     """Return what a large instance can't say of a problem; nothing where it can say all."""
-    if len(problem.egress) != len(problem.places) or any(p.doomed for p in problem.places):
-        return "a cloud is several places"
     if len(_millisecond_prices(problem)) > 1:
         return "a millisecond weighs more for some pairs than for others"
     if problem.delays:
         return "jobs can be late"
-    if np.where(problem.allowed, problem.penalty, 0.0).any():
-        return "being somewhere breaks a rule"
-    strange = (each for each in problem.constraints if not _known(problem, each))
-    return next((f"no {type(each).__name__} there" for each in strange), "")
+    hard = [each for each in problem.constraints if math.isinf(each.penalty)]
+    if len({each.members for each in hard if isinstance(each, MoveLimit)}) > 1:
+        return "several limits on moves"
+    if rooms(problem)[0].shape[1] > MOST_ROOMS:
+        return f"more than {MOST_ROOMS} limits"
+    return next(filter(None, (_why_unknown(problem, each) for each in hard)), "")
 
 
 def translate(problem: Problem) -> Translation:
     """Return the instance that a problem is; `why_not` must have nothing against it."""
     group = _groups(problem)
     groups = int(group.max(initial=-1)) + 1
-    dollars = np.where(problem.allowed, problem.dollars, 0.0)
-    dearest = float(np.abs(dollars).max(axis=1, initial=0.0).sum())
     asked = _byte_prices(problem)
     highest = float(asked.max(initial=0.0)) or 1.0
-    dearest += float(problem.rates.sum()) * highest
-    units = LARGEST / max(dearest, 1e-9)
+    traffic_dollars = float(problem.rates.sum()) * highest
+    broken, least = _broken(problem)
+    dollars = np.where(problem.allowed, problem.dollars, 0.0)
+    dollars += broken * 2 * (_dearest(dollars) + traffic_dollars)
+    units = LARGEST / max(_dearest(dollars) + traffic_dollars, 1e-9)
     pairs, rates = _merged_pairs(problem, group, groups)
     per_price = _units_of_price(asked, highest)
     prices = np.rint(asked * per_price)
@@ -80,8 +86,9 @@ def translate(problem: Problem) -> Translation:
     by_traffic = np.abs(traffic * per_price / units - rates).sum() * highest
     by_price = traffic.sum() / units * np.abs(prices - asked * per_price).max(initial=0.0)
     return Translation(
-        instance=_instance(problem, group, units, (pairs, traffic.astype(np.int64), prices)),
+        instance=_instance(problem, group, dollars * units, (pairs, traffic, prices)),
         group=group,
+        least_violation=least,
         units_per_dollar=units,
         error=float(by_traffic + by_price) + groups / units,
     )
@@ -118,26 +125,66 @@ def _units_of_price(asked: Reals, highest: float) -> float:
     return MICRODOLLARS_PER_GB / float(np.gcd.reduce(whole.astype(np.int64).ravel()))
 
 
-def _known(problem: Problem, constraint: Constraint) -> bool:
+def _dearest(dollars: Reals) -> float:
+    return float(np.abs(dollars).max(axis=1, initial=0.0).sum())
+
+
+def _broken(problem: Problem) -> tuple[Reals, float]:
+    """Return by VM and place what breaks rules needlessly, the smallest as 1; and what must be broken."""
+    penalty = np.where(problem.allowed, problem.penalty, math.inf)
+    least = penalty.min(axis=1, initial=math.inf)
+    more = np.where(problem.allowed, problem.penalty - least[:, None], 0.0)
+    return more / more[more > 0].min(initial=math.inf), float(least.sum())
+
+
+def _why_unknown(problem: Problem, constraint: Constraint) -> str:
     match constraint:
-        case MoveLimit(members=members):
-            return math.isinf(constraint.penalty) and bool(
-                set(np.flatnonzero(problem.movable).tolist()) <= set(members)
-            )
+        case MoveLimit():
+            return ""
         case SameCloud(members=members):
-            hard = math.isinf(constraint.penalty)
-            return hard and len(set(problem.home[list(members)].tolist())) <= 1
+            return _why_not_one(problem, members)
+        case CutLimit():
+            heavy, light = _by_weight(problem, constraint)
+            if light > constraint.bytes_per_second:
+                return "many small flows that mustn't be cut"
+            pairs = problem.pairs[heavy].tolist()
+            return next(filter(None, (_why_not_one(problem, pair) for pair in pairs)), "")
         case _:
-            return False
+            return why_no_room(problem, constraint)
+
+
+def _why_not_one(problem: Problem, members: Sequence[int]) -> str:
+    """Return why VMs that must share a cloud can't be merged into one; nothing where they can."""
+    if len(set(problem.home[list(members)].tolist())) > 1:
+        return "what belongs together is in several places"
+    clouds = problem.cloud[problem.allowed[list(members)].any(axis=0)]
+    return "one cloud has several places" if len(set(clouds.tolist())) < len(clouds) else ""
+
+
+def _by_weight(problem: Problem, limit: CutLimit) -> tuple[Integers, float]:
+    """Return the pairs that are too much for a limit by themselves, and what all others send."""
+    pairs = np.array(limit.pairs, dtype=np.int64)
+    sent = problem.rates[pairs].sum(axis=1)
+    heavy = sent > limit.bytes_per_second * (1 + 1e-9) + 1e-6
+    return pairs[heavy], float(sent[~heavy].sum())
+
+
+def _sets(problem: Problem) -> Iterator[Sequence[int]]:
+    """Return sets of VMs that must stay together."""
+    for constraint in problem.constraints:
+        if math.isinf(constraint.penalty):
+            if isinstance(constraint, SameCloud):
+                yield constraint.members
+            elif isinstance(constraint, CutLimit):
+                yield from problem.pairs[_by_weight(problem, constraint)[0]].tolist()
 
 
 def _groups(problem: Problem) -> Integers:
     """Number the sets of VMs that must stay together."""
     leader = np.arange(len(problem.vms))
-    for constraint in problem.constraints:
-        if isinstance(constraint, SameCloud):
-            joined = np.isin(leader, leader[list(constraint.members)])
-            leader[joined] = leader[joined].min(initial=len(leader))
+    for members in _sets(problem):
+        joined = np.isin(leader, leader[list(members)])
+        leader[joined] = leader[joined].min(initial=len(leader))
     return np.unique(leader, return_inverse=True)[1].astype(np.int64)
 
 
@@ -155,30 +202,45 @@ def _merged_pairs(problem: Problem, group: Integers, groups: int) -> tuple[Integ
 
 
 def _instance(
-    problem: Problem, group: Integers, units: float, talk: tuple[Integers, Integers, Integers]
+    problem: Problem, group: Integers, costs: Reals, talk: tuple[Integers, Reals, Reals]
 ) -> Instance:
     pairs, traffic, prices = talk
     groups, clouds = int(group.max()) + 1, len(problem.places)
-    unary, size = np.zeros((groups, clouds)), np.zeros((groups, 2), dtype=np.int64)
-    np.add.at(unary, group, np.where(problem.allowed, problem.dollars, 0.0))
-    np.add.at(size, group, problem.needs)
+    unary = np.zeros((groups, clouds))
+    np.add.at(unary, group, costs)
+    limited, limits = rooms(problem)
+    needs = np.hstack([problem.needs, limited])
+    size = np.zeros((groups, needs.shape[1]), dtype=np.int64)
+    np.add.at(size, group, needs)
     barred = np.zeros((groups, clouds), dtype=np.bool_)
     np.logical_or.at(barred, group, ~problem.allowed)
     home = np.zeros(groups, dtype=np.int64)
     home[group] = problem.home
-    price = prices.astype(np.int64)
     unit = np.maximum(1, np.gcd.reduce(size, axis=0))  # bytes of memory: most are whole gibibytes
-    limits = [c.limit for c in problem.constraints if isinstance(c, MoveLimit)]
+    counted, move_limit = _move_limit(problem)
+    capacity = np.hstack([problem.capacity, limits])
     return Instance(
-        unary=np.rint(unary * units).astype(np.int64),
+        unary=np.rint(unary).astype(np.int64),
         allowed=~barred,
         pairs=pairs,
-        traffic=traffic,
+        traffic=traffic.astype(np.int64),
         apart=np.zeros(len(pairs), dtype=np.bool_),
-        price=price,
+        price=prices[np.ix_(problem.cloud, problem.cloud)].astype(np.int64),
         size=size // unit,
-        capacity=np.minimum(problem.capacity, size.sum(axis=0)) // unit,
+        capacity=np.minimum(capacity, size.sum(axis=0)) // unit,
         home=home,
-        machines=np.bincount(group, minlength=groups),
-        move_limit=min([len(problem.vms), *limits]),
+        machines=np.bincount(group, weights=counted, minlength=groups).astype(np.int64),
+        move_limit=move_limit,
     )
+
+
+def _move_limit(problem: Problem) -> tuple[Integers, int]:
+    """Return which VMs' moves count, as 1 and 0, and how many may be made."""
+    limits = [
+        each
+        for each in problem.constraints
+        if isinstance(each, MoveLimit) and math.isinf(each.penalty)
+    ]
+    counted = np.zeros(len(problem.vms), dtype=np.int64)
+    counted[list(limits[0].members) if limits else slice(None)] = 1
+    return counted, min([len(problem.vms), *(each.limit for each in limits)])
