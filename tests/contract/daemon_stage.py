@@ -13,8 +13,10 @@ import pytest
 from transhume.daemon import service, undertaking
 from transhume.daemon.composition import Reconciler, now
 from transhume.daemon.ledger import FencedLedger
+from transhume.daemon.recording import Recording
 from transhume.daemon.senses import Sense
 from transhume.daemon.service import Daemon, Parts
+from transhume.daemon.shadowing import Shadows
 from transhume.errors import HypervisorUnreachable
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.protocol import OnSample, Whereabouts
@@ -77,10 +79,12 @@ ONE_SERVER = pytest.mark.parametrize("program", [ServerKind.REDIS], ids=str, ind
 TALKERS, PINNED = set(VMS[:2]), set(VMS[2:])
 
 
-async def until(question: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """Ask again and again, for at most ten seconds, until there is an answer."""
+async def until(
+    question: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = 10
+) -> T:
+    """Ask again and again, for at most ten seconds if nobody says more, until there is an answer."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             while (answer := await question()) is None:
                 await asyncio.sleep(0.005)
             return answer
@@ -163,6 +167,7 @@ class Stage:
     overlay: SimulatedOverlay = field(default_factory=SimulatedOverlay)
     ledger: Callable[[FencedLedger], Ledger] = lambda ledger: ledger
     loop: Callable[[], Loop] = lambda: Loop(PlannerSettings())
+    asides: Callable[[PolicyBook], tuple[Recording | None, Shadows | None]] = lambda _: (None, None)
     lease_seconds: float = 10.0
     reconciled: int = 0
     """How many rounds have brought the overlay in line."""
@@ -181,17 +186,21 @@ class Stage:
 
     async def new_daemon(self) -> Daemon:
         lease = self.store.lease("the daemon", self.lease_seconds)
+        book = PolicyBook([self.policy])
+        recording, shadows = self.asides(book)
         return Daemon(
             Parts(
                 store=self.store,
                 lease=lease,
                 token=await lease.acquire(),
                 loop=self.loop(),
-                book=PolicyBook([self.policy]),
+                book=book,
                 senses=[Sense(name="inventory", perceive=self._inventory)],
                 world=self._world,
                 reconcile=self._reconcile(),
                 clock=now,
+                recording=recording,
+                shadows=shadows,
             )
         )
 

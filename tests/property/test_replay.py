@@ -27,6 +27,7 @@ from transhume.knowledge.model import (
 from transhume.loop import Loop
 from transhume.plan import PlannerSettings, make_plan
 from transhume.policies.model import (
+    AnyOf,
     AvailabilityGoal,
     DeadlineGoal,
     ElectiveLimits,
@@ -105,6 +106,7 @@ def policies(draw, deadlines=True):
                     Spread(who=some, minimum=2),
                     Together(who=some),
                     Forbid(who=some, clouds=(CLOUDS[2],)),
+                    AnyOf(who=some, clouds=CLOUDS[1:]),
                 )
             ),
             max_size=1,

@@ -30,6 +30,7 @@ COMMANDS = (
     "progress",
     "replay",
     "run",
+    "shadow",
     "status",
 )
 

@@ -5,7 +5,7 @@ never writes. How it looks is in `views.status`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -37,7 +37,13 @@ from transhume.knowledge.model import (
     Symptom,
     VmName,
 )
-from transhume.knowledge.records import DaemonStatus, PoliciesStatus, StoredPlan
+from transhume.knowledge.records import (
+    DaemonStatus,
+    PoliciesStatus,
+    RecordingStatus,
+    ShadowStatus,
+    StoredPlan,
+)
 from transhume.knowledge.store import Store, utc_now
 from transhume.plan.standing import standing
 
@@ -128,6 +134,10 @@ class Sight:
     moves: tuple[MoveSight, ...]
     symptoms: tuple[Symptom, ...]
     """The newest first."""
+    recording: RecordingStatus | None = None
+    """Where this daemon records what it knows."""
+    shadow: ShadowStatus | None = None
+    """What this daemon last compared; the report itself is left to `transhume shadow`."""
 
 
 async def look(store: Store) -> Sight:
@@ -148,7 +158,20 @@ async def look(store: Store) -> Sight:
         decision=_decision(latest) if latest else None,
         moves=await _moves(store),
         symptoms=await store.symptoms(limit=SYMPTOMS_SHOWN),
+        recording=await _recording(store, daemon),
+        shadow=await _shadow(store, daemon),
     )
+
+
+async def _recording(store: Store, daemon: DaemonStatus | None) -> RecordingStatus | None:
+    found = await store.recording()
+    return found if found and daemon and found.since >= daemon.started_at else None
+
+
+async def _shadow(store: Store, daemon: DaemonStatus | None) -> ShadowStatus | None:
+    found = await store.shadow()
+    ours = found is not None and daemon is not None and found.at >= daemon.started_at
+    return replace(found, report="") if found is not None and ours else None
 
 
 def nothing() -> Sight:

@@ -10,6 +10,9 @@
     traffic.csv       at,matrix                  which of them holds from when on
     outcomes.json     of `transhume history --json`: moves to calibrate the model of migration on
 
+A daemon that records writes outcomes.jsonl instead, a move a line, and looks.csv: each instant up to which
+nothing is missing. What a crash tore off is passed over there, and told.
+
 Only the first is needed. Instants are written as such, or as a duration since the start. `docs/replay.md` is
 the reference; what the records mean is in `replaying.trace`.
 """
@@ -26,6 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from transhume.cli.availability_files import load_availability
 from transhume.cli.exports.result import read_result
+from transhume.cli.watching import warn
+from transhume.daemon.recorded_folders import FEDERATION, latest_trace
 from transhume.deployment.crosschecks import crosschecks
 from transhume.deployment.schema import CapacitySchema, LinkSchema, Name, Share, Stretch
 from transhume.errors import InvalidFile, Mistake, UsageError
@@ -49,12 +54,13 @@ from transhume.knowledge.model import (
 )
 from transhume.located_yaml import Located, Quantity, read_bytes, read_file, read_table, validate
 from transhume.located_yaml import decode as decode_text
+from transhume.monitor.clouds.price_rows import PriceRow
 from transhume.monitor.clouds.prices import load_prices
 from transhume.quantities import parse_bytes, parse_instant, parse_moment, parse_rate
 from transhume.replaying import Facts, HostRoom, JobPace, Trace, Traffic
 from transhume.replaying.trace import Change, NewTraffic
 
-FEDERATION = "federation.yaml"
+LOOKS = "looks.csv"
 MAX_TABLE_BYTES = 64 << 20
 MATRIX_SECONDS = 300.0
 """What a matrix of rates is taken to have been seen for."""
@@ -78,6 +84,9 @@ class TracedCloudSchema(_Record):
 
     provider: str = Field(default="", description="whose it is, in any words")
     region: str = Field(default="", description="where it is, in any words")
+    revocable: bool = Field(
+        default=False, description="true where its machines may be taken back at any time (spot)"
+    )
     hosts: Annotated[dict[Name, CapacitySchema], Field(min_length=1)] = Field(
         description="its hypervisors, and what they have for our VMs"
     )
@@ -106,7 +115,10 @@ class FederationSchema(_Record):
     start: Annotated[datetime, Quantity(parse_instant, "2030-01-01T00:00Z")] = Field(
         description="the instant at which the trace begins, with its time zone"
     )
-    lasts: Stretch = Field(description="how long it is")
+    lasts: Stretch | None = Field(
+        default=None,
+        description="how long it is; without it, up to the last instant of `looks.csv`",
+    )
     clouds: Annotated[dict[Name, TracedCloudSchema], Field(min_length=1)] = Field(
         description="the clouds"
     )
@@ -128,6 +140,12 @@ class FederationSchema(_Record):
         default=None,
         description="how long before its end a cloud of `availability/` gives notice; without, never",
     )
+
+
+class LookRow(_Record):
+    """An instant up to which the trace is complete."""
+
+    at: Moment
 
 
 class CapacityRow(_Record):
@@ -174,27 +192,29 @@ class PairRow(_Record):
 
 
 def load_trace(folder: Path) -> Trace:
-    """Return the trace in a folder.
+    """Return the trace in a folder, or the newest of those in a daemon's recording.
 
     Raises:
         UsageError: the folder isn't there or holds no trace; or a part of it is of something unknown.
         InvalidFile: with every mistake of the first file that has any.
     """
-    path = folder / FEDERATION
-    if not path.is_file():
+    latest = latest_trace(folder)
+    if latest is None:
         raise UsageError(
             f"{folder} holds no {FEDERATION}; name a folder with a trace (docs/replay.md says what is "
             "in it), or give --job and --deadline for deadline policies over availability"
         )
-    located = read_file(path)
+    located = read_file(latest / FEDERATION)
     written = validate(FederationSchema, located, crosschecks, _unknown_hosts)
-    return _Folder(folder, written).trace()
+    return _Folder(latest, written, located).trace()
 
 
 class _Folder:
-    def __init__(self, folder: Path, written: FederationSchema) -> None:
-        self._folder, self._written = folder, written
+    def __init__(self, folder: Path, written: FederationSchema, located: Located) -> None:
+        self._folder, self._written, self._located = folder, written, located
         self._start = written.start
+        self._recorded = (folder / LOOKS).exists()
+        self._done: dict[JobName, float] = {}
         self._cloud_of = {
             HostName(host): CloudName(name)
             for name, cloud in written.clouds.items()
@@ -213,11 +233,12 @@ class _Folder:
         ]
         return Trace(
             start=self._start,
-            end=self._start + timedelta(seconds=written.lasts),
+            end=self._end(),
             facts=self._facts(),
             host_of={VmName(name): HostName(vm.host) for name, vm in written.vms.items()},
             changes=tuple(changes),
             outcomes=self._outcomes(),
+            done=self._done,
             tick_seconds=written.tick,
             deduplication=written.deduplication or 0.0,
             restart_seconds=written.restart,
@@ -228,7 +249,10 @@ class _Folder:
         return Facts(
             clouds={
                 CloudName(name): Cloud(
-                    name=CloudName(name), provider=cloud.provider, region=cloud.region
+                    name=CloudName(name),
+                    provider=cloud.provider,
+                    region=cloud.region,
+                    revocable=cloud.revocable,
                 )
                 for name, cloud in written.clouds.items()
             },
@@ -252,13 +276,28 @@ class _Folder:
     def _when(self, moment: timedelta | datetime) -> datetime:
         return moment if isinstance(moment, datetime) else self._start + moment
 
+    def _end(self) -> datetime:
+        if self._written.lasts is not None:
+            return self._start + timedelta(seconds=self._written.lasts)
+        found = self._rows(LOOKS, LookRow)
+        if found is None:
+            message = (
+                f"how long the trace lasts isn't said; write lasts, as in lasts: 3d, or a {LOOKS}"
+            )
+            raise InvalidFile((self._located.mistake(("start",), message, at_key=True),))
+        return max((self._when(row.at) for row in found[0]), default=self._start)
+
     def _rows(self, name: str, schema: type[Row]) -> tuple[tuple[Row, ...], Located] | None:
         path = self._folder / name
-        return _table(path, schema) if path.exists() else None
+        return _table(path, schema, may_be_torn=self._recorded) if path.exists() else None
 
     # --- its files -------------------------------------------------------------------------------
 
     def _prices(self) -> Iterator[PriceTick]:
+        if self._recorded:
+            found = self._rows("prices.csv", PriceRow)
+            yield from (row.tick(self._start) for row in (found[0] if found else ()))
+            return
         for name in ("prices.csv", "prices.yaml"):
             path = self._folder / name
             if not path.exists():
@@ -327,8 +366,8 @@ class _Folder:
     def _progress(self) -> Iterator[JobPace]:
         """Take what was done between two rows for the pace in between.
 
-        Before the first row nothing is done. After the last one the job goes on as it did before: in a replay
-        it may have been held up.
+        What the first row says is done is done at the start, and up to it nothing happens. After the last one
+        the job goes on as it did before: in a replay it may have been held up.
         """
         found = self._rows("progress.csv", ProgressRow)
         by_job: dict[str, list[ProgressRow]] = defaultdict(list)
@@ -339,6 +378,7 @@ class _Folder:
             by_job[row.job].append(row)
         for job, rows in by_job.items():
             ordered = sorted(rows, key=lambda row: self._when(row.at))
+            self._done[JobName(job)] = min(1.0, ordered[0].done / ordered[0].total)
             yield JobPace(job=JobName(job), at=self._start, share_per_second=0.0)
             for row, later in pairwise(ordered):
                 seconds = (self._when(later.at) - self._when(row.at)).total_seconds()
@@ -393,6 +433,9 @@ class _Folder:
         )
 
     def _outcomes(self) -> tuple[Outcome, ...]:
+        path = self._folder / "outcomes.jsonl"
+        if path.exists():
+            return tuple(reversed(list(_outcome_lines(path, may_be_torn=self._recorded))))
         path = self._folder / "outcomes.json"
         if not path.exists():
             return ()
@@ -416,8 +459,33 @@ def _vm(name: str, written: TracedVmSchema) -> Vm:
     )
 
 
-def _table(path: Path, schema: type[Row]) -> tuple[tuple[Row, ...], Located]:
-    text = decode_text(read_bytes(path, at_most=MAX_TABLE_BYTES), str(path))
+def _whole_lines(path: Path, *, may_be_torn: bool) -> str:
+    """Return a file's text; where a crash may have torn its last line off, without that one, and say so."""
+    raw = read_bytes(path, at_most=MAX_TABLE_BYTES)
+    whole, newline, torn = raw.rpartition(b"\n")
+    if may_be_torn and torn:
+        warn(
+            [
+                f"{path}: its last line is torn off and isn't read; the recording stopped in the middle"
+            ]
+        )
+        raw = whole + newline
+    return decode_text(raw, str(path))
+
+
+def _outcome_lines(path: Path, *, may_be_torn: bool) -> Iterator[Outcome]:
+    for number, line in enumerate(_whole_lines(path, may_be_torn=may_be_torn).splitlines(), 1):
+        try:
+            yield decode(Outcome, line)
+        except UnreadableRecord as error:
+            message = f"this is no move ({error}); remove the line"
+            raise InvalidFile((Mistake(str(path), number, 1, message),)) from error
+
+
+def _table(
+    path: Path, schema: type[Row], *, may_be_torn: bool = False
+) -> tuple[tuple[Row, ...], Located]:
+    text = _whole_lines(path, may_be_torn=may_be_torn)
     located = read_table(text, str(path), key="rows", columns=tuple(schema.model_fields))
 
     class Table(BaseModel):

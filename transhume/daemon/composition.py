@@ -12,10 +12,14 @@ from pathlib import Path
 import structlog
 
 from transhume.daemon.ledger import FencedLedger
+from transhume.daemon.recording import Recording
 from transhume.daemon.senses import progress_keys, senses_of
 from transhume.daemon.service import LEASE_SECONDS, Daemon, Parts
+from transhume.daemon.shadowing import Shadows
+from transhume.daemon.trace_writing import Pace
 from transhume.daemon.undertaking import Builder
-from transhume.deployment.model import Deployment
+from transhume.deployment.loader import recording_in
+from transhume.deployment.model import Deployment, RecordingSettings
 from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
@@ -94,6 +98,25 @@ async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
             await lease.release()
 
 
+def asides(deployment: Deployment, book: PolicyBook) -> tuple[Recording | None, Shadows | None]:
+    """Return what records and what compares, as far as a deployment asks for them.
+
+    Policies can be compared over a recording only: where none is asked for, there is one all the same.
+    """
+    settings, shadow = deployment.recording, deployment.shadow
+    if settings is None and shadow is not None:
+        settings = RecordingSettings(folder=recording_in(deployment.state_directory))
+    if settings is None:
+        return None, None
+    recording = Recording(
+        settings.folder,
+        lambda: book.sources,
+        at_most_bytes=settings.at_most_bytes,
+        pace=Pace(traffic_seconds=deployment.traffic_horizon_seconds),
+    )
+    return recording, Shadows(shadow, recording, now) if shadow else None
+
+
 @asynccontextmanager
 async def serving(
     deployment: Deployment, policy_paths: Sequence[Path]
@@ -104,6 +127,7 @@ async def serving(
     source = LibvirtInventory(connections, deployment)
     overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
     hypervisors = LibvirtHosts(connections, Direct())
+    recording, shadows = asides(deployment, book)
     holder = f"{socket.gethostname()}:{os.getpid()}"
 
     async with (
@@ -128,6 +152,8 @@ async def serving(
                         reconcile=Reconciler(overlay),
                         clock=now,
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,
+                        recording=recording,
+                        shadows=shadows,
                     )
                 ),
                 store,

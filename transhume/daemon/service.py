@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.perseverance import Trouble, first_cause, persevere
+from transhume.daemon.recording import Recording
 from transhume.daemon.senses import Clock, Sense, keep_alive
+from transhume.daemon.shadowing import Shadows
 from transhume.daemon.undertaking import PLANS_LOOKED_AT, Undertaking
 from transhume.errors import LeaseLost, OverlayError, TemporaryError, UsageError
 from transhume.execute.executor import World
@@ -45,6 +48,8 @@ POLICY_SECONDS = 1.0
 LEASE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
 """Between attempts at a chore, short beside the lease."""
+FIRST_ASIDE_SECONDS, LONGEST_ASIDE_SECONDS = 5.0, 60.0
+"""The same, at what nobody waits for."""
 
 FACTS = frozenset(
     (
@@ -74,6 +79,8 @@ class Parts:
     """Brings the overlay in line with where VMs are."""
     clock: Clock
     traffic_horizon_seconds: float = 300.0
+    recording: Recording | None = None
+    shadows: Shadows | None = None
 
 
 class Daemon:
@@ -142,6 +149,22 @@ class Daemon:
                     longest_pause=LONGEST_PAUSE_SECONDS,
                 ),
             )
+        yield from self._asides()
+
+    def _asides(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+        """Yield what the loop doesn't need: what is seen is recorded, and other policies compared."""
+        for name, aside in (("recording", self._parts.recording), ("shadow", self._parts.shadows)):
+            if aside is not None:
+                trouble = Trouble("chore_failed", "chore_recovered", chore=name)
+                yield (
+                    name,
+                    persevere(
+                        partial(aside.keep, self._store),
+                        trouble,
+                        first_pause=FIRST_ASIDE_SECONDS,
+                        longest_pause=LONGEST_ASIDE_SECONDS,
+                    ),
+                )
 
     # --- rounds ------------------------------------------------------------------------------
 
@@ -186,6 +209,8 @@ class Daemon:
 
     async def _round(self) -> None:
         snapshot = await self._perceive()
+        if self._parts.recording is not None:
+            self._parts.recording.offer(snapshot)
         if snapshot.vms:
             await self._reconcile(snapshot)
             decision = await self._decide(snapshot)

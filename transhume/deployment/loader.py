@@ -15,12 +15,16 @@ from transhume.deployment.model import (
     OverlayNetwork,
     OverlaySite,
     PriceFeed,
+    RecordingSettings,
+    ShadowSettings,
 )
 from transhume.deployment.schema import (
     CapacitySchema,
     DeploymentSchema,
     KnowledgeSchema,
     PricesSchema,
+    RecordingSchema,
+    ShadowSchema,
     SiteSchema,
 )
 from transhume.knowledge.model import (
@@ -49,6 +53,7 @@ def load_deployment(path: Path) -> Deployment:
 
 def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
     folder = path.absolute().parent
+    state_directory = _state_directory(written.knowledge, folder)
     return Deployment(
         source=str(path),
         clouds=tuple(
@@ -75,7 +80,9 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         tags={tag: tuple(vms) for tag, vms in written.tags.items()},
         prices=_to_feed(written.prices, folder) if written.prices else None,
         knowledge_url=written.knowledge.url if written.knowledge else None,
-        state_directory=_state_directory(written.knowledge, folder),
+        state_directory=state_directory,
+        recording=_to_recording(written.recording, folder, state_directory),
+        shadow=_to_shadow(written.shadow, folder),
     )
 
 
@@ -147,3 +154,29 @@ def _state_directory(written: KnowledgeSchema | None, folder: Path) -> Path:
     if written is None or written.state_dir is None:
         return DEFAULT_STATE_DIRECTORY
     return folder / written.state_dir
+
+
+def _to_recording(
+    written: RecordingSchema | None, folder: Path, state_directory: Path
+) -> RecordingSettings | None:
+    if written is None:
+        return None
+    return RecordingSettings(
+        folder=folder / written.folder if written.folder else recording_in(state_directory),
+        at_most_bytes=written.at_most,
+    )
+
+
+def _to_shadow(written: ShadowSchema | None, folder: Path) -> ShadowSettings | None:
+    if written is None:
+        return None
+    return ShadowSettings(
+        policies=tuple(folder / path for path in written.policies),
+        every_seconds=written.every,
+        at_most_seconds=written.at_most,
+    )
+
+
+def recording_in(state_directory: Path) -> Path:
+    """Return where traces are recorded if nobody says where."""
+    return state_directory / "recording"

@@ -90,6 +90,25 @@ class PriceFeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingSettings:
+    """Where what the daemon knows is recorded for replays, and how much of it is kept."""
+
+    folder: Path
+    at_most_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowSettings:
+    """Policies that aren't in force, and how often they are compared with those that are."""
+
+    policies: tuple[Path, ...]
+    """Files, or folders of files that act together."""
+    every_seconds: float = 600.0
+    at_most_seconds: float = 300.0
+    """What a comparison may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A federation, as `transhume.yaml` describes it."""
 
@@ -109,3 +128,6 @@ class Deployment:
     prices: PriceFeed | None = None
     knowledge_url: str | None = None
     state_directory: Path = Path("/var/lib/transhume")
+    recording: RecordingSettings | None = None
+    """None: nothing is recorded, unless policies are to be compared."""
+    shadow: ShadowSettings | None = None

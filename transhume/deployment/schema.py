@@ -243,6 +243,41 @@ class KnowledgeSchema(_Record):
     )
 
 
+class RecordingSchema(_Record):
+    """Whether what the daemon knows is recorded for replays."""
+
+    model_config = ConfigDict(title="Recording")
+
+    folder: FilePath | None = Field(
+        default=None,
+        description="the folder that traces are written into (without it `recording` in `state_dir`); "
+        "relative to this file's folder",
+    )
+    at_most: Annotated[int, Quantity(parse_bytes, "256MiB"), AfterValidator(_more_than_nothing)] = (
+        Field(
+            default="256MiB",
+            validate_default=True,
+            description="how much all traces may take; the oldest make room",
+        )
+    )
+
+
+class ShadowSchema(_Record):
+    """Policies that aren't in force, replayed over what is recorded while the daemon runs."""
+
+    model_config = ConfigDict(title="Shadow")
+
+    policies: Annotated[list[FilePath], Field(min_length=1)] = Field(
+        description="policy files, or folders whose policies act together; relative to this file's folder"
+    )
+    every: Stretch = Field(
+        default="10m", validate_default=True, description="how often they are compared"
+    )
+    at_most: Stretch = Field(
+        default="5m", validate_default=True, description="how long a comparison may take"
+    )
+
+
 class DeploymentSchema(_Record):
     """A federation: its clouds, how they are reached, and what is known of them beforehand."""
 
@@ -271,4 +306,11 @@ class DeploymentSchema(_Record):
     prices: PricesSchema | None = Field(default=None, description="where prices come from")
     knowledge: KnowledgeSchema | None = Field(
         default=None, description="where the shared state is kept"
+    )
+    recording: RecordingSchema | None = Field(
+        default=None,
+        description="whether what is known is recorded for replays; without it, only where there is a shadow",
+    )
+    shadow: ShadowSchema | None = Field(
+        default=None, description="policies to compare with those in force"
     )

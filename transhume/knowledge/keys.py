@@ -60,6 +60,10 @@ MOVES = PREFIX + "moves"
 
 STATUS = PREFIX + "status"
 POLICIES = PREFIX + "policies"
+RECORDING = PREFIX + "recording"
+"""String: where what is known is being recorded."""
+SHADOW = PREFIX + "shadow"
+"""String: the latest comparison of the policies in force with others."""
 
 
 def journal_of(plan: str) -> str:

@@ -131,3 +131,31 @@ class PoliciesStatus:
     at: datetime
     in_force: tuple[PolicyFile, ...] = ()
     rejected: tuple[str, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingStatus:
+    """Where a daemon records what it knows."""
+
+    folder: str
+    """The traces are in it."""
+    trace: str
+    """The folder of the one that grows now."""
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowStatus:
+    """What policies would have done that aren't in force, beside those that are."""
+
+    at: datetime
+    trace: str
+    """The folder of what they were replayed over."""
+    policies: tuple[str, ...]
+    """The files and folders that were replayed."""
+    report: str = ""
+    """What `transhume replay --json` printed; the last time that it went well."""
+    refused: tuple[str, ...] = ()
+    """What is wrong with those that weren't (`file:line:column: …`)."""
+    why: str = ""
+    """Why the last comparison didn't come about; empty where it did."""

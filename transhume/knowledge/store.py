@@ -64,8 +64,10 @@ from transhume.knowledge.records import (
     DaemonStatus,
     Effect,
     PoliciesStatus,
+    RecordingStatus,
     Retention,
     SentCommand,
+    ShadowStatus,
     StoredPlan,
 )
 from transhume.knowledge.transaction import Transaction, Unexpected, milliseconds
@@ -196,6 +198,22 @@ class Store:
     async def policies(self) -> PoliciesStatus | None:
         """Return which policies are in force, or None before any daemon said so."""
         return await self._one(PoliciesStatus, keys.POLICIES)
+
+    async def put_recording(self, recording: RecordingStatus) -> None:
+        """Say where what is known is being recorded."""
+        await self._writing().put(keys.RECORDING, encode(recording)).commit(self._client)
+
+    async def recording(self) -> RecordingStatus | None:
+        """Return where what is known is, or was, recorded; None where it never was."""
+        return await self._one(RecordingStatus, keys.RECORDING)
+
+    async def put_shadow(self, shadow: ShadowStatus) -> None:
+        """Keep the latest comparison of the policies in force with others."""
+        await self._writing().put(keys.SHADOW, encode(shadow)).commit(self._client)
+
+    async def shadow(self) -> ShadowStatus | None:
+        """Return the latest comparison with policies that aren't in force, or None before any."""
+        return await self._one(ShadowStatus, keys.SHADOW)
 
     async def put_status(self, status: DaemonStatus) -> None:
         """Let the daemon's heart beat."""

@@ -45,6 +45,7 @@ class PolicyBook:
         self._clouds = clouds
         self._doubts: tuple[Mistake, ...] = ()
         self._policies: tuple[Policy, ...] = ()
+        self._sources: Mapping[str, bytes] = {}
         self._seen: object = None
         self._refused = False
         first = self.refresh()
@@ -60,6 +61,11 @@ class PolicyBook:
     def doubts(self) -> tuple[Mistake, ...]:
         """The clouds that the policies in force name, and that aren't there."""
         return self._doubts
+
+    @property
+    def sources(self) -> Mapping[str, bytes]:
+        """What the files of the policies in force said when they were read, by name."""
+        return self._sources
 
     def refresh(self) -> PolicyChange | None:
         """Look at the files again; return what came of it, or None where nothing is new.
@@ -81,6 +87,7 @@ class PolicyBook:
             for found in files
             for mistake in (unknown_clouds(found.located, self._clouds) if self._clouds else ())
         )
+        self._sources = sources
         return self._accept(tuple(found.policy for found in files))
 
     def _accept(self, policies: tuple[Policy, ...]) -> PolicyChange | None:

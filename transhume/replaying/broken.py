@@ -8,14 +8,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from transhume.knowledge.model import CloudName, Vm, VmName
-from transhume.policies.model import Forbid, Pin, Policy, Quota, Selector, Spread, Together
+from transhume.policies.model import (
+    AnyOf,
+    Forbid,
+    Pin,
+    Policy,
+    Quota,
+    Selector,
+    Spread,
+    Together,
+)
 
-KNOWN = (Forbid, Pin, Quota, Spread, Together)
+KNOWN = (AnyOf, Forbid, Pin, Quota, Spread, Together)
+KEYS: Mapping[type, str] = {AnyOf: "any_of"}
+"""What a kind of rule is called in a policy file, where that isn't its name here in small letters."""
 
 
 def label(policy: Policy, number: int) -> str:
     """Return what a rule is called in a report: its policy, its place there and its kind."""
-    return f"{policy.name}: rule {number + 1} ({type(policy.rules[number]).__name__.lower()})"
+    kind = type(policy.rules[number])
+    return f"{policy.name}: rule {number + 1} ({KEYS.get(kind, kind.__name__.lower())})"
 
 
 def rule_labels(policies: Sequence[Policy]) -> list[str]:
@@ -59,6 +71,8 @@ def _broken(
             match rule:
                 case Pin():
                     fails = any(cloud != rule.cloud for cloud in those(rule.who))
+                case AnyOf():
+                    fails = any(cloud not in rule.clouds for cloud in those(rule.who))
                 case Forbid():
                     fails = any(cloud in rule.clouds for cloud in those(rule.who))
                 case Together():

@@ -7,9 +7,10 @@ alternatives are judged in every run, so that the numbers of a row can be held a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
-from transhume.knowledge.model import MoveKind, VmName
+from transhume.knowledge.model import JobName, MoveKind, VmName
 from transhume.loop import Loop
 from transhume.plan import PlannerSettings, Solver
 from transhume.policies.model import Policy
@@ -120,7 +121,7 @@ def compare(
     watcher: Watcher | None = None,
 ) -> Comparison:
     """Replay each alternative, and staying put before them."""
-    judged = tuple(policy for each in alternatives for policy in each.policies)
+    judged = _judged(alternatives)
     facts = trace.at_start()
     model = MigrationModel.calibrated(
         facts,
@@ -171,7 +172,7 @@ def world_of(
             host_of=trace.host_of,
             policies=alternative.policies,
             judged=tuple(judged),
-            jobs=jobs_of(judged, facts),
+            jobs=jobs_of(judged, facts, trace.done),
             model=model,
             loop=Loop(replace(model.settings, most_explained_vms=0), solver=manner.solver),
             tick_seconds=trace.tick_seconds,
@@ -181,8 +182,27 @@ def world_of(
     )
 
 
-def jobs_of(policies: Sequence[Policy], facts: Facts) -> tuple[JobState, ...]:
-    """Return the jobs that the policies set deadlines for, none of them begun; equal ones are one."""
+def _judged(alternatives: Sequence[Alternative]) -> tuple[Policy, ...]:
+    """Return all policies; of two with one name and other rules, the later is named with its alternative."""
+    found: list[Policy] = []
+    for each in alternatives:
+        for policy in each.policies:
+            namesakes = [known for known in found if known.name == policy.name]
+            same = all(
+                (known.applies_to, known.rules) == (policy.applies_to, policy.rules)
+                for known in namesakes
+            )
+            found.append(policy if same else replace(policy, name=f"{each.name}: {policy.name}"))
+    return tuple(found)
+
+
+def jobs_of(
+    policies: Sequence[Policy], facts: Facts, done: Mapping[JobName, float] = MappingProxyType({})
+) -> tuple[JobState, ...]:
+    """Return the jobs that the policies set deadlines for; equal ones are one.
+
+    `done` has the share of them that is done already, where that isn't nothing.
+    """
     found: dict[object, JobState] = {}
     for policy in policies:
         goal = policy.deadline
@@ -192,7 +212,9 @@ def jobs_of(policies: Sequence[Policy], facts: Facts) -> tuple[JobState, ...]:
             vm.name for vm in facts.vms.values() if policy.governs(vm)
         )
         name = str(goal.progress_job or policy.name)
-        found.setdefault((goal, members), JobState(name=name, goal=goal, members=members))
+        share = done.get(goal.progress_job, 0.0) if goal.progress_job else 0.0
+        state = JobState(name=name, goal=goal, members=members, done=share)
+        found.setdefault((goal, members), state)
     return tuple(found.values())
 
 

@@ -51,7 +51,9 @@ class JobState:
         pace = self._pace(paces)
         seconds = (until - begins).total_seconds()
         left = 1.0 - self.done
-        if pace > 0 and pace * seconds >= left - 1e-12:
+        if left <= 1e-12:
+            self.finished_at, self.done = since, 1.0
+        elif pace > 0 and pace * seconds >= left - 1e-12:
             self.finished_at = begins + timedelta(seconds=left / pace)
             self.done = 1.0
         else:

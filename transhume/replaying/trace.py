@@ -143,6 +143,8 @@ class Trace:
     changes: tuple[Change, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     """Recorded moves, that the model of migration is calibrated on; the latest first."""
+    done: Mapping[JobName, float] = field(default_factory=dict)
+    """The share of each job that was done at the start; nothing of those that aren't named."""
     tick_seconds: float = 60.0
     """Decisions are taken at whole ticks since the start."""
     deduplication: float = 0.0

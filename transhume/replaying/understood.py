@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from transhume.policies.model import (
+    AnyOf,
     AvailabilityGoal,
     ElectiveLimits,
     Forbid,
@@ -47,6 +48,7 @@ _KNOWN: dict[type, frozenset[str]] = {
     Spread: frozenset(("who", "minimum", "hold")),
     Together: frozenset(("who",)),
     Pin: frozenset(("who", "cloud")),
+    AnyOf: frozenset(("who", "clouds")),
     Forbid: frozenset(("who", "clouds", "hold")),
     Quota: frozenset(("cloud", "vms")),
 }

@@ -40,7 +40,13 @@ from transhume.knowledge.model import (
     SymptomKind,
     VmName,
 )
-from transhume.knowledge.records import DaemonStatus, PoliciesStatus, PolicyFile
+from transhume.knowledge.records import (
+    DaemonStatus,
+    PoliciesStatus,
+    PolicyFile,
+    RecordingStatus,
+    ShadowStatus,
+)
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOME, AWAY = CloudName("home"), CloudName("away")
@@ -238,3 +244,21 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     said = "\n".join(lines(replace(BUSY, clouds=(cloud,))))
     assert "\x1b" not in said
     assert name.replace("\x1b", "\ufffd") in said
+
+
+def test_a_recording_and_its_shadow_are_told_with_what_went_wrong() -> None:
+    recording = RecordingStatus(
+        folder="/rec", trace="/rec/20300101T000000Z", since=NOW - timedelta(hours=2)
+    )
+    shadow = ShadowStatus(
+        at=NOW - timedelta(minutes=5),
+        trace=recording.trace,
+        policies=("a.yaml", "b.yaml"),
+        refused=("c.yaml:3:7: odd",),
+        why="it took longer than 300 s",
+    )
+    said = lines(replace(BUSY, recording=recording, shadow=shadow))
+    assert "recording begun 2h ago, in /rec/20300101T000000Z" in said
+    assert "shadow 2 compared 5m ago: transhume shadow" in said
+    assert "refused: c.yaml:3:7: odd" in said
+    assert "the last comparison came to nothing: it took longer than 300 s" in said

@@ -16,6 +16,8 @@ from transhume.deployment.model import (
     OverlayNetwork,
     OverlaySite,
     PriceFeed,
+    RecordingSettings,
+    ShadowSettings,
 )
 from transhume.deployment.schema import DeploymentSchema
 from transhume.errors import InvalidFile
@@ -296,3 +298,36 @@ def test_a_capture_that_may_cost_nothing_is_refused():
     (found,) = mistakes("clouds: {a: {hosts: {h: {capture: {cpu_budget: 0%}}}}}")
 
     assert "0 is too little" in found
+
+
+def test_nothing_is_recorded_or_compared_unless_asked_for(load):
+    assert (load("clouds: {a: {}}\n").recording, load("clouds: {a: {}}\n").shadow) == (None, None)
+
+
+def test_recording_and_shadow_are_relative_to_the_file(load, tmp_path):
+    text = (
+        "clouds: {a: {}}\nknowledge: {state_dir: state}\n"
+        "recording: {at_most: 64MiB}\nshadow: {policies: [other.yaml, /etc/more], every: 1h}\n"
+    )
+    found = load(text)
+    assert found.recording == RecordingSettings(
+        folder=tmp_path / "state" / "recording", at_most_bytes=64 << 20
+    )
+    assert found.shadow == ShadowSettings(
+        policies=(tmp_path / "other.yaml", Path("/etc/more")), every_seconds=3600.0
+    )
+    named = load("clouds: {a: {}}\nrecording: {folder: rec}\n").recording
+    assert named == RecordingSettings(folder=tmp_path / "rec")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("recording: {at_most: 0B}", "2:22: .*0 is too little", id="no room"),
+        pytest.param("shadow: {policies: []}", "2:20: ", id="no policies"),
+        pytest.param("shadow: {policies: [x], every: 0s}", "2:32: ", id="all the time"),
+    ],
+)
+def test_what_makes_no_sense_of_recordings_is_refused(load, text, said):
+    with pytest.raises(InvalidFile, match=said):
+        load(f"clouds: {{a: {{}}}}\n{text}\n")

@@ -21,10 +21,12 @@ from transhume.knowledge.model import (
     VmName,
 )
 from transhume.policies.model import (
+    AnyOf,
     DeadlineGoal,
     ElectiveLimits,
     Expectation,
     MoveBudget,
+    Pin,
     Policy,
     PriceGoal,
     Selector,
@@ -215,3 +217,42 @@ def test_where_nothing_changes_the_planner_is_asked_once() -> None:
     wobbles = [price(B, 1.0 + n / 1000, START + n * HOUR / 4) for n in range(1, 30)]
     _, run = replayed(trace(*wobbles), PAYING)
     assert run.asked == 1
+
+
+def test_a_vm_outside_its_list_of_clouds_is_time_in_violation() -> None:
+    listed = AnyOf(who=Selector(vms=("vm1",)), clouds=(B,))
+    wanting = replace(PAYING, name="wanting", rules=(listed,))
+    stay, run = replayed(trace(hours=2), wanting)
+    name = "wanting: rule 1 (any_of)"
+    assert stay.violation_seconds[name] == 2 * 3600
+    (move,) = run.moves
+    assert (move.vm, move.destination) == ("vm1", "b1")
+    assert run.violation_seconds[name] == pytest.approx((move.ended - START).total_seconds())
+    assert is_understood((wanting,)), "it needn't be asked about at every tick"
+
+
+def test_what_any_of_judges_is_not_named_as_unjudged() -> None:
+    wanting = replace(PAYING, rules=(AnyOf(who=Selector(), clouds=(B,)),))
+    assert compare(trace(hours=1), [Alternative(name="it", policies=(wanting,))]).unjudged == ()
+
+
+def test_namesakes_with_other_rules_are_judged_apart() -> None:
+    """As where a policy is compared with a variant of itself."""
+    here, there = (replace(PAYING, rules=(Pin(who=Selector(), cloud=c),)) for c in (A, B))
+    found = compare(
+        trace(hours=1),
+        [Alternative(name="old", policies=(here,)), Alternative(name="new", policies=(there,))],
+    )
+    stay = found.runs[0].violation_seconds
+    assert stay == {"paying: rule 1 (pin)": 0.0, "new: paying: rule 1 (pin)": 3600.0}
+
+
+def test_a_job_goes_on_from_where_it_was() -> None:
+    goal = DeadlineGoal(at=START + 3 * HOUR, work_seconds=8 * 3600, progress_job=JobName("frames"))
+    late = Policy(name="late", source="here", deadline=goal)
+    from_nothing = replace(trace(hours=4), tick_seconds=1200.0)
+    stay, _ = replayed(from_nothing, late)
+    assert [missed.job for missed in stay.missed] == ["frames"]
+    for done in (0.75, 1.0):
+        stay, _ = replayed(replace(from_nothing, done={JobName("frames"): done}), late)
+        assert stay.missed == ()

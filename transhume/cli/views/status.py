@@ -20,7 +20,7 @@ from transhume.cli.sight import (
 from transhume.cli.views.harmless import text
 from transhume.cli.views.tables import add_numbers, table
 from transhume.knowledge.model import PriceTick, RevocationNotice
-from transhume.knowledge.records import PoliciesStatus
+from transhume.knowledge.records import PoliciesStatus, ShadowStatus
 from transhume.quantities import (
     format_bytes,
     format_dollars_per_hour,
@@ -44,6 +44,11 @@ def _parts(sight: Sight) -> Iterator[RenderableType]:
         facts.add_row(text(("policies", "dim")), _policies(sight.policies))
     if sight.decision is not None:
         facts.add_row(text(("decision", "dim")), _decision(sight.decision, sight.at))
+    if sight.recording is not None:
+        since = f"{_ago(sight.recording.since, sight.at)}, in {sight.recording.trace}"
+        facts.add_row(text(("recording", "dim")), text(f"begun {since}"))
+    if sight.shadow is not None:
+        facts.add_row(text(("shadow", "dim")), _shadow(sight.shadow, sight.at))
     yield facts
     if sight.notices:
         yield from _section("notices", *(_notice(each, sight.at) for each in sight.notices))
@@ -89,6 +94,14 @@ def _policies(policies: PoliciesStatus) -> Text:
     mistakes = "".join(f"\n{mistake}" for mistake in policies.rejected)
     in_force = f"in force: {named}" if named else "none in force"
     return text(in_force, (refused, "bold red"), (mistakes, "red"))
+
+
+def _shadow(shadow: ShadowStatus, at: datetime) -> Text:
+    count = len(shadow.policies)
+    compared = f"{count} compared {_ago(shadow.at, at)}: transhume shadow"
+    refused = "".join(f"\nrefused: {mistake}" for mistake in shadow.refused)
+    why = f"\nthe last comparison came to nothing: {shadow.why}" if shadow.why else ""
+    return text(compared, (refused, "red"), (why, "red"))
 
 
 def _decision(decision: DecisionSight, at: datetime) -> Text:

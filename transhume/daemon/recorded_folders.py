@@ -1,0 +1,41 @@
+"""Where things are in what a daemon records: a folder of traces, each with the policies that were in force.
+
+    DIR/20300101T120000Z/           a trace, as `docs/replay.md` describes it
+    DIR/20300101T120000Z/policies/1/in-force/*.yaml     the policies at first; 2, 3 …: each later set
+
+The newest trace has the name that sorts last; one that isn't complete yet has another ending. Whoever reads a
+recording needs no more than these names.
+"""
+
+from pathlib import Path
+
+FEDERATION = "federation.yaml"
+IN_FORCE = "in-force"
+"""The name under which the policies in force stand in a comparison."""
+UNFINISHED = ".new"
+
+
+def traces_in(folder: Path) -> list[Path]:
+    """Return the traces in a folder of recordings, the oldest first."""
+    found = folder.glob(f"*/{FEDERATION}")
+    return sorted((path.parent for path in found if path.parent.suffix != UNFINISHED), key=_age)
+
+
+def latest_trace(folder: Path) -> Path | None:
+    """Return the trace that a folder is, or the newest of those in it."""
+    if (folder / FEDERATION).is_file():
+        return folder
+    return next(reversed(traces_in(folder)), None)
+
+
+def in_force(trace: Path) -> Path | None:
+    """Return the folder of the policies that were in force last; None where none were recorded."""
+    found = [path for path in (trace / "policies").glob(f"*/{IN_FORCE}") if path.is_dir()]
+    numbered = [path for path in found if path.parent.name.isdigit()]
+    return max(numbered, key=lambda path: int(path.parent.name), default=None)
+
+
+def _age(trace: Path) -> tuple[str, int]:
+    """Return what traces are sorted by: their second, and their number in it."""
+    second, _, number = trace.name.partition("-")
+    return second, int(number) if number.isdigit() else 0
