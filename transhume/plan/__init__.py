@@ -1,6 +1,6 @@
 """Decides which VMs go to which cloud, in which order, what that costs and brings, and why. Pure.
 
-The one thing that isn't is `transhume.plan.prove.race`, which runs provers in processes of their own. Names are
+The one thing that isn't is `transhume.plan.processes`, which runs provers in processes of their own. Names are
 imported when they are first used: a prover needs few of them.
 """
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from transhume.plan.schedule import (
     Terms,
     schedule,
 )
+from transhume.plan.schedule.polish import Polish
 from transhume.plan.schedule.splitting import split_dollars
 from transhume.plan.situation import Situation
 from transhume.policies.model import AnyOf, Forbid, Hold, Pin, Quota, Spread
@@ -52,6 +54,10 @@ class Arrangement:
     """Dollars, once, that parking costs over the direct way."""
     predictions: tuple[Prediction, ...]
     """What each leg takes."""
+    moves: tuple[Move, ...]
+    """What was to be put in order."""
+    terms: Terms
+    """What had to be heeded."""
 
     @property
     def ways(self) -> frozenset[VmName]:
@@ -74,18 +80,9 @@ class Arranger:
         """Give the movers hosts and an order."""
         situation, chosen = self.situation, decision.chosen
         packing = pack(situation, chosen)
-        terms = Terms(
-            free=situation.free,
-            cloud_of={vm: situation.snapshot.cloud_of(vm) for vm in situation.vms},
-            spreads=tuple(self._always_spread()),
-            moves_per_link=situation.settings.moves_per_link,
-            moves_per_host=situation.settings.moves_per_host,
-            berths=lambda move: self._berths(decision, move),
-            chatter=self._chatter(decision),
-        )
-        order = schedule(
-            [self._move(decision, vm, host) for vm, host in packing.host_of.items()], terms
-        )
+        terms = self._terms(decision)
+        moves = tuple(self._move(decision, vm, host) for vm, host in packing.host_of.items())
+        order = schedule(moves, terms)
         impossible = {
             (vm, int(chosen[vm])): "it has room in all, but on no single host "
             f"of {situation.places[chosen[vm]].cloud}"
@@ -94,12 +91,46 @@ class Arranger:
         for name, why in order.stuck.items() if not impossible else ():
             vm = situation.number[name]
             impossible[vm, int(chosen[vm])] = why
+        return self._arrangement(decision, order, moves, terms, impossible)
+
+    def polished(self, decision: Decision, arrangement: Arrangement) -> Arrangement:
+        """Return the arrangement with the moves in a better order, where one is found; else as it is."""
+        settings = self.situation.settings
+        polish = Polish(most_moves=settings.most_polished_moves, effort=settings.polish_effort)
+        terms = arrangement.terms
+        order = polish.better(arrangement.schedule, arrangement.moves, terms)
+        if order is arrangement.schedule:
+            return arrangement
+        return self._arrangement(decision, order, arrangement.moves, terms)
+
+    def _terms(self, decision: Decision) -> Terms:
+        situation = self.situation
+        return Terms(
+            free=situation.free,
+            cloud_of={vm: situation.snapshot.cloud_of(vm) for vm in situation.vms},
+            spreads=tuple(self._always_spread()),
+            moves_per_link=situation.settings.moves_per_link,
+            moves_per_host=situation.settings.moves_per_host,
+            berths=lambda move: self._berths(decision, move),
+            chatter=self._chatter(decision),
+        )
+
+    def _arrangement(
+        self,
+        decision: Decision,
+        order: Schedule,
+        moves: tuple[Move, ...],
+        terms: Terms,
+        impossible: Mapping[tuple[int, int], str] = MappingProxyType({}),
+    ) -> Arrangement:
         return Arrangement(
             schedule=order,
             impossible=impossible,
             split=split_dollars(order.legs, terms.chatter, terms.cloud_of),
             detours=self._detours(decision, order),
             predictions=tuple(self._prediction(leg.move) for leg in order.legs),
+            moves=moves,
+            terms=terms,
         )
 
     @cached_property

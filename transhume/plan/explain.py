@@ -110,6 +110,8 @@ def explain_step(step: Step) -> list[str]:
         numbers.append(f"saves {format_dollars_per_hour(step.saving_dollars_per_hour)}")
     else:
         numbers.append(f"costs {format_dollars_per_hour(-step.saving_dollars_per_hour)} more")
+    if step.starts_after_seconds > 0:
+        numbers.append(f"begins after {format_duration(step.starts_after_seconds)}")
     if step.payback_seconds is not None:
         numbers.append(f"paid for after {format_duration(step.payback_seconds)}")
     if step.deadline is not None:

@@ -140,7 +140,7 @@ class _Planner:
             arrangement = self.arranger.arrange(decision)
             impossible = arrangement.impossible or self._too_dear(decision, arrangement)
             if not impossible:
-                return self._explained(self._checked(decision, arrangement), decision)
+                return self._explained(self._polished(decision, arrangement), decision)
             bans |= impossible
         return self._nothing("no way was found to carry out what would be better", {})
 
@@ -202,6 +202,15 @@ class _Planner:
         return {vm: dollars for vm, dollars in found.items() if dollars > 0}
 
     # what comes out
+
+    def _polished(self, decision: Decision, arrangement: Arrangement) -> Plan | NoPlan:
+        """Return the plan in its better order, if that passes all that any plan has to; else as it was."""
+        polished = self.arranger.polished(decision, arrangement)
+        if polished is not arrangement and not self._too_dear(decision, polished):
+            plan = self._checked(decision, polished)
+            if isinstance(plan, Plan):
+                return plan
+        return self._checked(decision, arrangement)
 
     def _checked(self, decision: Decision, arrangement: Arrangement) -> Plan | NoPlan:
         plan = self._as_plan(decision, arrangement)

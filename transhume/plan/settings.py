@@ -42,6 +42,10 @@ class PlannerSettings:
     """Moves that a host takes part in at a time, coming and going: they share its network card."""
     transit_headroom: float = 0.02
     """The share of a cloud that elective moves leave free, that later moves find room on their way."""
+    most_polished_moves: int = 50
+    """Up to so many migrations, CP-SAT looks for a shorter schedule (the extra `[prove]`); 0: never."""
+    polish_effort: float = 0.5
+    """What it may spend on that, in seconds as it counts them by its work: a few by the clock; 0: nothing."""
     rounds: int = 40
     """How often the planner tries again when a placement can't be packed or put in order."""
 

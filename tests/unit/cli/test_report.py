@@ -110,7 +110,7 @@ def test_a_report_of_the_whole_loop_tells_plan_moves_and_money() -> None:
 
     assert "1 move; the bill goes from $6.00/h to $3.50/h; optimal (proved)." in text
     assert "vm1: b is cheaper" in text
-    assert "vm1 a b elective 1 537 MB 41s $2.50/h 20m 40s" in text
+    assert "vm1 a b elective 1 537 MB 0s 41s $2.50/h 20m 40s" in text
     assert "done 524 MB 537 MB 38s 41s 112ms 80ms" in text
     assert "before $6.00/h after $3.50/h" in text
     assert "half of it is missing" in text

@@ -45,13 +45,14 @@ def decision(result: Plan | NoPlan) -> RenderableType:
 def moves(plan: Plan) -> Table:
     """List a plan's moves in their order; those of one stage don't wait for each other."""
     shown = table("stage", "move", "kind", gap=1)
-    add_numbers(shown, "bytes", "time", "pause", "saves", "payback")
+    add_numbers(shown, "bytes", "begins", "time", "pause", "saves", "payback")
     for step in plan.steps:
         shown.add_row(
             str(step.stage + 1),
             text(f"{step.vm} {step.source_cloud} → {step.destination_cloud}"),
             step.kind,
             format_bytes(step.prediction.bytes),
+            format_duration(step.starts_after_seconds),
             format_duration(step.prediction.seconds),
             format_duration(step.prediction.downtime_seconds),
             format_dollars_per_hour(step.saving_dollars_per_hour),

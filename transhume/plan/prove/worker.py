@@ -4,27 +4,19 @@ Reads a job from standard input and writes answers, one a line, to standard outp
 before. Dies with whoever started it (on Linux): nobody would read what it finds.
 """
 
-import ctypes
-import os
-import signal
 import sys
 from collections.abc import Callable
 
+from transhume.plan.answering import answer_apart
 from transhume.plan.prove.job import Answer, Job
-
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Prove, and tell."""
-    parent = os.getppid()
-    _die_with_parent()
-    if os.getppid() != parent:  # it was gone before we asked
-        return
-    answers = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # toulbar2 talks
     prover = _prover(sys.argv[1])
-    prover(Job.from_bytes(sys.stdin.buffer.read()), lambda a: _write(answers, a.to_line()))
+    answer_apart(
+        lambda question, tell: prover(Job.from_bytes(question), lambda a: tell(a.to_line()))
+    )
 
 
 def _prover(name: str) -> Callable[[Job, Callable[[Answer], None]], None]:
@@ -35,16 +27,6 @@ def _prover(name: str) -> Callable[[Job, Callable[[Answer], None]], None]:
     from transhume.plan.prove.relaxing import prove_by_relaxing
 
     return prove_by_relaxing
-
-
-def _write(target: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(target, data) :]
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
