@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
+from tests.effort import examples
 from tests.property.moving_day import MovingDay, as_plan, moving_days
 from transhume.plan.check_meanwhile import least_breadth, misordered, overfull, sure_before
 from transhume.plan.schedule import Schedule, schedule
@@ -16,7 +17,7 @@ from transhume.plan.schedule.splitting import split_dollars
 cp_sat = pytest.importorskip("transhume.plan.schedule.cp_sat", reason="the extra [prove]")
 
 UNHURRIED = settings(
-    max_examples=300,
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -96,7 +97,7 @@ def test_those_of_a_lesser_rank_end_no_later_for_the_others_sake(day: MovingDay)
         assert ends[0] <= ends[1] + 1e-6
 
 
-@settings(UNHURRIED, max_examples=50)
+@settings(UNHURRIED, max_examples=examples(50))
 @given(moving_days(most=10))
 def test_the_same_schedule_gets_the_same_polish(day: MovingDay) -> None:
     listed = schedule(day.moves, day.terms)
@@ -105,7 +106,7 @@ def test_the_same_schedule_gets_the_same_polish(day: MovingDay) -> None:
     assert polished(day, listed) == polished(day, listed)
 
 
-@settings(UNHURRIED, max_examples=100)
+@settings(UNHURRIED, max_examples=examples(40))
 @given(moving_days(most=10))
 def test_an_answer_that_breaks_something_is_not_believed(day: MovingDay) -> None:
     """Everybody at once is what a solver would answer that has lost the constraints."""
@@ -130,7 +131,7 @@ def test_an_answer_that_breaks_something_is_not_believed(day: MovingDay) -> None
     assert found is listed or found.makespan <= listed.makespan + 1e-6
 
 
-@settings(UNHURRIED, max_examples=100)
+@settings(UNHURRIED, max_examples=examples(40))
 @given(moving_days(most=6))
 def test_without_a_solver_or_time_or_with_too_many_moves_the_schedule_stays(day: MovingDay) -> None:
     listed = schedule(day.moves, day.terms)

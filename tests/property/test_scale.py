@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
-from transhume.plan.scale import Instance, certified_bound, is_feasible
+from transhume.plan.scale import Cases, Certificate, Instance, certified_bound, is_feasible
 
 pytest.importorskip("numba", reason="the extra [fast]")
 
@@ -29,6 +29,8 @@ from transhume.plan.scale.message_passing import field_of, pass_messages
 from transhume.plan.scale.price_classes import Prices, classes
 
 EFFORT = Effort(rounds=30, cycles=1)
+BY_CASES = Effort(rounds=3, cycles=0, splits=8)
+"""So little before that there is much to split."""
 MANY = settings(max_examples=examples(50), deadline=None)
 
 
@@ -82,7 +84,7 @@ def test_no_bound_is_above_the_best_and_no_plan_below_it_or_infeasible(instance:
     outcome = solve(instance, effort=EFFORT)
     best = least_cost(instance)
     assert outcome.bound <= best <= outcome.cost <= instance.cost(instance.home)
-    assert outcome.bound == certified_bound(instance, outcome.certificate)
+    assert outcome.bound == certified_bound(instance, outcome.evidence)
     assert is_feasible(instance, outcome.assignment)
     assert instance.feasible(outcome.assignment)
     assert outcome.cost == instance.cost(outcome.assignment)
@@ -94,6 +96,54 @@ def test_no_bound_is_above_the_best_and_no_plan_below_it_or_infeasible(instance:
 def test_the_same_holds_for_eight_vms(instance: Instance) -> None:
     outcome = solve(instance, effort=EFFORT)
     assert outcome.bound <= least_cost(instance) <= outcome.cost
+
+
+@MANY
+@given(instances(most_vms=6))
+def test_no_proof_by_cases_is_above_the_best_nor_below_the_proof_without(
+    instance: Instance,
+) -> None:
+    outcome = solve(instance, effort=BY_CASES)
+    assert certified_bound(instance, outcome.certificate) <= outcome.bound
+    assert outcome.bound == certified_bound(instance, outcome.evidence)
+    assert outcome.bound <= least_cost(instance) <= outcome.cost
+
+
+@settings(max_examples=examples(15), deadline=None)
+@given(instances(), st.integers(0, 5))
+def test_the_same_seed_distinguishes_the_same_cases(instance: Instance, seed: int) -> None:
+    one, other = (solve(instance, seed=seed, effort=BY_CASES).evidence for _ in range(2))
+    assert _told(one) == _told(other)
+
+
+def _told(evidence: Cases | Certificate) -> list[object]:
+    """Return all that evidence says, in order."""
+    if isinstance(evidence, Cases):
+        halves = _told(evidence.inside) + _told(evidence.outside)
+        return [evidence.vm, evidence.clouds.tolist(), *halves]
+    return [evidence.room_price.tolist(), evidence.move_price, evidence.messages.tolist()]
+
+
+@MANY
+@given(instances(most_vms=5), st.integers(0, 2**32 - 1))
+def test_whatever_cases_are_distinguished_nothing_false_is_proved(
+    instance: Instance, seed: int
+) -> None:
+    """Even in the wrong order, or by clouds where the VM can't be, or by all or none of them."""
+    chance = np.random.default_rng(seed)
+    known = [solve(instance, effort=Effort(rounds=n, cycles=0)).certificate for n in (1, 30)]
+
+    def evidence(depth: int) -> Cases | Certificate:
+        if not depth:
+            return known[int(chance.integers(2))]
+        return Cases(
+            vm=int(chance.integers(instance.vm_count)),
+            clouds=chance.random(instance.cloud_count) < 0.5,
+            inside=evidence(int(chance.integers(depth))),
+            outside=evidence(int(chance.integers(depth))),
+        )
+
+    assert certified_bound(instance, evidence(4)) <= least_cost(instance)
 
 
 @MANY

@@ -8,7 +8,7 @@ one of that cost, and mostly it has. Otherwise it is a prover's; if several assi
 depend on which prover was the first. Without a proof, what was found by the deadline depends on the clock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,7 +20,7 @@ from transhume.plan.scale.instance import Instance, Integers
 
 MOST_BRANCHING = 120
 """VMs up to which toulbar2 is worth its processor."""
-SEARCH_SHARE, SEARCH_SECONDS_PER_VM = 0.25, 0.02
+SEARCH_SHARE, SEARCH_SECONDS_PER_VM = 0.25, 0.01
 """What the search may take before the provers begin: of the time, and for each VM at most."""
 
 
@@ -74,7 +74,7 @@ def _searched(instance: Instance, seconds: float, seed: int) -> tuple[Integers, 
     from transhume.plan.scale.solving import effort_within, solve
 
     enough = min(SEARCH_SHARE * seconds, SEARCH_SECONDS_PER_VM * instance.vm_count)
-    effort = effort_within(instance, enough)
+    effort = replace(effort_within(instance, enough), splits=0)
     outcome = solve(instance, seed=seed, effort=effort)
     return outcome.assignment, outcome.certificate
 

@@ -6,6 +6,9 @@ assignment within the limits never pays in full. What is left then falls apart i
 of each one's least is a lower bound, whatever the messages and prices are: a bad certificate proves little,
 but nothing false. Found by `transhume.plan.scale.dual`; believed by nobody before it is checked here.
 
+Where that is too little, a proof may go by cases: some VM is in one of these clouds, or it isn't; each case has
+a proof of its own, and together they prove the lesser of what each of them proves.
+
 All is counted in whole fractions of a unit of money, so that there's no rounding that could lift the bound.
 """
 
@@ -33,18 +36,52 @@ class Certificate:
     """By pair, end (first, second) and cloud of that end: what the pair gives to the VM."""
 
 
-def certified_bound(instance: Instance, certificate: Certificate) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cases:
+    """A proof by two cases, of which one is always true."""
+
+    vm: int
+    clouds: Booleans
+    """By cloud: whether the VM is in one of these, or in none of them."""
+    inside: "Evidence"
+    """Proves something of the assignments that have the VM in one of these clouds."""
+    outside: "Evidence"
+
+
+Evidence = Certificate | Cases
+
+
+def certified_bound(instance: Instance, evidence: Evidence, allowed: Booleans | None = None) -> int:
     """Return a cost that no feasible assignment is below.
+
+    Args:
+        instance: what there is to decide.
+        evidence: what proves the bound.
+        allowed: where VMs may be, if only assignments that keep to that are meant.
 
     Raises:
         ValueError: a price is negative, or the numbers are too large to be added without overflow.
     """
+    possible = instance.allowed if allowed is None else allowed
+    if isinstance(evidence, Cases):
+        inside, outside = possible.copy(), possible.copy()
+        inside[evidence.vm] &= evidence.clouds
+        outside[evidence.vm] &= ~evidence.clouds
+        return min(
+            certified_bound(instance, evidence.inside, inside),
+            certified_bound(instance, evidence.outside, outside),
+        )
+    return _bound_by_prices(instance, evidence, possible)
+
+
+def _bound_by_prices(instance: Instance, certificate: Certificate, allowed: Booleans) -> int:
     if (certificate.room_price < 0).any() or certificate.move_price < 0:
         raise ValueError("prices of room and moves must not be negative")
     _refuse_overflow(instance, certificate)
     limits = int((certificate.room_price * instance.capacity).astype(object).sum())
     limits += certificate.move_price * instance.move_limit
-    least = _least_of_vms(instance, certificate) + _least_of_pairs(instance, certificate) - limits
+    least = _least_of_vms(instance, certificate, allowed) - limits
+    least += _least_of_pairs(instance, certificate, allowed)
     return -(-least >> certificate.fraction_bits)  # costs are whole: round up
 
 
@@ -59,17 +96,17 @@ def is_feasible(instance: Instance, assignment: Integers) -> bool:
     return bool(fits) and moved <= instance.move_limit and not (together & instance.apart).any()
 
 
-def _least_of_vms(instance: Instance, certificate: Certificate) -> int:
+def _least_of_vms(instance: Instance, certificate: Certificate, allowed: Booleans) -> int:
     held = instance.unary << certificate.fraction_bits
     held = held + instance.size @ certificate.room_price.T
     away = np.arange(instance.cloud_count) != instance.home[:, None]
     held += away * instance.machines[:, None] * certificate.move_price
     for end in (0, 1):
         np.add.at(held, instance.pairs[:, end], certificate.messages[:, end])
-    return _total(_masked(held, instance.allowed).min(axis=1))
+    return _total(_masked(held, allowed).min(axis=1))
 
 
-def _least_of_pairs(instance: Instance, certificate: Certificate) -> int:
+def _least_of_pairs(instance: Instance, certificate: Certificate, allowed: Booleans) -> int:
     step = max(1, PAIRS_AT_ONCE // instance.cloud_count**2)
     same = np.eye(instance.cloud_count, dtype=np.bool_)
     price = instance.price << certificate.fraction_bits
@@ -79,7 +116,7 @@ def _least_of_pairs(instance: Instance, certificate: Certificate) -> int:
         forth, back = instance.traffic[some].T[:, :, None, None]
         given = certificate.messages[some]
         left = forth * price + back * price.T - given[:, 0, :, None] - given[:, 1, None, :]
-        possible = instance.allowed[one][:, :, None] & instance.allowed[other][:, None, :]
+        possible = allowed[one][:, :, None] & allowed[other][:, None, :]
         possible &= ~(instance.apart[some][:, None, None] & same)
         total += _total(_masked(left, possible).min(axis=(1, 2)))
     return total

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transhume.plan.scale.certificate import Certificate, certified_bound
-from transhume.plan.scale.instance import Instance, Integers
+from transhume.plan.scale.instance import Booleans, Instance, Integers
 from transhume.plan.scale.level import Level, Reals
 from transhume.plan.scale.message_passing import Field, field_of, pass_messages
 
@@ -81,6 +81,16 @@ class Ascent:
         field = field_of(level, 4.0 * _reach(instance), instance.home)
         return cls(instance=instance, known=float(known), field=field)
 
+    def narrowed(self, allowed: Booleans, *, known: int, step: float) -> "Ascent":
+        """Return an ascent for assignments that keep to less, from where this one is."""
+        level = self.field.level._replace(allowed=allowed)
+        narrowed = Ascent.of(self.instance, level, known=known)
+        narrowed.step = step
+        narrowed.field.messages[:] = self.field.messages
+        narrowed.field.room_price[:] = self.best_room
+        narrowed.field.move_price[0] = self.best_moves
+        return narrowed
+
     def round(self) -> None:
         """Pass messages at the present prices, then change the prices."""
         field = self.field
@@ -117,7 +127,7 @@ class Ascent:
         self._settle(enough)
         certificate = _certificate(self)
         return Dual(
-            bound=certified_bound(self.instance, certificate),
+            bound=certified_bound(self.instance, certificate, self.field.level.allowed),
             certificate=certificate,
             suggestion=self.suggestion(),
             rounds=self.rounds,
@@ -211,7 +221,7 @@ def _certificate(ascent: Ascent) -> Certificate:
     downward = level.reverse[upward]
     given = np.stack([messages[downward], messages[upward] - gathered[level.other[upward]]], axis=1)
     ends = ascent.instance.pairs
-    given[~ascent.instance.allowed[ends]] = 0.0
+    given[~level.allowed[ends]] = 0.0
     bits = _fraction_bits(ascent, given)
     return Certificate(
         fraction_bits=bits,

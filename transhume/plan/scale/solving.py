@@ -1,9 +1,11 @@
 """Solves a large instance: the dual and two searches, in two threads that meet at points fixed beforehand.
 
 The dual climbs a while by itself. From what it suggests then, the first search starts, while the dual goes on
-beside it until it has its proof; from what that suggests, the second. After that both look on, side by side,
-and now and then the one that's behind goes on from what the other has found. When they meet depends on what
-was done and never on how long that took, so that the same seed gives the same result however threads run.
+beside it until it has its proof. Where time is kept for that, the proof is made stronger by cases, in both
+threads. From what the weakest case suggests (or else the dual), the second search starts: in a case less is
+mixed than in the whole. After that both look on, side by side, and now and then the one that's behind goes on
+from what the other has found. When they meet depends on what was done and never on how long that took, so that
+the same seed gives the same result however threads run.
 
 Time is the caller's: `spent` tells which share of it is gone, 0 to 1. Only where that stops something are
 results not the same each time.
@@ -13,11 +15,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from transhume.plan.scale.certificate import Certificate, certified_bound, is_feasible
+from transhume.plan.scale.certificate import Certificate, Evidence, certified_bound, is_feasible
 from transhume.plan.scale.dual import Ascent, Dual, Suggestion
 from transhume.plan.scale.instance import Instance, Integers
 from transhume.plan.scale.level import Level, level_of
 from transhume.plan.scale.search import Search, improve
+from transhume.plan.scale.splitting import split
 
 HEAD_START = 0.4
 """Of the dual's rounds, those before the first search starts."""
@@ -31,6 +34,12 @@ ROUND_SECONDS, PAIR_SECONDS, ENTRY_SECONDS = 2e-4, 0.4e-6, 0.8e-9
 """What a round of the dual takes: by itself, for a pair, and for a pair and two clouds."""
 CYCLE_SECONDS, VM_SECONDS, PLACE_SECONDS = 0.02, 1.2e-4, 2e-6
 """What a cycle of the search takes: by itself, for a VM, and for a VM and a cloud."""
+SPLITTING_SHARE = 0.25
+"""Of the time, what a proof by cases may take."""
+CASE_ROUNDS = 40
+"""What a case takes, in rounds of the dual; the two of a split go side by side."""
+FEWEST_SPLITS, MOST_SPLITS = 12, 30
+"""Fewer are no use."""
 FOLLOWING = 2.0
 """How many cycles' time it takes to check the proof, and to anneal what the dual suggests."""
 
@@ -45,6 +54,8 @@ class Effort:
     """Of the first search, while the dual goes on."""
     cycles: int = 20
     """Of each search after that."""
+    splits: int = 0
+    """How often the proof distinguishes two cases."""
 
 
 def effort_within(instance: Instance, seconds: float) -> Effort:
@@ -54,11 +65,14 @@ def effort_within(instance: Instance, seconds: float) -> Effort:
     cycle_seconds = CYCLE_SECONDS + vms * (VM_SECONDS + PLACE_SECONDS * clouds)
     rounds = max(1, min(MOST_ROUNDS, int(DUAL_SHARE * seconds / round_seconds)))
     beside = (1 - HEAD_START) * rounds * round_seconds
-    left = seconds - rounds * round_seconds - FOLLOWING * cycle_seconds
+    splits = min(MOST_SPLITS, int(SPLITTING_SHARE * seconds / (CASE_ROUNDS * round_seconds)))
+    splits = splits if splits >= FEWEST_SPLITS else 0
+    left = seconds - (rounds + CASE_ROUNDS * splits) * round_seconds - FOLLOWING * cycle_seconds
     return Effort(
         rounds=rounds,
         early_cycles=max(0, min(MOST_CYCLES, int(beside / cycle_seconds))),
         cycles=max(1, min(MOST_CYCLES, int(left / cycle_seconds))),
+        splits=splits,
     )
 
 
@@ -69,8 +83,10 @@ class Outcome:
     assignment: Integers
     cost: int
     bound: int
-    """No feasible assignment costs less: proved by the certificate."""
+    """No feasible assignment costs less: proved by the evidence."""
+    evidence: Evidence
     certificate: Certificate
+    """What is proved without distinguishing cases, which may be less."""
     optimal: bool
     """True only where that's proved."""
     rounds: int
@@ -109,10 +125,22 @@ def solve(
     level = level_of(instance)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan-scale") as beside:
         pair = _Pair.from_home(instance, level, seed=seed, beside=beside)
-        dual = pair.prove(effort, spent)
-        cycles = pair.improve(effort, spent, enough=dual.bound + tolerance)
-    best = pair.best
-    return _outcome(instance, best, dual, cycles, optimal=best.cost < dual.bound + tolerance)
+        dual, evidence = pair.prove(effort, spent, tolerance)
+        bound = certified_bound(instance, evidence)
+        cycles = pair.improve(effort, spent, enough=bound + tolerance)
+        best = pair.best
+    assert is_feasible(instance, best.best)
+    assert dual.bound <= bound <= best.cost
+    return Outcome(
+        assignment=best.best,
+        cost=best.cost,
+        bound=bound,
+        evidence=evidence,
+        certificate=dual.certificate,
+        optimal=best.cost < bound + tolerance,
+        rounds=dual.rounds,
+        cycles=cycles,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +166,10 @@ class _Pair:
     def best(self) -> Search:
         return min(self.first, self.second, key=lambda search: search.cost)
 
-    def prove(self, effort: Effort, spent: Callable[[], float]) -> Dual:
-        """Let the dual climb, and the first search start on the way; then start the second."""
+    def prove(
+        self, effort: Effort, spent: Callable[[], float], tolerance: int
+    ) -> tuple[Dual, Evidence]:
+        """Let the dual climb, and the first search start on the way; go by cases; start the second."""
 
         def enough() -> bool:
             return spent() >= DUAL_SHARE
@@ -152,9 +182,21 @@ class _Pair:
         )
         ascent.climb(effort.rounds - ahead, enough)
         dual = ascent.proved(enough)
-        self.second.follow(dual.suggestion)
+        if not effort.splits:
+            self.second.follow(dual.suggestion)
         early.result()
-        return dual
+        if not effort.splits or self.best.cost < dual.bound + tolerance:
+            return dual, dual.certificate
+        evidence, suggestion = split(
+            ascent,
+            dual,
+            known=self.best.cost,
+            splits=effort.splits,
+            beside=self.beside,
+            over=lambda: spent() >= 1,
+        )
+        self.second.follow(suggestion)
+        return dual, evidence
 
     def improve(self, effort: Effort, spent: Callable[[], float], *, enough: int) -> int:
         """Have both go through cycles, and now and then go on from the better; return how many each did."""
@@ -176,19 +218,3 @@ class _Pair:
 def _begin(search: Search, suggestion: Suggestion, cycles: int, enough: Callable[[], bool]) -> None:
     search.follow(suggestion)
     improve(search, cycles=cycles, enough=enough)
-
-
-def _outcome(
-    instance: Instance, search: Search, dual: Dual, cycles: int, *, optimal: bool
-) -> Outcome:
-    assert is_feasible(instance, search.best)
-    assert certified_bound(instance, dual.certificate) == dual.bound <= search.cost
-    return Outcome(
-        assignment=search.best,
-        cost=search.cost,
-        bound=dual.bound,
-        certificate=dual.certificate,
-        optimal=optimal,
-        rounds=dual.rounds,
-        cycles=cycles,
-    )

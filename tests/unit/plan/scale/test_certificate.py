@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from transhume.plan.scale import Certificate, Instance, certified_bound, is_feasible
+from transhume.plan.scale import Cases, Certificate, Instance, certified_bound, is_feasible
 
 
 def two_talkers(**changed: object) -> Instance:
@@ -34,6 +34,28 @@ def certificate(**changed: object) -> Certificate:
         messages=np.zeros((1, 2, 2), dtype=np.int64),
     )
     return replace(plain, **changed)  # type: ignore[arg-type]
+
+
+def test_by_cases_the_lesser_of_what_both_prove_is_proved() -> None:
+    instance = two_talkers()
+    cases = Cases(
+        vm=0,
+        clouds=np.array([True, False]),
+        inside=certificate(),
+        outside=certificate(),
+    )
+    here, there = instance.allowed.copy(), instance.allowed.copy()
+    here[0], there[0] = [True, False], [False, True]
+    each = [certified_bound(instance, certificate(), allowed) for allowed in (here, there)]
+    assert certified_bound(instance, cases) == min(each)
+    assert min(each) < max(each)
+
+
+def test_a_case_that_cannot_be_does_not_lessen_what_is_proved() -> None:
+    nowhere = Cases(
+        vm=1, clouds=np.array([False, False]), inside=certificate(), outside=certificate()
+    )
+    assert certified_bound(two_talkers(), nowhere) == certified_bound(two_talkers(), certificate())
 
 
 def test_saying_nothing_proves_the_sum_of_what_each_costs_at_least() -> None:

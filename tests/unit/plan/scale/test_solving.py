@@ -29,7 +29,7 @@ def test_a_hundred_vms_are_placed_within_a_few_percent_of_the_proved_bound(
 ) -> None:
     outcome = solve(hundred, seed=1, effort=Effort(rounds=150, cycles=10))
     assert is_feasible(hundred, outcome.assignment)
-    assert outcome.bound == certified_bound(hundred, outcome.certificate)
+    assert outcome.bound == certified_bound(hundred, outcome.evidence)
     assert outcome.gap < 0.08
     assert outcome.cost < 0.9 * hundred.cost(hundred.home)
 
@@ -43,8 +43,16 @@ def test_clouds_of_a_provider_and_region_are_found_alike_and_solved_as_well() ->
     assert outcome.gap < 0.1
 
 
+def test_distinguishing_cases_proves_more_than_prices_alone(hundred: Instance) -> None:
+    plain, by_cases = (
+        solve(hundred, seed=1, effort=Effort(rounds=150, cycles=2, splits=n)) for n in (0, 12)
+    )
+    assert plain.bound < by_cases.bound == certified_bound(hundred, by_cases.evidence)
+    assert plain.bound == certified_bound(hundred, by_cases.certificate)
+
+
 def test_how_threads_take_turns_changes_nothing(hundred: Instance) -> None:
-    effort = Effort(rounds=60, early_cycles=2, cycles=5)
+    effort = Effort(rounds=60, early_cycles=2, cycles=5, splits=4)
     before = sys.getswitchinterval()
     usual = solve(hundred, seed=4, effort=effort)
     try:
