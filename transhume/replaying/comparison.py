@@ -104,9 +104,11 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a replay is done."""
+    """How a replay is done: quickly, and thousands of times."""
 
-    settings: PlannerSettings = field(default_factory=PlannerSettings)
+    settings: PlannerSettings = field(
+        default_factory=lambda: PlannerSettings(most_polished_moves=0)
+    )
     solver: Solver | None = field(default_factory=ReplaySolver)
     """Who solves the planner's problems; None: whoever does in a daemon."""
     every_tick: bool = False
