@@ -49,6 +49,8 @@ FREEZE = MoveBudget(
     moves=0,
     hours=Hours(begins_minute=17 * 60, ends_minute=19 * 60, timezone=ZoneInfo("Europe/Rome")),
 )
+UNPOLISHED = PlannerSettings(most_polished_moves=0)
+"""Which moves are made is the question, not how they are ordered; games have thousands of rounds."""
 HOLD_SECONDS = 120.0
 WITHIN = timedelta(minutes=10)
 ROOM = 5
@@ -104,7 +106,7 @@ class RestlessWorld:
     """How many VMs each cloud holds."""
     parked: int = 0
     """How many VMs were parked on their way."""
-    loop: Loop = field(default_factory=lambda: Loop(PlannerSettings(), observation_seconds=0.0))
+    loop: Loop = field(default_factory=lambda: Loop(UNPOLISHED, observation_seconds=0.0))
 
     # --- what the adversary does -----------------------------------------------------------------
 

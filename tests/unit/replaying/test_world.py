@@ -195,11 +195,12 @@ def test_the_changeover_of_moves_holds_a_job_up() -> None:
         progress_job=JobName("work"),
     )
     quick = Policy(name="quick", source="here", deadline=goal, price=PriceGoal())
-    _, run = replayed(trace(price(A, 9.0, START + HOUR)), quick)
+    rise = replace(trace(price(A, 9.0, START + HOUR)), tick_seconds=300.0)
+    _, run = replayed(rise, quick)
     assert run.elective_moves == 2
     assert run.missed == ()
     tight = replace(goal, at=START + 5 * HOUR + timedelta(minutes=1))
-    staying, _ = replayed(trace(price(A, 9.0, START + HOUR)), replace(quick, deadline=tight))
+    staying, _ = replayed(rise, replace(quick, deadline=tight))
     assert staying.missed == ()
 
 
