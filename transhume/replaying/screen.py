@@ -110,6 +110,7 @@ class Screen:
 
     def __init__(self, policies: Sequence[Policy], model: MigrationModel) -> None:
         self._policies = tuple(policies)
+        self._latency_weighs = any(policy.latency is not None for policy in policies)
         self._model = model
         self._horizon_hours = model.settings.horizon_seconds / SECONDS_PER_HOUR
         self._ground: _Ground | None = None
@@ -122,7 +123,7 @@ class Screen:
         ground = self._ground_of(look)
         if any(cloud not in prices for cloud in ground.clouds):
             return False
-        if any(_has_classes(prices[cloud]) for cloud in ground.clouds):
+        if any(_has_classes(prices[cloud]) for cloud in ground.clouds) or self._latency_weighs:
             return False  # the sums below take it that a GB costs the same wherever it goes
         if facts.notices and any(facts.deadline_of(look.host_of[vm]) for vm in ground.vms):
             return False

@@ -15,6 +15,7 @@ from transhume.policies.model import (
     ElectiveLimits,
     Forbid,
     KeepTogether,
+    LatencyGoal,
     MoveBudget,
     Pin,
     Policy,
@@ -35,6 +36,7 @@ _KNOWN: dict[type, frozenset[str]] = {
             "rules",
             "keep_together",
             "price",
+            "latency",
             "availability",
             "elective",
         )
@@ -43,6 +45,7 @@ _KNOWN: dict[type, frozenset[str]] = {
     AvailabilityGoal: frozenset(("prefer", "evacuate_on_notice")),
     ElectiveLimits: frozenset(("min_gain", "hold_seconds", "cooldown_seconds", "budgets")),
     MoveBudget: frozenset(("moves", "per_seconds")),
+    LatencyGoal: frozenset(("dollars_per_gb_ms",)),
     KeepTogether: frozenset(("cut_above_bytes_per_second",)),
     Selector: frozenset(("vms", "tags", "clusters")),
     Spread: frozenset(("who", "minimum", "hold")),
