@@ -21,6 +21,9 @@ from transhume.plan.solver import Solution, Solver
 
 Bans = Mapping[tuple[int, int], str]
 
+ROUNDING_DOLLARS = 1e-9
+"""An hour: by less, two sums of the same costs differ."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -212,10 +215,13 @@ class Decider:
 def _measured(decision: Decision, solution: Solution, cost: float, least: float | None) -> Decision:
     """Return the decision with what a solution proves of a choice that costs so much."""
     proved = decision.above_best is not None and least is not None
+    above = max(0.0, cost - least) if proved and least is not None else None
+    if above is not None and above <= ROUNDING_DOLLARS:
+        above = 0.0
     return replace(
         decision,
-        optimal=decision.optimal and solution.optimal,
-        above_best=max(0.0, cost - least) if proved and least is not None else None,
+        optimal=decision.optimal and solution.optimal and above == 0.0,
+        above_best=above,
     )
 
 
