@@ -23,6 +23,7 @@ from transhume.knowledge.model import (
     StepId,
     VmName,
 )
+from transhume.plan.check_meanwhile import least_breadth, misordered, overfull, sure_before
 from transhume.plan.schedule import AlwaysSpread, Berth, Berths, Chatter, Leg, Move, Talk, Terms
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -198,3 +199,24 @@ def used(there: Mapping[VmName, set[HostName]], day: MovingDay) -> dict[HostName
     for vm, host in day.host_of.items():
         load[host] -= day.needs[vm]
     return load
+
+
+def assert_sound(day: MovingDay, legs: Sequence[Leg]) -> None:
+    """Assert that legs pass the checkers of plans, and keep what links, hosts and deadlines ask for."""
+    steps = as_plan(legs).steps
+    sure = sure_before(steps)
+    assert list(misordered(steps)) == []
+    assert list(overfull(steps, sure, day.terms.free, day.needs)) == []
+    for rule in day.terms.spreads:
+        wanted = min(rule.minimum, len({day.terms.cloud_of[vm] for vm in rule.vms}))
+        for number, step in enumerate(steps):
+            if step.vm in rule.vms:
+                breadth = least_breadth(number, steps, sure, sorted(rule.vms), day.terms.cloud_of)
+                assert breadth >= wanted
+    for leg in legs:
+        beside = [other.move for other in legs if other.start <= leg.start < other.end]
+        assert sum(m.link == leg.move.link for m in beside) <= day.terms.moves_per_link
+        for host in (leg.move.source, leg.move.destination):
+            busy = sum(host in (m.source, m.destination) for m in beside)
+            assert day.terms.moves_per_host is None or busy <= day.terms.moves_per_host
+        assert leg.end <= leg.move.ends_within + 1e-6

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from tests.effort import examples
-from tests.property.moving_day import MovingDay, as_plan, moving_days
-from transhume.plan.check_meanwhile import least_breadth, misordered, overfull, sure_before
+from tests.property.moving_day import MovingDay, as_plan, assert_sound, moving_days
+from transhume.plan.check_meanwhile import overfull, sure_before
 from transhume.plan.schedule import Schedule, schedule
 from transhume.plan.schedule.polish import Polish, better_of
 from transhume.plan.schedule.puzzle import Order, Puzzle
@@ -45,23 +45,7 @@ def test_a_polished_schedule_passes_the_checkers_and_keeps_links_hosts_and_deadl
 
     found = polished(day, listed)
 
-    steps = as_plan(found.legs).steps
-    sure = sure_before(steps)
-    assert list(misordered(steps)) == []
-    assert list(overfull(steps, sure, day.terms.free, day.needs)) == []
-    for rule in day.terms.spreads:
-        wanted = min(rule.minimum, len({day.terms.cloud_of[vm] for vm in rule.vms}))
-        for number, step in enumerate(steps):
-            if step.vm in rule.vms:
-                breadth = least_breadth(number, steps, sure, sorted(rule.vms), day.terms.cloud_of)
-                assert breadth >= wanted
-    for leg in found.legs:
-        beside = [other.move for other in found.legs if other.start <= leg.start < other.end]
-        assert sum(m.link == leg.move.link for m in beside) <= day.terms.moves_per_link
-        for host in (leg.move.source, leg.move.destination):
-            busy = sum(host in (m.source, m.destination) for m in beside)
-            assert day.terms.moves_per_host is None or busy <= day.terms.moves_per_host
-        assert leg.end <= leg.move.ends_within + 1e-6
+    assert_sound(day, found.legs)
 
 
 @UNHURRIED

@@ -13,6 +13,7 @@ from tests.property.moving_day import (
     MovingDay,
     a_move,
     as_plan,
+    assert_sound,
     berths_on,
     cloud,
     moving_days,
@@ -28,7 +29,6 @@ from transhume.knowledge.model import (
     StepResult,
     VmName,
 )
-from transhume.plan.check_meanwhile import least_breadth, misordered, overfull, sure_before
 from transhume.plan.schedule import AlwaysSpread, Move, Terms, lower_bound, schedule
 
 UNHURRIED = settings(
@@ -45,23 +45,7 @@ def test_every_schedule_passes_the_checker_and_keeps_links_hosts_and_deadlines(
 ) -> None:
     found = schedule(day.moves, day.terms)
 
-    steps = as_plan(found.legs).steps
-    sure = sure_before(steps)
-    assert list(misordered(steps)) == []
-    assert list(overfull(steps, sure, day.terms.free, day.needs)) == []
-    for rule in day.terms.spreads:
-        wanted = min(rule.minimum, len({day.terms.cloud_of[vm] for vm in rule.vms}))
-        for number, step in enumerate(steps):
-            if step.vm in rule.vms:
-                breadth = least_breadth(number, steps, sure, sorted(rule.vms), day.terms.cloud_of)
-                assert breadth >= wanted
-    for leg in found.legs:
-        beside = [other.move for other in found.legs if other.start <= leg.start < other.end]
-        assert sum(m.link == leg.move.link for m in beside) <= day.terms.moves_per_link
-        for host in (leg.move.source, leg.move.destination):
-            busy = sum(host in (m.source, m.destination) for m in beside)
-            assert day.terms.moves_per_host is None or busy <= day.terms.moves_per_host
-        assert leg.end <= leg.move.ends_within + 1e-6
+    assert_sound(day, found.legs)
 
 
 @UNHURRIED

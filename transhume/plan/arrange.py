@@ -205,9 +205,9 @@ class Arranger:
                 )
             ),
             dollars_per_byte={
-                (one, other): bill.tariff.dollars_per_hour(one, other, 1.0) / SECONDS_PER_HOUR
-                for one in situation.clouds
-                for other in situation.clouds
+                (one, other): float(bill.egress[a, b]) / SECONDS_PER_HOUR
+                for a, one in enumerate(situation.clouds)
+                for b, other in enumerate(situation.clouds)
             },
         )
 

@@ -5,6 +5,7 @@ provers (`transhume.plan.prove`); beyond, the search has all the time. Where a p
 can't say, or (for the thousands) Numba isn't there, HiGHS does what it can in its time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -21,6 +22,8 @@ lost where dollars become whole numbers."""
 NEGLIGIBLE_VIOLATION = 1e-9
 A_HANDFUL = 10
 """VMs with a choice that are solved before another process would have begun."""
+Found = tuple[Assignment, int]
+"""An assignment of a large instance, and a cost that none is below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +40,15 @@ class LargeSolver:
         Raises:
             ValueError: a large instance can't say this problem.
         """
-        if not _choice(problem):
-            return Solution.of(problem, problem.home, optimal=True)
+        return _solved(problem, self._search)
+
+    def _search(self, said: Translation) -> Found:
         from transhume.plan.scale.solving import effort_within, solve
 
-        said = translate(problem)
         effort = effort_within(said.instance, self.seconds)
         tolerance = max(1, int(PROVED_DOLLARS_PER_HOUR * said.units_per_dollar / 4))
         outcome = solve(said.instance, seed=self.seed, effort=effort, tolerance=tolerance)
-        return _meant(problem, said, outcome.assignment, outcome.bound)
+        return outcome.assignment, outcome.bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +64,13 @@ class ProvingSolver:
         Raises:
             ValueError: a large instance can't say this problem.
         """
-        if not _choice(problem):
-            return Solution.of(problem, problem.home, optimal=True)
+        return _solved(problem, self._prove)
+
+    def _prove(self, said: Translation) -> Found:
         from transhume.plan.prove.proving import prove
 
-        said = translate(problem)
         proof = prove(said.instance, seconds=self.seconds, seed=self.seed)
-        return _meant(problem, said, proof.assignment, proof.bound)
+        return proof.assignment, proof.bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +95,15 @@ class SolverBySize:
         return min(other, found, key=lambda each: (each.violation, each.cost))
 
 
-def _choice(problem: Problem) -> bool:
-    """Say whether there's anything to decide, and refuse what a large instance can't say."""
+def _solved(problem: Problem, ask: Callable[[Translation], Found]) -> Solution:
+    """Return what somebody answers who is asked in the words of a large instance."""
     obstacle = why_not(problem)
     if obstacle:
         raise ValueError(f"too large a problem for this solver's words: {obstacle}")
-    return bool(problem.movable.any())
+    if not problem.movable.any():
+        return Solution.of(problem, problem.home, optimal=True)
+    said = translate(problem)
+    return _meant(problem, said, *ask(said))
 
 
 def _meant(problem: Problem, said: Translation, assignment: Assignment, least: int) -> Solution:

@@ -214,15 +214,11 @@ class Decider:
 
 def _measured(decision: Decision, solution: Solution, cost: float, least: float | None) -> Decision:
     """Return the decision with what a solution proves of a choice that costs so much."""
-    proved = decision.above_best is not None and least is not None
-    above = max(0.0, cost - least) if proved and least is not None else None
-    if above is not None and above <= ROUNDING_DOLLARS:
-        above = 0.0
-    return replace(
-        decision,
-        optimal=decision.optimal and solution.optimal and above == 0.0,
-        above_best=above,
-    )
+    if decision.above_best is None or least is None:
+        return replace(decision, optimal=False, above_best=None)
+    above = cost - least if cost - least > ROUNDING_DOLLARS else 0.0
+    optimal = decision.optimal and solution.optimal and not above
+    return replace(decision, optimal=optimal, above_best=above)
 
 
 def _same(one: Problem, other: Problem) -> bool:

@@ -57,8 +57,8 @@ class ExactSolver:
             values, proved, _ = program.minimise(program.penalties, self.seconds)
             if values is None:
                 return Solution.of(problem, problem.home, optimal=False)
-            least = sum(weight * values[at] for at, weight in program.penalties.items())
-            program.add_row(program.penalties, upper=least + PENALTY_TOLERANCE)
+            broken = sum(weight * values[at] for at, weight in program.penalties.items())
+            program.add_row(program.penalties, upper=broken + PENALTY_TOLERANCE)
         values, cheapest, least = program.minimise(program.dollars, self.seconds)
         bound = least if proved else None
         # Staying may break more than the least, of which the bound is.

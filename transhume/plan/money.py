@@ -35,6 +35,7 @@ from transhume.plan.constraints import Assignment, Delay
 from transhume.plan.estimate import Estimator
 from transhume.plan.preferences import preferences
 from transhume.plan.price_ahead import mean_price
+from transhume.plan.problem import billed_between
 from transhume.plan.situation import Situation
 
 Table = NDArray[np.float64]
@@ -223,14 +224,6 @@ def _prices(situation: Situation) -> dict[CloudName, PriceTick]:
         )
 
     return {cloud: known.get(cloud) or dearest(cloud) for cloud in situation.clouds}
-
-
-def billed_between(
-    rates: NDArray[np.float64], egress: NDArray[np.float64], clouds: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return what pairs' traffic costs with their ends in these clouds (a row each), in dollars per hour."""
-    one, other = clouds[:, 0], clouds[:, 1]
-    return np.asarray(rates[:, 0] * egress[one, other] + rates[:, 1] * egress[other, one])
 
 
 def _latency(situation: Situation) -> NDArray[np.float64]:

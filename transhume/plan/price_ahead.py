@@ -1,6 +1,6 @@
 """What a cloud asks on average over the time ahead, where the prices to come are certain."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -30,19 +30,26 @@ def mean_price(
         return now
     stretches = [(0.0, now), *coming, (seconds, now)]
     shares = [((end - begin) / seconds, tick) for (begin, tick), (end, _) in pairwise(stretches)]
+
+    def mean(part: Callable[[PriceTick], float]) -> float:
+        return sum(share * part(tick) for share, tick in shares)
+
+    def mean_if_told(
+        told: Callable[[PriceTick], float | None], part: Callable[[PriceTick], float]
+    ) -> float | None:
+        return mean(part) if any(told(tick) is not None for _, tick in shares) else None
+
     return replace(
         now,
-        dollars_per_vcpu_hour=sum(s * t.dollars_per_vcpu_hour for s, t in shares),
-        dollars_per_gib_hour=sum(s * t.dollars_per_gib_hour for s, t in shares),
-        egress_dollars_per_gb=sum(s * t.egress_dollars_per_gb for s, t in shares),
-        egress_within_region_dollars_per_gb=sum(
-            s * t.within_region_dollars_per_gb for s, t in shares
-        )
-        if any(t.egress_within_region_dollars_per_gb is not None for _, t in shares)
-        else None,
-        egress_within_provider_dollars_per_gb=sum(
-            s * t.within_provider_dollars_per_gb for s, t in shares
-        )
-        if any(t.egress_within_provider_dollars_per_gb is not None for _, t in shares)
-        else None,
+        dollars_per_vcpu_hour=mean(lambda tick: tick.dollars_per_vcpu_hour),
+        dollars_per_gib_hour=mean(lambda tick: tick.dollars_per_gib_hour),
+        egress_dollars_per_gb=mean(lambda tick: tick.egress_dollars_per_gb),
+        egress_within_region_dollars_per_gb=mean_if_told(
+            lambda tick: tick.egress_within_region_dollars_per_gb,
+            lambda tick: tick.within_region_dollars_per_gb,
+        ),
+        egress_within_provider_dollars_per_gb=mean_if_told(
+            lambda tick: tick.egress_within_provider_dollars_per_gb,
+            lambda tick: tick.within_provider_dollars_per_gb,
+        ),
     )

@@ -110,12 +110,18 @@ class Problem:
 def crossing_dollars(problem: Problem, assignment: Assignment) -> NDArray[np.float64]:
     """Return what each pair costs for being in different clouds, in dollars per hour."""
     ends = problem.cloud[assignment[problem.pairs]].reshape(-1, 2)
-    one, other = ends[:, 0], ends[:, 1]
-    forth, back = problem.egress[one, other], problem.egress[other, one]
-    dollars = problem.rates[:, 0] * forth + problem.rates[:, 1] * back
+    dollars = billed_between(problem.rates, problem.egress, ends)
     if len(problem.nearness):
-        dollars += problem.nearness * problem.latency[one, other]
-    return np.asarray(dollars)
+        dollars += problem.nearness * problem.latency[ends[:, 0], ends[:, 1]]
+    return dollars
+
+
+def billed_between(
+    rates: NDArray[np.float64], egress: NDArray[np.float64], clouds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return what pairs' traffic costs with their ends in these clouds (a row each), in dollars per hour."""
+    one, other = clouds[:, 0], clouds[:, 1]
+    return np.asarray(rates[:, 0] * egress[one, other] + rates[:, 1] * egress[other, one])
 
 
 def pair_dollars(problem: Problem, pair: int) -> NDArray[np.float64]:

@@ -181,11 +181,14 @@ def _sets(problem: Problem) -> Iterator[Sequence[int]]:
 
 def _groups(problem: Problem) -> Integers:
     """Number the sets of VMs that must stay together."""
-    leader = np.arange(len(problem.vms))
-    for members in _sets(problem):
-        joined = np.isin(leader, leader[list(members)])
-        leader[joined] = leader[joined].min(initial=len(leader))
-    return np.unique(leader, return_inverse=True)[1].astype(np.int64)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    vms = len(problem.vms)
+    joined = [(members[0], vm) for members in _sets(problem) for vm in members[1:]]
+    one, other = np.array(joined, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(vms, vms))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _merged_pairs(problem: Problem, group: Integers, groups: int) -> tuple[Integers, Reals]:
