@@ -161,7 +161,7 @@ class Shadows:
 async def _start(*words: str) -> asyncio.subprocess.Process:
     """Start a command of ours that gives way to everybody, and ends when we do."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())),
+        *die_with_parent.launcher(),
         *(sys.executable, "-P", "-m", "transhume", *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -13,6 +13,11 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
+def launcher() -> tuple[str, ...]:
+    """Return the words to put before a command, so that it dies when this process does."""
+    return sys.executable, "-I", "-S", __file__, str(os.getpid())
+
+
 def main(parent: int, command: list[str]) -> None:
     """Ask the kernel to be killed after the parent, then become the command."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -201,10 +200,9 @@ async def _lock_held(lock: int, state_directory: Path) -> None:
 async def _start(
     program: Program, path: Path, log_path: Path, lock: int
 ) -> asyncio.subprocess.Process:
-    launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
     with log_path.open("wb") as log:
         return await asyncio.create_subprocess_exec(
-            *launcher,
+            *die_with_parent.launcher(),
             program.path,
             *_settings(path),
             stdin=asyncio.subprocess.DEVNULL,

@@ -1,9 +1,9 @@
 """Runs solvers in processes of their own. The only module of the planner that touches the world.
 
 It starts processes, waits for them by the clock, and leaves none behind: not after an answer that is enough,
-not at the deadline, not on Ctrl-C. Processes are new interpreters, not forks: the planner may be called from a
-thread, and beside a running event loop. An answer is a line; each is better than the one before. What they
-answer is believed by nobody before whoever asked has looked at it.
+not at the deadline, not on Ctrl-C, not when we are killed. Processes are new interpreters, not forks: the
+planner may be called from a thread, and beside a running event loop. An answer is a line; each is better than
+the one before. What they answer is believed by nobody before whoever asked has looked at it.
 """
 
 import os
@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from transhume.knowledge import die_with_parent
 
 PIPEFUL = 1 << 16
 Lines = Mapping[str, Sequence[bytes]]
@@ -68,7 +70,7 @@ def _running(module: str, solver: str, question: bytes) -> Iterator[subprocess.P
         told.write(question)
         told.seek(0)
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, solver],
+            [*die_with_parent.launcher(), sys.executable, "-P", "-m", module, solver],
             stdin=told,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

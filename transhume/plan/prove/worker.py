@@ -1,7 +1,7 @@
 """`python -m transhume.plan.prove.worker PROVER < JOB`: one prover, in a process of its own.
 
 Reads a job from standard input and writes answers, one a line, to standard output; each is better than the one
-before. Dies with whoever started it (on Linux): nobody would read what it finds.
+before.
 """
 
 import sys
