@@ -1,0 +1,1 @@
+"""Turns pieces of streams into frames and back: each page once, what is new through one long window."""

@@ -1,0 +1,191 @@
+"""The sending half of a domain: pieces of streams in, frames out.
+
+A domain is one tenant's share of what two sites know in common: one log of pages, one index, one window.
+Frames are decoded in the order in which they were encoded, whichever streams they are of. `prepare` may run for
+several streams at once; `encode` is for one caller at a time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from transhume.execute.migration.coding.frame import (
+    START_CHECK,
+    Coding,
+    Frame,
+    Ops,
+    deflate,
+    next_check,
+    pack,
+    pack_ops,
+)
+from transhume.execute.migration.coding.tally import Tally
+from transhume.execute.migration.coding.window import Compressor
+from transhume.execute.migration.content.digests import Digest, digests_of
+from transhume.execute.migration.content.page_index import PageIndex
+from transhume.execute.migration.content.page_log import PageLog, Pages
+from transhume.execute.migration.content.references import Space, indices_of, spaces_of
+from transhume.execute.migration.splitting import PAGE_BYTES, Offsets, Split
+
+_SMALLEST_DEFLATED = 64
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream that is being sent."""
+
+    owner: int
+    """A number for its VM, within the domain."""
+    check: bytes = START_CHECK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A piece of a stream that is ready to be encoded."""
+
+    split: Split
+    digests: list[Digest]
+    check: bytes
+    owner: int
+
+
+def prepare(stream: Stream, split: Split) -> Prepared:
+    """Do what needs no knowledge of the domain: hash pages, and go on with the stream's check."""
+    stream.check = next_check(stream.check, split.raw)
+    return Prepared(
+        split=split,
+        digests=digests_of(split.raw, split.pages),
+        check=stream.check,
+        owner=stream.owner,
+    )
+
+
+class Sender:
+    """What one end knows of the other, and how to tell it more.
+
+    Args:
+        log: the pages sent, for whoever sends them back.
+        limit_bytes: what the log may hold; the oldest pages are forgotten at both ends.
+    """
+
+    def __init__(self, log: PageLog, limit_bytes: int) -> None:
+        self.log = log
+        self.index = PageIndex()
+        self.limit_bytes = limit_bytes
+        self._window = Compressor()
+
+    def encode(
+        self, prepared: Prepared, *, compress: bool = True
+    ) -> tuple[list[bytes | memoryview], Tally]:
+        """Return a frame's pieces and what they are; the new pages are known from then on.
+
+        Args:
+            prepared: a piece of a stream.
+            compress: False where the link is faster than the compressor.
+
+        Raises:
+            OSError: the log can't keep the new pages.
+        """
+        raw, offsets = memoryview(prepared.split.raw), prepared.split.pages
+        is_new, references, tally = self._look_up(prepared)
+        new = _joined(raw, offsets[is_new])
+        self.log.append(_as_pages(new))
+        skeleton, gaps = _without_pages(raw, offsets)
+        coding = Coding(0)
+        coded_skeleton: bytes | memoryview = skeleton
+        if compress and len(skeleton) >= _SMALLEST_DEFLATED:
+            coded_skeleton = deflate(skeleton)
+        else:
+            coding |= Coding.SKELETON_RAW
+        coded_new = new
+        if compress and new:
+            coded_new = self._window.compress(new)
+        else:
+            coding |= Coding.PAGES_RAW
+        frame = Frame(
+            raw_bytes=len(raw),
+            pages=len(offsets),
+            new_pages=int(is_new.sum()),
+            coding=coding,
+            check=prepared.check,
+            skeleton=coded_skeleton,
+            ops=pack_ops(Ops(gaps, is_new, references)),
+            new=coded_new,
+        )
+        pieces = pack(frame)
+        tally.raw_bytes = len(raw)
+        tally.wire_bytes = sum(map(len, pieces))
+        tally.new_wire_bytes = len(coded_new)
+        tally.other_bytes = len(skeleton)
+        tally.other_wire_bytes = tally.wire_bytes - len(coded_new)
+        return pieces, tally
+
+    def fresh_window(self) -> None:
+        """Begin a new window, because the other end does."""
+        self._window = Compressor()
+
+    def surplus(self) -> int | None:
+        """Return the position below which the log must be forgotten; None where it's within its limit."""
+        over = self.log.kept_bytes - self.limit_bytes
+        if over <= 0:
+            return None
+        # Somewhat more than needed, so that it isn't done for every frame.
+        return self.log.first + (over + self.limit_bytes // 16) // PAGE_BYTES
+
+    def forget_below(self, position: int) -> None:
+        """Refer to nothing before a position any more; the log goes when the other end has followed."""
+        self.index.forget_below(position)
+
+    def truncate(self, position: int) -> None:
+        """Forget what the other end hasn't got.
+
+        Raises:
+            NotInLog: the log can't be cut there.
+        """
+        self.log.truncate(position)
+        self.index.truncate(position)
+
+    def _look_up(
+        self, prepared: Prepared
+    ) -> tuple["np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", Offsets, Tally]:
+        index, owner = self.index, prepared.owner
+        is_new = np.zeros(len(prepared.digests), np.bool_)
+        references = []
+        for number, digest in enumerate(prepared.digests):
+            found = index.find(digest)
+            if found is None:
+                index.add(digest, owner)
+                is_new[number] = True
+            else:
+                references.append(found)
+        known = np.array(references, np.int64)
+        return is_new, known, self._tally(known, owner, len(is_new) - len(known))
+
+    def _tally(self, references: Offsets, owner: int, new: int) -> Tally:
+        index = self.index
+        logged = indices_of(references[spaces_of(references) == Space.LOG]).tolist()
+        own = sum(index.owner_of(position) == owner for position in logged)
+        return Tally(
+            new_pages=new,
+            own_pages=own,
+            cluster_pages=len(logged) - own,
+            site_pages=len(references) - len(logged),
+        )
+
+
+def _joined(raw: memoryview, offsets: Offsets) -> bytes:
+    return b"".join([raw[at : at + PAGE_BYTES] for at in offsets.tolist()])
+
+
+def _as_pages(joined: bytes) -> Pages:
+    return np.frombuffer(joined, np.uint8).reshape(-1, PAGE_BYTES)
+
+
+def _without_pages(raw: memoryview, offsets: Offsets) -> tuple[bytes | memoryview, Offsets]:
+    """Return the bytes that aren't pages, and how many stand before each page and after the last."""
+    if not len(offsets):
+        return raw, np.array([len(raw)], np.int64)
+    starts = np.concatenate(([0], offsets + PAGE_BYTES))
+    ends = np.append(offsets, len(raw))
+    pairs = zip(starts.tolist(), ends.tolist(), strict=True)
+    return b"".join([raw[start:end] for start, end in pairs if end > start]), ends - starts

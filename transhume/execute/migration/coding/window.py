@@ -1,0 +1,65 @@
+"""One zstd stream for all new pages of a domain, with a long window at both ends.
+
+The window finds what whole pages hide: kernels at other addresses, shifted heaps, a page that was sent before
+with a few bytes less. It makes explicit deltas needless.
+"""
+
+from io import RawIOBase
+from typing import IO, cast
+
+import zstandard
+
+from transhume.execute.migration.coding.frame import BadFrame
+
+WINDOW_LOG = 27
+"""128 MiB, at each end, for a domain."""
+
+
+class Compressor:
+    """The sending end."""
+
+    def __init__(self, level: int = 1, window_log: int = WINDOW_LOG) -> None:
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level, window_log=window_log, enable_ldm=True
+        )
+        self._stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+
+    def compress(self, data: bytes | memoryview) -> bytes:
+        """Return what makes the other end's window give `data`."""
+        return self._stream.compress(data) + self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+class Decompressor:
+    """The receiving end."""
+
+    def __init__(self, window_log: int = WINDOW_LOG) -> None:
+        self._inbox = _Inbox()
+        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << window_log).stream_reader(
+            cast("IO[bytes]", self._inbox), read_across_frames=True
+        )
+
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        """Return the `size` bytes that `data` stands for; never makes more of it.
+
+        Raises:
+            BadFrame: it stands for less, or for nothing; this end can't go on after that.
+        """
+        self._inbox.content = bytes(data)
+        try:
+            found = self._stream.read(size)
+        except zstandard.ZstdError as error:
+            raise BadFrame(f"new pages can't be decompressed: {error}") from error
+        if len(found) != size or self._inbox.content:
+            raise BadFrame(f"new pages have {len(found)} bytes instead of {size}")
+        return found
+
+
+class _Inbox(RawIOBase):
+    """A file whose content is what was last put into it."""
+
+    content = b""
+
+    def read(self, _size: int = -1) -> bytes:
+        """Return all that there is."""
+        content, self.content = self.content, b""
+        return content

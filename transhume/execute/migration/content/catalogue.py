@@ -1,0 +1,91 @@
+"""A disk image at a site, known block by block: what is in it needn't be sent there.
+
+Owns the indexing and the reading of blocks. A block is hashed again when it is used: an image that was changed
+since it was indexed is found out, and never taken for what it was.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from transhume.execute.migration.content.digests import DIGEST_BYTES, ZERO_PAGE, Digest
+from transhume.execute.migration.content.page_log import Pages, Positions
+from transhume.execute.migration.splitting import PAGE_BYTES
+
+_READ_BYTES = 4 << 20
+
+
+class ImageChanged(Exception):
+    """A block of an image isn't what it was when it was indexed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The distinct blocks of an image, in the order in which they stand there, without empty ones."""
+
+    path: Path
+    digests: tuple[Digest, ...]
+    offsets: Positions
+    """In the file, of each."""
+    name: bytes
+    """The same wherever the same blocks are in the same order: a digest of all digests."""
+
+    def read(self, indices: Positions) -> Pages:
+        """Return blocks of the image.
+
+        Raises:
+            ImageChanged: one isn't what it was.
+            OSError: the image can't be read.
+        """
+        found = np.empty((len(indices), PAGE_BYTES), np.uint8)
+        with self.path.open("rb", buffering=0) as image:
+            for row, index in enumerate(indices.tolist()):
+                block = os.pread(image.fileno(), PAGE_BYTES, int(self.offsets[index]))
+                if sha256(block).digest() != self.digests[index]:
+                    raise ImageChanged(f"{self.path} was changed since it was indexed")
+                found[row] = np.frombuffer(block, np.uint8)
+        return found
+
+
+def index_image(path: Path) -> Catalogue:
+    """Read an image, whatever its format, and return its blocks.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    places: dict[Digest, int] = {}
+    for offset, block in _blocks(path):
+        places.setdefault(sha256(block).digest(), offset)
+    places.pop(ZERO_PAGE, None)
+    digests = tuple(places)
+    return Catalogue(
+        path=path,
+        digests=digests,
+        offsets=np.fromiter(places.values(), np.int64, len(places)),
+        name=sha256(b"".join(digests)).digest()[:DIGEST_BYTES],
+    )
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, memoryview]]:
+    """Yield the whole blocks of a file and where they begin; holes are passed over."""
+    with path.open("rb", buffering=0) as image:
+        end = os.fstat(image.fileno()).st_size
+        at = 0
+        while at < end:
+            try:
+                at = os.lseek(image.fileno(), at, os.SEEK_DATA) // PAGE_BYTES * PAGE_BYTES
+            except OSError:  # nothing but a hole follows
+                return
+            hole = os.lseek(image.fileno(), at, os.SEEK_HOLE)
+            while at < hole:
+                chunk = memoryview(os.pread(image.fileno(), _READ_BYTES, at))
+                for inside in range(0, len(chunk) - PAGE_BYTES + 1, PAGE_BYTES):
+                    yield at + inside, chunk[inside : inside + PAGE_BYTES]
+                if len(chunk) < _READ_BYTES:
+                    at = max(at + len(chunk), hole)
+                    break
+                at += len(chunk)

@@ -1,0 +1,87 @@
+"""What the other end has, by digest: the sender's half of what both ends know.
+
+Owns which reference stands for a page, and whose page it was first, so that what was saved can be told apart.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from transhume.execute.migration.content.digests import DIGEST_BYTES, Digest
+from transhume.execute.migration.content.references import Space, reference, space_of
+
+
+class PageIndex:
+    """References by digest, with a log's own entries in the order of its positions.
+
+    `first` and `next` are the log's: entries before `first` are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.first = 0
+        self._by_digest: dict[Digest, int] = {}
+        self._logged = bytearray()
+        """The digests from position `first` on."""
+        self._owners: list[int] = []
+        """Whose page each of them was first."""
+
+    @property
+    def next(self) -> int:
+        """The position of the next page that is added."""
+        return self.first + len(self._owners)
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def find(self, digest: Digest) -> int | None:
+        """Return the reference to a page; None where the other end doesn't have it."""
+        return self._by_digest.get(digest)
+
+    def owner_of(self, position: int) -> int:
+        """Say whose page was added at a position of the log."""
+        return self._owners[position - self.first]
+
+    def add(self, digest: Digest, owner: int) -> None:
+        """Note that a page is at the log's next position."""
+        self._by_digest[digest] = reference(Space.LOG, self.next)
+        self._logged += digest
+        self._owners.append(owner)
+
+    def add_elsewhere(self, space: int, digests: Iterable[Digest], start: int = 0) -> None:
+        """Note that pages are in another space, at indices from `start` on; what is known stays as it is."""
+        known = self._by_digest
+        for index, digest in enumerate(digests, start):
+            known.setdefault(digest, reference(space, index))
+
+    def drop_space(self, space: int, below: int | None = None) -> None:
+        """Forget the references into a space, or those to indices below one."""
+        limit = reference(space + 1, 0) if below is None else reference(space, below)
+        gone = [
+            digest
+            for digest, found in self._by_digest.items()
+            if space_of(found) == space and found < limit
+        ]
+        for digest in gone:
+            del self._by_digest[digest]
+
+    def forget_below(self, position: int) -> None:
+        """Forget the log's entries before a position."""
+        count = min(max(0, position - self.first), len(self._owners))
+        self._drop(self.first, _digests(self._logged[: count * DIGEST_BYTES]))
+        del self._logged[: count * DIGEST_BYTES]
+        del self._owners[:count]
+        self.first += count
+
+    def truncate(self, position: int) -> None:
+        """Forget the log's entries from a position on."""
+        keep = max(0, position - self.first)
+        self._drop(self.first + keep, _digests(self._logged[keep * DIGEST_BYTES :]))
+        del self._logged[keep * DIGEST_BYTES :]
+        del self._owners[keep:]
+
+    def _drop(self, start: int, digests: Sequence[Digest]) -> None:
+        for position, digest in enumerate(digests, start):
+            if self._by_digest.get(digest) == reference(Space.LOG, position):
+                del self._by_digest[digest]
+
+
+def _digests(joined: bytes | bytearray) -> list[Digest]:
+    return [bytes(joined[at : at + DIGEST_BYTES]) for at in range(0, len(joined), DIGEST_BYTES)]

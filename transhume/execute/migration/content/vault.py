@@ -1,0 +1,75 @@
+"""Segments of pages on disk: guest memory at rest, unreadable without a key that lives only in this process.
+
+A segment is written once, under AES in counter mode with its number in the counter: any page of it can be read
+alone. The file has no name and goes with the process, as the key does. Whether what is read is what was written
+is not checked here: every frame that is made from it is.
+"""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+_BLOCK_BYTES = 16
+
+
+class Vault:
+    """Encrypted segments of one size, in one nameless file."""
+
+    def __init__(self, folder: Path, segment_bytes: int) -> None:
+        self._segment_bytes = segment_bytes
+        self._key = secrets.token_bytes(32)
+        self._places: dict[int, int] = {}
+        self._free: list[int] = []
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  (closed in `close`)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much is kept here."""
+        return len(self._places) * self._segment_bytes
+
+    def numbers(self) -> tuple[int, ...]:
+        """Name the segments that are kept here."""
+        return tuple(self._places)
+
+    def put(self, segment: int, content: bytes | memoryview) -> None:
+        """Keep a segment; a number is never used twice, or the key would be given away.
+
+        Raises:
+            OSError: the disk doesn't take it.
+        """
+        place = self._free.pop() if self._free else len(self._places)
+        os.pwrite(
+            self._file.fileno(), self._crypt(segment, 0, content), place * self._segment_bytes
+        )
+        self._places[segment] = place
+
+    def read(self, segment: int, offset: int, length: int) -> bytes:
+        """Return a part of a segment; `offset` is a multiple of 16.
+
+        Raises:
+            OSError: the disk doesn't give it.
+        """
+        start = self._places[segment] * self._segment_bytes + offset
+        found = os.pread(self._file.fileno(), length, start)
+        return self._crypt(segment, offset, found)
+
+    def drop(self, segment: int) -> None:
+        """Forget a segment; its place is used again."""
+        self._free.append(self._places.pop(segment))
+
+    def close(self) -> None:
+        """Forget everything, the key first."""
+        self._key = b""
+        self._places.clear()
+        self._file.close()
+
+    def _crypt(self, segment: int, offset: int, content: bytes | memoryview) -> bytes:
+        counter = segment.to_bytes(8, "big") + (offset // _BLOCK_BYTES).to_bytes(8, "big")
+        cipher = Cipher(AES256(self._key), CTR(counter)).encryptor()
+        return cipher.update(content) + cipher.finalize()

@@ -1,0 +1,192 @@
+"""What two sites know in common of one tenant's pages, in both directions, for as long as both gateways run.
+
+Outlives links: a log that both ends still have is gone on with, from where both have it. Nothing is ever shared
+between domains: no page, no window, no answer that would tell one tenant what another has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transhume.execute.migration.coding.receiver import Receiver
+from transhume.execute.migration.coding.sender import Sender
+from transhume.execute.migration.coding.tally import Tally
+from transhume.execute.migration.content.catalogue import Catalogue
+from transhume.execute.migration.content.digests import digests_of
+from transhume.execute.migration.content.page_log import NotInLog, PageLog, Pages, Positions
+from transhume.execute.migration.content.references import Space
+from transhume.execute.migration.gateway.messages import ProtocolError
+from transhume.execute.migration.splitting import PAGE_BYTES
+
+_HASHED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLimits:
+    """What a domain's log may take, for each direction."""
+
+    folder: Path
+    memory_bytes: int = 512 << 20
+    total_bytes: int = 4 << 30
+
+
+@dataclass(slots=True)
+class Domain:
+    """One tenant's pages at two sites, as one of them sees it."""
+
+    peer: str
+    tenant: str
+    limits: StoreLimits
+    sender: Sender = field(init=False)
+    receiver: Receiver | None = field(init=False, default=None)
+    tally: Tally = field(default_factory=Tally)
+    """Of all that was sent."""
+    catalogues: list[Catalogue] = field(default_factory=list)
+    """Images here that the peer may refer to, by their order."""
+    _owners: dict[str, int] = field(init=False, default_factory=dict)
+    _reverse_hashed: int = field(init=False, default=0)
+    """Up to which position of the receiver's log the sender refers to."""
+
+    def __post_init__(self) -> None:
+        """Begin with nothing known."""
+        self.sender = Sender(self._new_log(), self.limits.total_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is in memory for it."""
+        return sum(log.memory_bytes for log in self._logs())
+
+    @property
+    def disk_bytes(self) -> int:
+        """What is on disk for it."""
+        return sum(log.disk_bytes for log in self._logs())
+
+    def owner(self, vm: str) -> int:
+        """Return a VM's number in this domain."""
+        return self._owners.setdefault(vm, len(self._owners))
+
+    # --- the sending side -----------------------------------------------------------------------
+
+    def offer(self) -> dict[str, Any]:
+        """Say what the peer may have of what was sent, and what we have of its pages."""
+        log = self.sender.log
+        offer: dict[str, Any] = {"log": log.name.hex(), "first": log.first, "next": log.next}
+        if self.receiver is not None:
+            offer["reverse"] = self.receiver.log.name.hex()
+        return offer
+
+    def agree(self, answer: dict[str, Any]) -> bool:
+        """Go on from what the peer has, on a new link; False where it has to be offered anew.
+
+        Raises:
+            ProtocolError: the peer makes no sense.
+        """
+        there = answer.get("next")
+        if not isinstance(there, int):
+            raise ProtocolError("the peer doesn't say what it has")
+        if not answer.get("reverse"):
+            self._forget_reverse()
+        if not self._cut(there):
+            self.sender.log.close()
+            self.sender = Sender(self._new_log(), self.limits.total_bytes)
+            self._reverse_hashed = 0
+            return False
+        self.sender.fresh_window()
+        return True
+
+    def _cut(self, there: int) -> bool:
+        """Keep of the log what the peer has; False where that can't be."""
+        log = self.sender.log
+        if not log.first <= there <= log.next:
+            return False
+        try:
+            self.sender.truncate(there)
+        except NotInLog:
+            return False
+        return True
+
+    def look_back(self) -> None:
+        """Learn what the peer has because it sent it; takes a while, and may run beside other things."""
+        if self.receiver is None:
+            return
+        log = self.receiver.log
+        at = max(self._reverse_hashed, log.first)
+        while at < log.next:
+            count = min(_HASHED_AT_ONCE, log.next - at)
+            pages = log.read(np.arange(at, at + count))
+            digests = digests_of(pages.data.cast("B"), np.arange(count) * PAGE_BYTES)
+            self.sender.index.add_elsewhere(Space.REVERSE, digests, start=at)
+            at += count
+        self._reverse_hashed = at
+
+    def know_catalogue(self, number: int, digests: Sequence[bytes]) -> None:
+        """Refer to the blocks of one of the peer's catalogues from now on."""
+        self.sender.index.add_elsewhere(Space.FIRST_CATALOGUE + number, digests)
+
+    def forget_catalogue(self, number: int) -> None:
+        """Refer to none of them any more."""
+        self.sender.index.drop_space(Space.FIRST_CATALOGUE + number)
+
+    def _forget_reverse(self) -> None:
+        self.sender.index.drop_space(Space.REVERSE)
+        self._reverse_hashed = 0
+
+    # --- the receiving side ---------------------------------------------------------------------
+
+    def answer(self, offer: dict[str, Any]) -> dict[str, Any]:
+        """Take the peer's offer on a new link, and say what there is of it here.
+
+        Raises:
+            ProtocolError: it's no offer.
+        """
+        try:
+            name = bytes.fromhex(offer["log"])
+            first, after = int(offer["first"]), int(offer["next"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"no offer of pages: {error}") from error
+        receiver = self._receiver_of(name, after)
+        receiver.log.forget_below(first)
+        return {
+            "next": receiver.log.next,
+            "reverse": offer.get("reverse") == self.sender.log.name.hex(),
+        }
+
+    def forget_received(self, position: int) -> None:
+        """Forget the peer's log below a position, and refer to nothing there."""
+        if self.receiver is not None:
+            self.receiver.log.forget_below(position)
+            self.sender.index.drop_space(Space.REVERSE, below=position)
+
+    def _receiver_of(self, name: bytes, after: int) -> Receiver:
+        found = self.receiver
+        if found is None or found.log.name != name:
+            return self._new_receiver(name)
+        try:
+            found.log.truncate(after)
+        except NotInLog:
+            return self._new_receiver(name)
+        found.fresh_window()
+        return found
+
+    def _new_receiver(self, name: bytes) -> Receiver:
+        if self.receiver is not None:
+            self.receiver.log.close()
+            self._forget_reverse()
+        receiver = Receiver(self._new_log(name))
+        receiver.add_space(Space.REVERSE, self._read_sent)
+        for number, catalogue in enumerate(self.catalogues):
+            receiver.add_space(Space.FIRST_CATALOGUE + number, catalogue.read)
+        self.receiver = receiver
+        return receiver
+
+    def _read_sent(self, positions: Positions) -> Pages:
+        return self.sender.log.read(positions)
+
+    def _logs(self) -> tuple[PageLog, ...]:
+        return (self.sender.log, self.receiver.log) if self.receiver else (self.sender.log,)
+
+    def _new_log(self, name: bytes | None = None) -> PageLog:
+        return PageLog(self.limits.folder, memory_bytes=self.limits.memory_bytes, name=name)

@@ -1,0 +1,75 @@
+"""All domains of a gateway, the threads that code for them, and the images that tenants may refer to."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from transhume.execute.migration.content.catalogue import Catalogue
+from transhume.execute.migration.gateway.domain import Domain, StoreLimits
+
+
+@dataclass(frozen=True, slots=True)
+class SharedImage:
+    """An image at this site, and the tenants that may know what is in it, by patterns."""
+
+    catalogue: Catalogue
+    tenants: tuple[str, ...] = ("*",)
+
+    def is_for(self, tenant: str) -> bool:
+        """Say whether a tenant may."""
+        return any(fnmatchcase(tenant, pattern) for pattern in self.tenants)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A domain, and the two threads in which all work on it is done, each thing after the other."""
+
+    domain: Domain
+    coder: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="coder")
+    )
+    """For whatever touches the sender."""
+    decoder: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="decoder")
+    )
+    """For whatever touches the receiver."""
+
+
+class Domains:
+    """Domains by peer and tenant, made when they are needed."""
+
+    def __init__(self, limits: StoreLimits, images: Sequence[SharedImage] = ()) -> None:
+        self._limits = limits
+        self._images = tuple(images)
+        self._desks: dict[tuple[str, str], Desk] = {}
+        self._digests: dict[bytes, Sequence[bytes]] = {
+            image.catalogue.name: image.catalogue.digests for image in images
+        }
+        """Of images here and elsewhere, by the names of their catalogues."""
+
+    def __iter__(self) -> Iterator[Domain]:
+        return iter([desk.domain for desk in self._desks.values()])
+
+    def desk(self, peer: str, tenant: str) -> Desk:
+        """Return what two sites have in common of a tenant's."""
+        found = self._desks.get((peer, tenant))
+        if found is None:
+            domain = Domain(peer=peer, tenant=tenant, limits=self._limits)
+            domain.catalogues += [i.catalogue for i in self._images if i.is_for(tenant)]
+            found = self._desks[peer, tenant] = Desk(domain)
+        return found
+
+    def digests(self, catalogue: bytes) -> Sequence[bytes] | None:
+        """Return what a catalogue lists, if that is known here."""
+        return self._digests.get(catalogue)
+
+    def learn(self, catalogue: bytes, digests: Sequence[bytes]) -> None:
+        """Keep what a peer's catalogue lists."""
+        self._digests[catalogue] = digests
+
+    def close(self) -> None:
+        """End the threads."""
+        for desk in self._desks.values():
+            desk.coder.shutdown(wait=False, cancel_futures=True)
+            desk.decoder.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,140 @@
+"""One connection between two gateways: messages in order, back-pressure, and whether anybody is still there.
+
+Owns the socket. As little as possible waits in it unsent: a hypervisor takes what it could write for sent, and
+reckons the pause of its guest from that.
+"""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from transhume.execute.migration.gateway.messages import (
+    AMOUNT,
+    HEADER,
+    Kind,
+    Message,
+    ProtocolError,
+    header,
+    parse_header,
+)
+from transhume.execute.migration.gateway.turns import Turns
+
+UNSENT_BYTES = 128 << 10
+SILENCE_SECONDS = 20.0
+"""After so long without a word from the other end, it's taken for gone."""
+_PING_SECONDS = 3.0
+_TCP_NOTSENT_LOWAT = 25
+
+
+class LinkLost(Exception):
+    """The other gateway can't be reached any more."""
+
+
+class Link:
+    """An open connection to a peer's gateway.
+
+    Args:
+        peer: its site, as its certificate says.
+        reader, writer: the two halves of the connection.
+    """
+
+    def __init__(
+        self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.peer = peer
+        self.turns = Turns()
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self._reader, self._writer = reader, writer
+        self._heard = time.monotonic()
+        self._lost: str | None = None
+        writer.transport.set_write_buffer_limits(high=UNSENT_BYTES, low=UNSENT_BYTES // 4)
+        _keep_short(writer)
+
+    @property
+    def lost(self) -> str | None:
+        """Why the link is no more; None while it is."""
+        return self._lost
+
+    def say(self, kind: Kind, number: int, content: bytes = b"") -> None:
+        """Send a short message, without waiting."""
+        self._write([header(kind, number, len(content)), content])
+
+    def say_words(self, kind: Kind, number: int, words: Mapping[str, Any]) -> None:
+        """Send a message of JSON."""
+        self.say(kind, number, json.dumps(words).encode())
+
+    def say_amount(self, kind: Kind, number: int, amount: int) -> None:
+        """Send a message that is a number."""
+        self.say(kind, number, AMOUNT.pack(amount))
+
+    async def send(self, kind: Kind, number: int, pieces: list[bytes | memoryview]) -> None:
+        """Send a long message, and wait until most of what was to be sent is on its way.
+
+        Raises:
+            LinkLost: the link is no more.
+        """
+        self._write([header(kind, number, sum(map(len, pieces))), *pieces])
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise LinkLost(str(error)) from error
+        if self._lost is not None:
+            raise LinkLost(self._lost)
+
+    async def receive(self) -> Message:
+        """Return the next message.
+
+        Raises:
+            LinkLost: there will be none.
+            ProtocolError: it makes no sense.
+        """
+        try:
+            kind, number, length = parse_header(await self._reader.readexactly(HEADER.size))
+            content = await self._reader.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise LinkLost(self._lost or str(error)) from error
+        self._heard = time.monotonic()
+        self.received_bytes += HEADER.size + length
+        return Message(kind, number, content)
+
+    async def watch(self) -> None:
+        """Ask now and then whether the other end is there; end the link when it has been silent for long."""
+        while self._lost is None:
+            await asyncio.sleep(_PING_SECONDS)
+            silence = time.monotonic() - self._heard
+            if silence > SILENCE_SECONDS:
+                self.end(f"{self.peer} has said nothing for {silence:.0f} s")
+            elif silence > _PING_SECONDS:
+                self.say(Kind.PING, 0)
+
+    def end(self, why: str) -> None:
+        """End the link at once."""
+        if self._lost is None:
+            self._lost = why
+            self._writer.transport.abort()
+
+    async def closed(self) -> None:
+        """Wait until the socket is gone."""
+        with suppress(OSError):
+            await self._writer.wait_closed()
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        if self._lost is None:
+            joined = b"".join(pieces)
+            self.sent_bytes += len(joined)
+            self._writer.write(joined)
+
+
+def _keep_short(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+__all__ = ["SILENCE_SECONDS", "Link", "LinkLost", "ProtocolError"]

@@ -1,0 +1,59 @@
+"""How much to encode at once, and whether compressing is worth it: what the link shows decides.
+
+Small pieces where the link is slow, because what was taken from a hypervisor can't be overtaken any more. And
+where the link is faster than the compressor, the compressor gets out of the way. Pure: measurements in, choices
+out.
+"""
+
+SMALLEST_BATCH, LARGEST_BATCH = 64 << 10, 2 << 20
+_TOO_LONG_SECONDS, _SHORT_SECONDS = 0.08, 0.02
+_PROBE_BYTES = 64 << 20
+"""So much goes by between two looks at how the other way does."""
+_LOOK_BYTES = 8 << 20
+_LINK_BOUND = 0.25
+"""Of the time, what has to be spent waiting for the link for it to be the narrow place."""
+
+
+class Pace:
+    """The state of one link's pace."""
+
+    def __init__(self) -> None:
+        self.batch_bytes = 256 << 10
+        self.compress = True
+        self._raw_bytes = 0
+        self._seconds = 0.0
+        self._waiting = 0.0
+        self._other: float | None = None
+        """Raw bytes per second of the way that isn't taken now, when it was."""
+        self._until = _LOOK_BYTES
+
+    def sent(self, raw_bytes: int, coding_seconds: float, waiting_seconds: float) -> None:
+        """Take what a frame took."""
+        self._adapt_batch(coding_seconds + waiting_seconds)
+        self._raw_bytes += raw_bytes
+        self._seconds += coding_seconds + waiting_seconds
+        self._waiting += waiting_seconds
+        if self._raw_bytes >= self._until:
+            self._reconsider()
+
+    def _adapt_batch(self, seconds: float) -> None:
+        if seconds > _TOO_LONG_SECONDS:
+            self.batch_bytes = max(SMALLEST_BATCH, self.batch_bytes // 2)
+        elif seconds < _SHORT_SECONDS:
+            self.batch_bytes = min(LARGEST_BATCH, self.batch_bytes * 2)
+
+    def _reconsider(self) -> None:
+        rate = self._raw_bytes / max(self._seconds, 1e-9)
+        link_bound = self._waiting > _LINK_BOUND * self._seconds
+        previous, self._other = self._other, rate
+        self._until = _PROBE_BYTES
+        if link_bound:
+            self._other = None if self.compress else rate
+            self.compress = True
+        elif previous is None or previous > rate:
+            # The other way is unknown, or was faster: take it for a while.
+            self.compress = not self.compress
+            self._until = _LOOK_BYTES if previous is None else _PROBE_BYTES
+        else:
+            self._other = previous * 0.9  # old news count less
+        self._raw_bytes, self._seconds, self._waiting = 0, 0.0, 0.0
