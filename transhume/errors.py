@@ -15,6 +15,9 @@
         ├── LeaseLost
         ├── MoveFailed
         ├── OverlayError
+        ├── IdentityUnusable
+        ├── PeerRefused
+        ├── Refused
         └── LabError
 
 Each leaf has a stable `code` and an exit status; errors carry fields, and the message is made from them.
@@ -166,3 +169,36 @@ class LabError(PermanentError):
     """The lab can't be built on this machine."""
 
     code = "TRANSHUME-E040"
+
+
+class IdentityUnusable(PermanentError):
+    """A certificate, its key or its authority is missing, expired, or fits nothing."""
+
+    code = "TRANSHUME-E050"
+    exit_status = 65
+
+    def __init__(self, path: str, seen: str, remedy: str) -> None:
+        self.path, self.seen, self.remedy = path, seen, remedy
+        super().__init__(f"{path}: {seen}; {remedy}")
+
+
+class PeerRefused(PermanentError):
+    """Whoever is at the other end of a connection isn't who should be there."""
+
+    code = "TRANSHUME-E051"
+    exit_status = 77
+
+    def __init__(self, expected: str, seen: str) -> None:
+        self.expected, self.seen = expected, seen
+        super().__init__(f"{expected} was expected at the other end of a connection, but {seen}")
+
+
+class Refused(PermanentError):
+    """A site doesn't admit a migration."""
+
+    code = "TRANSHUME-E052"
+    exit_status = 77
+
+    def __init__(self, vm: str, source: str, reason: str, seen: str) -> None:
+        self.vm, self.source, self.reason, self.seen = vm, source, reason, seen
+        super().__init__(f"VM {vm} from site {source} isn't admitted: {seen}")

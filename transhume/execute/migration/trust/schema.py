@@ -1,0 +1,57 @@
+"""The YAML of what a site lets in: the part `admit` of a gateway's configuration, as a pydantic model.
+
+Whoever reads that file turns it into the rules of `admission` at once, by `to_rules`.
+"""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from transhume.execute.migration.trust.admission import AdmissionRule
+from transhume.located_yaml import Quantity
+from transhume.quantities import parse_bytes
+
+
+def _pattern(text: str) -> str:
+    if not text.strip():
+        raise ValueError("an empty pattern matches nothing; write a name, or a pattern as web-*")
+    return text
+
+
+def _more_than_nothing(amount: int) -> int:
+    if amount <= 0:
+        raise ValueError("0 is too little; write more")
+    return amount
+
+
+_Patterns = Annotated[list[Annotated[str, AfterValidator(_pattern)]], Field(min_length=1)]
+_Amount = Annotated[int, Quantity(parse_bytes, "64GiB"), AfterValidator(_more_than_nothing)]
+
+
+class AdmitSchema(BaseModel):
+    """Migrations that are let in. What no rule admits is refused."""
+
+    model_config = ConfigDict(title="Admit", extra="forbid", strict=True, frozen=True)
+
+    sources: _Patterns = Field(description="names or patterns of the sites that may send them")
+    vms: _Patterns = Field(default=["*"], description="names or patterns of the VMs")
+    tenants: _Patterns = Field(
+        default=["*"], description="names or patterns of the tenants whose VMs they are"
+    )
+    at_most: _Amount | None = Field(
+        default=None,
+        description="how much one migration may bring, memory and disks together; without it, any amount",
+    )
+
+
+def to_rules(written: list[AdmitSchema]) -> tuple[AdmissionRule, ...]:
+    """Return the rules that an operator wrote, in their order."""
+    return tuple(
+        AdmissionRule(
+            sources=tuple(rule.sources),
+            vms=tuple(rule.vms),
+            tenants=tuple(rule.tenants),
+            most_bytes=rule.at_most,
+        )
+        for rule in written
+    )
