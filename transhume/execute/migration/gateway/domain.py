@@ -130,6 +130,10 @@ class Domain:
         """Refer to none of them any more."""
         self.sender.index.drop_space(Space.FIRST_CATALOGUE + number)
 
+    def refer_no_more(self, position: int) -> None:
+        """Refer to nothing in the peer's log below a position any more."""
+        self.sender.index.drop_space(Space.REVERSE, below=position)
+
     def _forget_reverse(self) -> None:
         self.sender.index.drop_space(Space.REVERSE)
         self._reverse_hashed = 0
@@ -155,10 +159,9 @@ class Domain:
         }
 
     def forget_received(self, position: int) -> None:
-        """Forget the peer's log below a position, and refer to nothing there."""
+        """Forget the peer's log below a position; `refer_no_more` has to follow."""
         if self.receiver is not None:
             self.receiver.log.forget_below(position)
-            self.sender.index.drop_space(Space.REVERSE, below=position)
 
     def _receiver_of(self, name: bytes, after: int) -> Receiver:
         found = self.receiver

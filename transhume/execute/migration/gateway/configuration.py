@@ -1,0 +1,156 @@
+"""A gateway's configuration: what an operator writes in `gateway.yaml`, as frozen records."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from transhume.execute.migration.trust.admission import AdmissionPolicy
+from transhume.execute.migration.trust.schema import AdmitSchema, to_rules
+from transhume.located_yaml import Quantity, read_file, validate
+from transhume.quantities import parse_bytes
+
+DEFAULT_PORT = 7443
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a gateway listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """Images that may be referred to, and by which tenants."""
+
+    path: Path
+    tenants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """One site's gateway."""
+
+    site: str
+    listen: Address
+    identity: Path
+    control: Path
+    peers: dict[str, Address]
+    sockets: Path
+    """The folder of hypervisors' sockets, as the gateway sees it."""
+    sockets_seen: PurePosixPath
+    """The same, as libvirt and its hypervisors see it."""
+    pids: Path
+    """Where libvirt writes its hypervisors' process numbers."""
+    images: tuple[ImageSettings, ...]
+    store: Path
+    store_memory_bytes: int
+    store_total_bytes: int
+    admission: AdmissionPolicy
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SocketsSchema(_Record):
+    """Where hypervisors' sockets are. The same folder at every site, as libvirt sees it."""
+
+    model_config = ConfigDict(title="Sockets")
+
+    folder: str = Field(default="/run/libvirt/transhume", description="as the gateway sees it")
+    seen: str | None = Field(
+        default=None, description="as libvirt sees it, if that is another name (a container's)"
+    )
+
+
+class ImageSchema(_Record):
+    """A disk image at this site: what is in it isn't sent to it again."""
+
+    model_config = ConfigDict(title="Image")
+
+    path: str = Field(description="the file, in any format; blocks of 4 KiB are compared")
+    tenants: list[str] = Field(
+        default=["*"], description="names or patterns of the tenants that may know what is in it"
+    )
+
+
+class StoreSchema(_Record):
+    """What may be kept of pages that were sent or received, for each tenant, peer and direction."""
+
+    model_config = ConfigDict(title="Store")
+
+    folder: str = Field(
+        default="/var/lib/transhume/store",
+        description="where pages go, encrypted, that have no room in memory",
+    )
+    memory: Annotated[int, Quantity(parse_bytes, "512MiB")] = Field(
+        default="512MiB", validate_default=True, description="how much of it in memory"
+    )
+    total: Annotated[int, Quantity(parse_bytes, "4GiB")] = Field(
+        default="4GiB", validate_default=True, description="how much in all"
+    )
+
+
+class GatewaySchema(_Record):
+    """A site's gateway."""
+
+    site: str = Field(description="the site's name: its cloud's in the deployment file")
+    listen: str = Field(description="address and port for the other sites' gateways")
+    identity: str = Field(
+        description="the folder that `transhume ca issue` has filled; relative to this file's folder"
+    )
+    control: str = Field(
+        default="/run/transhume/gateway.sock",
+        description="a unix socket for the daemon and for `transhume store`",
+    )
+    peers: dict[str, str] = Field(default={}, description="the other sites' addresses")
+    sockets: SocketsSchema = Field(default=SocketsSchema(), description="hypervisors' sockets")
+    pids: str = Field(
+        default="/run/libvirt/qemu",
+        description="libvirt's folder of process numbers, to find VMs' memory for pre-warming",
+    )
+    images: list[ImageSchema] = Field(default=[], description="images that are at this site")
+    store: StoreSchema = Field(default=StoreSchema(), description="what is kept of pages")
+    admit: list[AdmitSchema] = Field(default=[], description="what is let in; the rest isn't")
+
+
+def load_gateway(path: Path) -> GatewaySettings:
+    """Return what is in a gateway's configuration file. Paths in it are relative to its folder.
+
+    Raises:
+        InvalidFile: with every mistake in the file.
+    """
+    written = validate(GatewaySchema, read_file(path))
+    folder = path.absolute().parent
+    seen = PurePosixPath(written.sockets.seen or folder / written.sockets.folder)
+    return GatewaySettings(
+        site=written.site,
+        listen=_address(written.listen),
+        identity=folder / written.identity,
+        control=folder / written.control,
+        peers={site: _address(address) for site, address in written.peers.items()},
+        sockets=folder / written.sockets.folder,
+        sockets_seen=seen,
+        pids=folder / written.pids,
+        images=tuple(
+            ImageSettings(folder / image.path, tuple(image.tenants)) for image in written.images
+        ),
+        store=folder / written.store.folder,
+        store_memory_bytes=written.store.memory,
+        store_total_bytes=written.store.total,
+        admission=AdmissionPolicy(rules=to_rules(written.admit), socket_folders=(seen,)),
+    )
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return Address(text, DEFAULT_PORT)
+    return Address(host.strip("[]"), int(port))

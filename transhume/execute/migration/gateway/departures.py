@@ -1,0 +1,470 @@
+"""The sending side of a link: migrations that go out, each with its channels.
+
+A channel is one connection of a hypervisor. It is read, split and hashed while the piece before it is encoded
+and sent; whatever breaks, at either end or between them, breaks the channel off at both, and the hypervisor
+goes on where it is.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from transhume.errors import Refused
+from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
+from transhume.execute.migration.coding.tally import Tally
+from transhume.execute.migration.content.digests import DIGEST_BYTES
+from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
+from transhume.execute.migration.gateway.domains import Desk, Domains
+from transhume.execute.migration.gateway.link import Link, LinkLost
+from transhume.execute.migration.gateway.messages import Kind, Message, ProtocolError
+from transhume.execute.migration.gateway.pace import Pace
+from transhume.execute.migration.gateway.sockets import read_batch, readable, shut_writing
+from transhume.execute.migration.gateway.turns import Urgency
+from transhume.execute.migration.splitting import Split, Splitter
+
+LINGER_SECONDS = 0.005
+"""No byte of a hypervisor's is held back for longer."""
+MOST_RETURNED_BYTES = 4 << 20
+"""Of a return path, what may wait for its hypervisor."""
+_MOST_BLOCKS = 1 << 26
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Departure:
+    """A migration that goes out."""
+
+    number: int
+    vm: str
+    desk: Desk
+    domain_number: int
+    tally: Tally = field(default_factory=Tally)
+    channels: set[int] = field(default_factory=set)
+    broken: str | None = None
+    """Why it was broken off, if it was."""
+
+
+@dataclass(slots=True)
+class _Channel:
+    departure: Departure
+    connection: socket.socket | None
+    credit: Credit = field(default_factory=lambda: Credit(WINDOW_BYTES))
+    returned: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
+    returned_bytes: int = 0
+    carrier: "asyncio.Task[None] | None" = None
+    broken: bool = False
+
+
+class Departures:
+    """Everything that goes out over one link.
+
+    Args:
+        link: open, to a gateway that is the peer.
+        domains: this gateway's.
+        workers: for splitting and hashing.
+    """
+
+    def __init__(self, link: Link, domains: Domains, workers: Executor) -> None:
+        self.link = link
+        self._domains = domains
+        self._workers = workers
+        self._pace = Pace()
+        self._last_number = 0
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._opened: dict[str, int] = {}
+        """Domains by tenant, by their numbers on this link."""
+        self._opening = asyncio.Lock()
+        self._departures: dict[int, Departure] = {}
+        self._channels: dict[int, _Channel] = {}
+        self._listed: dict[int, list[bytes]] = {}
+
+    async def run(self) -> None:
+        """Take what the peer says until the link is lost, then break everything off."""
+        watching = asyncio.create_task(self.link.watch(), name=f"watch {self.link.peer}")
+        try:
+            while True:
+                await self._heard(await self.link.receive())
+        except (LinkLost, ProtocolError) as error:
+            self.link.end(str(error))
+            self._break_off_all(str(error))
+        finally:
+            watching.cancel()
+            self.link.end("the gateway stops")
+            self._break_off_all("the gateway stops")
+
+    async def request(
+        self, vm: str, tenant: str, token: bytes, *, uuid: str | None = None
+    ) -> Departure:
+        """Show a ticket, and agree with the peer on what is known of the tenant's pages.
+
+        Raises:
+            Refused: the peer doesn't take the ticket.
+            LinkLost: the link is no more.
+        """
+        number = self._number()
+        words = {"vm": vm, "uuid": uuid, "tenant": tenant, "ticket": token.hex()}
+        answer = await self._ask(Kind.REQUEST, number, words)
+        if answer.kind is Kind.REFUSED:
+            said = answer.words
+            raise Refused(vm, self.link.peer, str(said.get("reason")), str(said.get("why")))
+        desk = self._domains.desk(self.link.peer, tenant)
+        async with self._opening:
+            if tenant not in self._opened:
+                self._opened[tenant] = await self._open_domain(desk, tenant)
+        departure = Departure(number, vm, desk, self._opened[tenant])
+        self._departures[number] = departure
+        return departure
+
+    async def carry(
+        self,
+        departure: Departure,
+        connection: socket.socket,
+        socket_number: int,
+        splitter: Splitter,
+    ) -> None:
+        """Carry one connection of a hypervisor, to its end or until it's broken off. Never raises for that."""
+        urgency = Urgency.DISK if socket_number else Urgency.MEMORY
+        number, channel = self._open_channel(departure, connection, socket_number)
+        channel.carrier = asyncio.current_task()
+        try:
+            await self._both_ways(number, channel, connection, splitter, urgency)
+        except asyncio.CancelledError:
+            if not channel.broken or channel.carrier is None:
+                self._break_off(number, "the gateway stops")
+                raise
+            channel.carrier.uncancel()
+        finally:
+            self._close_channel(number)
+
+    def open_store(self, departure: Departure) -> "Warming":
+        """Begin to send pages that nobody has asked for yet."""
+        number, _ = self._open_channel(departure, None, None)
+        return Warming(self, departure, number)
+
+    def close(self, departure: Departure) -> None:
+        """Tell the peer that a migration has ended; break off what is still open of it."""
+        for number in list(departure.channels):
+            self._break_off(number, departure.broken or "the migration was closed")
+        if self._departures.pop(departure.number, None):
+            self.link.say(Kind.CLOSE, departure.number)
+
+    # --- agreeing on what is known ---------------------------------------------------------------
+
+    async def _open_domain(self, desk: Desk, tenant: str) -> int:
+        loop = asyncio.get_running_loop()
+        agreed = False
+        while not agreed:
+            number = self._number()
+            words = {"tenant": tenant, **desk.domain.offer()}
+            answer = (await self._ask(Kind.DOMAIN, number, words)).words
+            agreed = await loop.run_in_executor(desk.coder, desk.domain.agree, answer)
+        await loop.run_in_executor(desk.coder, desk.domain.look_back)
+        for index, listed in enumerate(answer.get("catalogues", [])):
+            await self._learn_catalogue(desk, number, index, listed)
+        return number
+
+    async def _learn_catalogue(self, desk: Desk, domain: int, index: int, listed: object) -> None:
+        match listed:
+            case {"name": str(name), "blocks": int(blocks)} if 0 <= blocks <= _MOST_BLOCKS:
+                key = bytes.fromhex(name)
+            case _:
+                raise ProtocolError("a catalogue without name or size")
+        digests = self._domains.digests(key)
+        if digests is None:
+            digests = await self._fetch_digests(domain, index, blocks)
+            self._domains.learn(key, digests)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(desk.coder, desk.domain.know_catalogue, index, digests)
+
+    async def _fetch_digests(self, domain: int, index: int, blocks: int) -> list[bytes]:
+        found: list[bytes] = []
+        while len(found) < blocks:
+            words = {"domain": domain, "catalogue": index, "from": len(found)}
+            content = (await self._ask(Kind.WANT, self._number(), words)).content
+            if not content or len(content) % DIGEST_BYTES:
+                raise ProtocolError("a list of blocks that is none")
+            found += [
+                content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)
+            ]
+        return found[:blocks]
+
+    async def _ask(self, kind: Kind, number: int, words: Mapping[str, object]) -> Message:
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self.link.lost is not None:
+            raise LinkLost(self.link.lost)
+        self._answers[number] = answer
+        try:
+            self.link.say_words(kind, number, words)
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def _number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    # --- channels ------------------------------------------------------------------------------
+
+    def _open_channel(
+        self, departure: Departure, connection: socket.socket | None, socket_number: int | None
+    ) -> tuple[int, _Channel]:
+        number = self._number()
+        channel = self._channels[number] = _Channel(departure, connection)
+        departure.channels.add(number)
+        words = {
+            "migration": departure.number,
+            "domain": departure.domain_number,
+            "socket": socket_number,
+        }
+        self.link.say_words(Kind.OPEN, number, words)
+        return number, channel
+
+    async def _both_ways(
+        self,
+        number: int,
+        channel: _Channel,
+        connection: socket.socket,
+        splitter: Splitter,
+        urgency: Urgency,
+    ) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._give_back(channel, connection))
+                tasks.create_task(self._pump(number, channel, connection, splitter, urgency))
+        except* (OSError, LinkLost) as errors:
+            self._break_off(number, str(errors.exceptions[0]))
+
+    async def _pump(
+        self,
+        number: int,
+        channel: _Channel,
+        connection: socket.socket,
+        splitter: Splitter,
+        urgency: Urgency,
+    ) -> None:
+        departure = channel.departure
+        ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
+        stream = Stream(owner=departure.desk.domain.owner(departure.vm))
+        reading = asyncio.create_task(self._read(connection, splitter, stream, ready))
+        try:
+            while (prepared := await self._next(ready, reading)) is not None:
+                await channel.credit.take(len(prepared.split.raw))
+                await self._send(number, departure, prepared, urgency)
+            self.link.say(Kind.END, number)
+            departure.tally.zero_pages += splitter.understanding.zero_pages
+            _tell_opaque(departure, splitter)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    @staticmethod
+    async def _next(
+        ready: "asyncio.Queue[Prepared | None]", reading: "asyncio.Task[None]"
+    ) -> Prepared | None:
+        """Return the next piece; raise what kept the reader from making one."""
+        getting = asyncio.ensure_future(ready.get())
+        await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done() and reading.exception() is not None:
+            getting.cancel()
+            reading.result()
+        return await getting
+
+    async def _read(
+        self,
+        connection: socket.socket,
+        splitter: Splitter,
+        stream: Stream,
+        ready: "asyncio.Queue[Prepared | None]",
+    ) -> None:
+        while data := await read_batch(connection, self._pace.batch_bytes):
+            await self._prepare(stream, splitter.split, data, ready)
+            if splitter.held_bytes and not await readable(connection, LINGER_SECONDS):
+                await self._prepare(stream, splitter.flush, None, ready)
+        await self._prepare(stream, splitter.flush, None, ready)
+        await ready.put(None)
+
+    async def _prepare(
+        self,
+        stream: Stream,
+        split: Callable[..., Split],
+        data: memoryview | None,
+        ready: "asyncio.Queue[Prepared | None]",
+    ) -> None:
+        def work() -> Prepared:
+            return prepare(stream, split() if data is None else split(data))
+
+        prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        if len(prepared.split.raw):
+            await ready.put(prepared)
+
+    async def _send(
+        self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
+    ) -> None:
+        """Encode and send a piece, whole: what was encoded and isn't sent would be missing at the other end."""
+        sending = asyncio.ensure_future(self._send_whole(number, departure, prepared, urgency))
+        sending.add_done_callback(_look_at)
+        await asyncio.shield(sending)
+
+    async def _send_whole(
+        self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
+    ) -> None:
+        desk = departure.desk
+        loop = asyncio.get_running_loop()
+        async with self.link.turns.turn(urgency):
+            if self.link.lost is not None:
+                raise LinkLost(self.link.lost)
+            began = time.perf_counter()
+            pieces, tally, forgotten = await loop.run_in_executor(
+                desk.coder, _encode, desk, prepared, self._pace.compress
+            )
+            coded = time.perf_counter()
+            departure.tally.add(tally)
+            desk.domain.tally.add(tally)
+            await self.link.send(Kind.DATA, number, pieces)
+            self._pace.sent(tally.raw_bytes, coded - began, time.perf_counter() - coded)
+            if forgotten is not None:
+                self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
+
+    async def _give_back(self, channel: _Channel, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while (data := await channel.returned.get()) is not None:
+            with suppress(BrokenPipeError):  # the hypervisor has heard enough
+                await loop.sock_sendall(connection, data)
+            channel.returned_bytes -= len(data)
+        shut_writing(connection)
+
+    def _break_off(self, number: int, why: str) -> None:
+        channel = self._channels.get(number)
+        if channel is None:
+            return
+        departure = channel.departure
+        if departure.broken is None:
+            departure.broken = why
+            log.warning("migration_broken_off", vm=departure.vm, peer=self.link.peer, why=why)
+        self.link.say(Kind.RESET, number)
+        channel.broken = True
+        self._close_channel(number)
+        if channel.carrier is not None and channel.carrier is not asyncio.current_task():
+            channel.carrier.cancel()
+
+    def _close_channel(self, number: int) -> None:
+        channel = self._channels.pop(number, None)
+        if channel is not None:
+            channel.departure.channels.discard(number)
+            if channel.connection is not None:
+                channel.connection.close()
+
+    def _break_off_all(self, why: str) -> None:
+        for number in list(self._channels):
+            self._break_off(number, why)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LinkLost(why))
+
+    # --- what the peer says ----------------------------------------------------------------------
+
+    async def _heard(self, message: Message) -> None:
+        number = message.number
+        channel = self._channels.get(number)
+        match message.kind:
+            case Kind.ADMITTED | Kind.REFUSED | Kind.KNOWN | Kind.DIGESTS:
+                answer = self._answers.get(number)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+            case Kind.CREDIT if channel is not None:
+                channel.credit.give(message.amount)
+            case Kind.BACK if channel is not None:
+                self._returned(number, channel, message.content)
+            case Kind.BACK_END if channel is not None:
+                channel.returned.put_nowait(None)
+            case Kind.RESET if channel is not None:
+                self._break_off(number, f"{self.link.peer} broke it off")
+            case Kind.FORGOTTEN:
+                await self.forgotten(message)
+            case Kind.PING:
+                self.link.say(Kind.PONG, 0)
+            case Kind.PONG | Kind.CREDIT | Kind.BACK | Kind.BACK_END | Kind.RESET:
+                pass  # of a channel that has ended meanwhile
+            case kind:
+                raise ProtocolError(f"{kind.name} isn't for a source to hear")
+
+    def _returned(self, number: int, channel: _Channel, content: bytes) -> None:
+        channel.returned_bytes += len(content)
+        if channel.returned_bytes > MOST_RETURNED_BYTES:
+            self._break_off(number, "more comes back than its hypervisor takes")
+        else:
+            channel.returned.put_nowait(content)
+
+    async def forgotten(self, message: Message) -> None:
+        """Let go of what the peer refers to no more."""
+        match message.words:
+            case {"tenant": str(tenant), "below": int(below)} if tenant in self._opened:
+                domain = self._domains.desk(self.link.peer, tenant).domain
+                domain.sender.log.forget_below(min(below, domain.sender.index.first))
+
+
+class Warming:
+    """Pages that are sent to a destination's store before anybody needs them."""
+
+    def __init__(self, departures: Departures, departure: Departure, number: int) -> None:
+        self._departures, self._departure, self._number = departures, departure, number
+        self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
+
+    @property
+    def batch_bytes(self) -> int:
+        """How much to send at once, so as not to be in anybody's way."""
+        return self._departures._pace.batch_bytes
+
+    async def send(self, split: Split) -> None:
+        """Send pages, when nothing more urgent is to be sent.
+
+        Raises:
+            LinkLost: the link is no more, or the peer wants none of it.
+        """
+        departures, departure = self._departures, self._departure
+        if departure.broken is not None:
+            raise LinkLost(departure.broken)
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(departures._workers, prepare, self._stream, split)
+        channel = departures._channels.get(self._number)
+        if channel is None:
+            raise LinkLost("the store was closed")
+        await channel.credit.take(len(split.raw))
+        await departures._send(self._number, departure, prepared, Urgency.WARMING)
+
+
+def _look_at(sending: "asyncio.Future[None]") -> None:
+    """Take notice of how a piece's sending ended, though whoever sent it may be gone."""
+    if not sending.cancelled():
+        sending.exception()
+
+
+def _encode(
+    desk: Desk,
+    prepared: Prepared,
+    compress: bool,
+) -> tuple[list[bytes | memoryview], Tally, int | None]:
+    sender = desk.domain.sender
+    pieces, tally = sender.encode(prepared, compress=compress)
+    forgotten = sender.surplus()
+    if forgotten is not None:
+        sender.forget_below(forgotten)
+    return pieces, tally, forgotten
+
+
+def _tell_opaque(departure: Departure, splitter: Splitter) -> None:
+    understanding = splitter.understanding
+    if understanding.opaque_from is not None and not understanding.pages:
+        log.warning(
+            "stream_not_understood",
+            vm=departure.vm,
+            why=understanding.why_opaque,
+            hint="it is carried unchanged, without deduplication",
+        )

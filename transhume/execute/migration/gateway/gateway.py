@@ -1,0 +1,289 @@
+"""A gateway: listens for other sites, calls them, and holds what outlives a connection.
+
+Owns the links and the routes. A route is the socket that a source's hypervisor connects to for one migration;
+a destination's has its listening socket in the same place at its own site.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import structlog
+
+from transhume.errors import PeerRefused, UsageError
+from transhume.execute.migration.content.catalogue import index_image
+from transhume.execute.migration.gateway.arrivals import Arrivals, ReceivingSite
+from transhume.execute.migration.gateway.configuration import GatewaySettings
+from transhume.execute.migration.gateway.departures import Departure, Departures
+from transhume.execute.migration.gateway.domain import StoreLimits
+from transhume.execute.migration.gateway.domains import Domains, SharedImage
+from transhume.execute.migration.gateway.link import Link, LinkLost
+from transhume.execute.migration.gateway.messages import Kind
+from transhume.execute.migration.gateway.sockets import listen, readable
+from transhume.execute.migration.nbd import NbdSplitter
+from transhume.execute.migration.stream import QemuSplitter
+from transhume.execute.migration.trust.identity import (
+    Identity,
+    expect_peer,
+    load_identity,
+    peer_of,
+)
+from transhume.execute.migration.trust.peers import Peer, PeerKind
+from transhume.execute.migration.trust.tickets import Admissions
+
+SOCKETS = ("ram", "disks")
+"""A migration's sockets, by their numbers."""
+UNUSED_SECONDS = 120.0
+"""After so long without a hypervisor, a route is taken away."""
+DIAL_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Route:
+    """A migration that may go out."""
+
+    id: str
+    vm: str
+    departures: Departures
+    departure: Departure
+    began: float
+    listeners: list[socket.socket]
+    paths: list[Path]
+    tasks: "list[asyncio.Task[None]]" = field(default_factory=list)
+    connections: int = 0
+
+
+class Gateway:
+    """One site's gateway, while it runs.
+
+    Args:
+        settings: from its configuration file.
+        identity: the site's.
+        images: those of the settings, indexed.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, identity: Identity, images: tuple[SharedImage, ...] = ()
+    ) -> None:
+        self.settings = settings
+        self.site = settings.site
+        limits = StoreLimits(
+            folder=settings.store,
+            memory_bytes=settings.store_memory_bytes,
+            total_bytes=settings.store_total_bytes,
+        )
+        self.domains = Domains(limits, images)
+        self.admissions = Admissions(policy=settings.admission)
+        self.routes: dict[str, Route] = {}
+        self._identity = identity
+        self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
+        self._calls: dict[str, asyncio.Task[Departures]] = {}
+        self._links: set[asyncio.Task[None]] = set()
+        self._receiving = ReceivingSite(
+            domains=self.domains,
+            admissions=self.admissions,
+            place=self.place,
+            way_back=self._way_back,
+        )
+
+    def place(self, seen: PurePosixPath) -> Path:
+        """Say where a socket is that hypervisors call by its name in their own world."""
+        return self.settings.sockets / seen.relative_to(self.settings.sockets_seen)
+
+    def socket_of(self, migration: str, number: int) -> PurePosixPath:
+        """Name a migration's socket, as hypervisors see it: the same at both sites."""
+        return self.settings.sockets_seen / f"{migration}-{SOCKETS[number]}"
+
+    async def serve(self) -> asyncio.Server:
+        """Listen for the other sites' gateways.
+
+        Raises:
+            OSError: the address can't be had.
+        """
+        self.settings.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+        address = self.settings.listen
+        return await asyncio.start_server(
+            self._called,
+            address.host,
+            address.port,
+            ssl=self._identity.server_context(),
+            ssl_handshake_timeout=DIAL_SECONDS,
+            ssl_shutdown_timeout=1.0,
+        )
+
+    async def close(self) -> None:
+        """Break everything off: hypervisors go on where they are."""
+        for route in list(self.routes.values()):
+            self.close_route(route.id)
+        for task in self._links:
+            task.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+        self.domains.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    # --- links ---------------------------------------------------------------------------------
+
+    async def departures(self, peer: str) -> Departures:
+        """Return the link to a site, calling it where there is none.
+
+        Raises:
+            UsageError: the configuration has no such site.
+            LinkLost: it can't be reached.
+            PeerRefused: somebody else answers.
+        """
+        calling = self._calls.get(peer)
+        if calling is None or (calling.done() and _is_over(calling)):
+            calling = self._calls[peer] = asyncio.create_task(self._call(peer), name=f"call {peer}")
+        return await asyncio.shield(calling)
+
+    async def _call(self, peer: str) -> Departures:
+        address = self.settings.peers.get(peer)
+        if address is None:
+            known = ", ".join(self.settings.peers) or "none"
+            raise UsageError(f"the gateway of {self.site} has no address of {peer}; it has: {known}")
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                reader, writer = await asyncio.open_connection(
+                    address.host,
+                    address.port,
+                    ssl=self._identity.client_context(),
+                    ssl_shutdown_timeout=1.0,
+                )
+        except (OSError, TimeoutError) as error:
+            raise LinkLost(f"{peer} at {address} can't be reached: {error or 'no answer'}") from error
+        try:
+            expect_peer(
+                writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=peer)
+            )
+        except PeerRefused:
+            writer.transport.abort()
+            raise
+        departures = Departures(Link(peer, reader, writer), self.domains, self._workers)
+        self._keep(departures.run(), f"link to {peer}")
+        log.info("link_opened", peer=peer, address=str(address))
+        return departures
+
+    async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            peer = peer_of(writer.get_extra_info("ssl_object"))
+            if peer.kind is not PeerKind.SITE or peer.name == self.site:
+                raise PeerRefused("another site", f"{peer} is there")
+        except PeerRefused as refused:
+            log.warning("link_refused", why=str(refused))
+            writer.transport.abort()
+            return
+        log.info("link_accepted", peer=peer.name)
+        arrivals = Arrivals(Link(peer.name, reader, writer), peer, self._receiving)
+        await self._keep(arrivals.run(), f"link from {peer.name}")
+
+    def _keep(self, running: "asyncio.Future[None] | object", name: str) -> "asyncio.Task[None]":
+        task: asyncio.Task[None] = asyncio.create_task(running, name=name)  # type: ignore[arg-type]
+        self._links.add(task)
+        task.add_done_callback(self._links.discard)
+        return task
+
+    def _way_back(self, peer: str, tenant: str, below: int) -> bool:
+        calling = self._calls.get(peer)
+        if calling is None or not calling.done() or _is_over(calling):
+            return False
+        calling.result().link.say_words(Kind.FORGOTTEN, 0, {"tenant": tenant, "below": below})
+        return True
+
+    # --- routes --------------------------------------------------------------------------------
+
+    async def open_route(
+        self, migration: str, vm: str, tenant: str, destination: str, token: bytes
+    ) -> Route:
+        """Listen for a hypervisor that sends a VM away.
+
+        Raises:
+            Refused: the destination doesn't take the ticket.
+            LinkLost, PeerRefused, UsageError: it can't be reached.
+            OSError: the sockets can't be made.
+        """
+        departures = await self.departures(destination)
+        departure = await departures.request(vm, tenant, token)
+        paths = [self.place(self.socket_of(migration, n)) for n in range(len(SOCKETS))]
+        listeners: list[socket.socket] = []
+        try:
+            for path in paths:
+                listeners.append(listen(path))
+        except OSError:
+            for listener in listeners:
+                listener.close()
+            departures.close(departure)
+            raise
+        route = Route(migration, vm, departures, departure, time.monotonic(), listeners, paths)
+        self.routes[migration] = route
+        for number, listener in enumerate(listeners):
+            task = asyncio.create_task(self._accept(route, listener, number), name=f"{vm} leaves")
+            route.tasks.append(task)
+        return route
+
+    def close_route(self, migration: str) -> Route | None:
+        """Take a route away; what still runs on it is broken off."""
+        route = self.routes.pop(migration, None)
+        if route is None:
+            return None
+        for task in route.tasks:
+            task.cancel()
+        for listener, path in zip(route.listeners, route.paths, strict=True):
+            listener.close()
+            path.unlink(missing_ok=True)
+        route.departures.close(route.departure)
+        return route
+
+    async def _accept(self, route: Route, listener: socket.socket, number: int) -> None:
+        while True:
+            if not await readable(listener, UNUSED_SECONDS) and not route.connections:
+                log.warning("route_unused", vm=route.vm, seconds=UNUSED_SECONDS)
+                self.close_route(route.id)
+                return
+            try:
+                connection, _ = listener.accept()
+            except BlockingIOError:
+                continue
+            connection.setblocking(False)
+            route.connections += 1
+            splitter = NbdSplitter() if number else QemuSplitter()
+            carrying = route.departures.carry(route.departure, connection, number, splitter)
+            route.tasks.append(asyncio.create_task(carrying, name=f"{route.vm} {SOCKETS[number]}"))
+
+
+def _is_over(calling: "asyncio.Task[Departures]") -> bool:
+    return (
+        calling.cancelled()
+        or calling.exception() is not None
+        or calling.result().link.lost is not None
+    )
+
+
+async def start_gateway(settings: GatewaySettings) -> Gateway:
+    """Return a gateway with its identity checked and its images indexed.
+
+    Raises:
+        IdentityUnusable: the site's certificate, its key or its authority can't be used.
+        UsageError: the certificate is another site's, or an image can't be read.
+    """
+    identity = load_identity(settings.identity, kind=PeerKind.SITE)
+    if identity.peer.name != settings.site:
+        raise UsageError(
+            f"{settings.identity} is the identity of site {identity.peer.name}, not of {settings.site}"
+        )
+    images = []
+    for image in settings.images:
+        try:
+            catalogue = await asyncio.to_thread(index_image, image.path)
+        except OSError as error:
+            raise UsageError(f"image {image.path} can't be read: {error}") from error
+        log.info("image_indexed", image=str(image.path), blocks=len(catalogue.digests))
+        images.append(SharedImage(catalogue, image.tenants))
+    return Gateway(settings, identity, tuple(images))
+
+
