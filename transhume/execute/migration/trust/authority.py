@@ -25,13 +25,14 @@ from transhume.execute.migration.trust.certificates import (
     CA_FILE,
     CA_KEY_FILE,
     CERTIFICATE_FILE,
+    ISSUE,
     KEY_FILE,
     facts_of,
     read_bytes,
     read_certificate,
 )
+from transhume.execute.migration.trust.checking import check_issuer, check_key, check_standing
 from transhume.execute.migration.trust.folders import PUBLIC, SECRET, File, make_folder, replace
-from transhume.execute.migration.trust.identity import check_key, check_standing
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 
 AUTHORITY_LIFETIME = timedelta(days=3653)
@@ -76,11 +77,10 @@ class Authority:
         """
         path = folder / CERTIFICATE_FILE
         old = read_certificate(path)
+        check_issuer(path, old, self.certificate, "renew it with the authority that issued it")
         holder, key = facts_of(old).holder, old.public_key()
-        ours = old.issuer == self.certificate.subject
-        if holder is None or not ours or not isinstance(key, ec.EllipticCurvePublicKey):
-            seen = "this authority didn't issue it"
-            raise IdentityUnusable(str(path), seen, "renew it with the one that did")
+        if holder is None or not isinstance(key, ec.EllipticCurvePublicKey):
+            raise IdentityUnusable(str(path), "this names neither a site nor an operator", ISSUE)
         replace(path, _pem(self._certificate(holder, key, lifetime, now)), PUBLIC)
         return holder
 

@@ -4,8 +4,8 @@ Owns what is demanded of a connection: TLS 1.3, a certificate of our authority a
 Whoever has a connection asks `expect_peer` or `expect_kind` before anything else is read from it.
 
 A server learns whether the client's certificate is good in the handshake; with TLS 1.3 a client has finished
-its own by then. It hears of a refusal (`ssl.SSLError`) when it first reads: let it wait for a first word of
-the server before it believes that it was let in.
+its own by then. It hears of a refusal when it first reads, as an alert (`ssl.SSLError`), a reset or the end of
+the connection: let it wait for a first word of the server before it believes that it was let in.
 """
 
 import ssl
@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from transhume.errors import IdentityUnusable, PeerRefused
 from transhume.execute.migration.trust.certificates import (
@@ -27,9 +24,9 @@ from transhume.execute.migration.trust.certificates import (
     CertificateFacts,
     Standing,
     facts_of,
-    read_bytes,
     read_certificate,
 )
+from transhume.execute.migration.trust.checking import check_issuer, check_key, check_standing
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 
 log = structlog.get_logger()
@@ -109,7 +106,7 @@ def load_identity(folder: Path, *, kind: PeerKind, now: datetime | None = None) 
     certificate = read_certificate(folder / CERTIFICATE_FILE)
     facts = facts_of(certificate)
     peer = _check_certificate(folder / CERTIFICATE_FILE, facts, kind, now)
-    _check_issuer(folder / CERTIFICATE_FILE, certificate, authority)
+    check_issuer(folder / CERTIFICATE_FILE, certificate, authority)
     check_key(folder / KEY_FILE, certificate)
     if facts.standing(now) is Standing.ENDS_SOON:
         ends = facts.ends.isoformat(timespec="seconds")
@@ -161,28 +158,6 @@ def expect_peer(connection: ssl.SSLObject | ssl.SSLSocket, expected: Peer) -> Pe
     return peer
 
 
-def check_key(path: Path, certificate: x509.Certificate, remedy: str = ISSUE) -> None:
-    """See that a key is the certificate's, and nobody else's to read.
-
-    Raises:
-        IdentityUnusable: it isn't.
-    """
-    pem = read_bytes(path, remedy)
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        seen = f"others may read or change this key (mode {mode:04o})"
-        raise IdentityUnusable(str(path), seen, f"chmod 600 {path}, or issue another")
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
-        raise IdentityUnusable(str(path), "this is no plain private key in PEM", remedy) from None
-    if key.public_key() != certificate.public_key():
-        seen = "this key is not that of the certificate beside it"
-        raise IdentityUnusable(
-            str(path), seen, "keep the two files of one `transhume ca issue` together"
-        )
-
-
 def _check_authority(path: Path, facts: CertificateFacts, now: datetime) -> None:
     if not facts.is_authority:
         remedy = "copy ca.pem from the authority's folder"
@@ -200,28 +175,3 @@ def _check_certificate(path: Path, facts: CertificateFacts, kind: PeerKind, now:
         )
     check_standing(path, facts, now, ISSUE)
     return facts.holder
-
-
-def check_standing(path: Path, facts: CertificateFacts, now: datetime, remedy: str) -> None:
-    """See that a certificate holds now.
-
-    Raises:
-        IdentityUnusable: it has run out, or hasn't begun.
-    """
-    match facts.standing(now):
-        case Standing.EXPIRED:
-            seen = f"expired at {facts.ends.isoformat(timespec='seconds')}"
-            raise IdentityUnusable(str(path), seen, remedy)
-        case Standing.NOT_YET:
-            seen = f"not valid before {facts.begins.isoformat(timespec='seconds')}"
-            raise IdentityUnusable(str(path), seen, "set this machine's clock right, or wait")
-        case Standing.VALID | Standing.ENDS_SOON:
-            return
-
-
-def _check_issuer(path: Path, certificate: x509.Certificate, authority: x509.Certificate) -> None:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        seen = f"not issued by the authority in {CA_FILE} beside it"
-        raise IdentityUnusable(str(path), seen, ISSUE) from None

@@ -114,7 +114,10 @@ class Admissions:
 
         Raises:
             Refused: the policy doesn't allow it, or too many tickets are out.
+            ValueError: the lifetime isn't more than nothing.
         """
+        if not lifetime_seconds > 0:
+            raise ValueError(f"a ticket with a lifetime of {lifetime_seconds} s; give more than 0")
         self._expire()
         try:
             self.policy.check(request)
