@@ -4,7 +4,8 @@
     ├── TemporaryError        the same call may succeed later; the loop decides when
     │   ├── KnowledgeUnreachable
     │   ├── LeaseHeld
-    │   └── HypervisorUnreachable
+    │   ├── HypervisorUnreachable
+    │   └── GatewayUnreachable
     └── PermanentError        a person has to change something
         ├── UsageError
         ├── InvalidFile       (a policy, deployment, price or availability file; carries every mistake found)
@@ -18,6 +19,7 @@
         ├── IdentityUnusable
         ├── PeerRefused
         ├── Refused
+        ├── GatewayFailed
         └── LabError
 
 Each leaf has a stable `code` and an exit status; errors carry fields, and the message is made from them.
@@ -68,6 +70,18 @@ class HypervisorUnreachable(TemporaryError):
     def __init__(self, host: str, uri: str, seen: str) -> None:
         self.host, self.uri, self.seen = host, uri, seen
         super().__init__(f"host {host}: {uri} doesn't answer ({seen}); is its libvirtd running?")
+
+
+class GatewayUnreachable(TemporaryError):
+    """A site's gateway doesn't answer."""
+
+    code = "TRANSHUME-E013"
+
+    def __init__(self, site: str, address: str, seen: str) -> None:
+        self.site, self.address, self.seen = site, address, seen
+        super().__init__(
+            f"the gateway of {site} doesn't answer at {address} ({seen}); does `transhume gateway` run there?"
+        )
 
 
 class UsageError(PermanentError):
@@ -202,3 +216,13 @@ class Refused(PermanentError):
     def __init__(self, vm: str, source: str, reason: str, seen: str) -> None:
         self.vm, self.source, self.reason, self.seen = vm, source, reason, seen
         super().__init__(f"VM {vm} from site {source} isn't admitted: {seen}")
+
+
+class GatewayFailed(PermanentError):
+    """A site's gateway can't do what it was asked for."""
+
+    code = "TRANSHUME-E053"
+
+    def __init__(self, site: str, asked: str, seen: str) -> None:
+        self.site, self.asked, self.seen = site, asked, seen
+        super().__init__(f"the gateway of {site} can't do `{asked}`: {seen}")

@@ -21,6 +21,7 @@ COMMANDS = (
     "compare",
     "demo",
     "explain",
+    "gateway",
     "history",
     "lab",
     "notice",

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,14 @@ class LibvirtHosts:
                 raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
             downtime = await pause.seconds()
+            transfer = await route.transfer()
         completed = await self._connections.call(destination, lambda c: _completed_bytes(c, vm))
-        return Measurement(bytes=max(completed, sent), seconds=seconds, downtime_seconds=downtime)
+        return Measurement(
+            bytes=transfer.wire_bytes if transfer else max(completed, sent),
+            seconds=seconds,
+            downtime_seconds=downtime,
+            transfer=transfer,
+        )
 
     async def settle(self, vm: VmName, host: HostName) -> None:
         """Wait until no migration of the VM is under way at a host."""
@@ -108,7 +115,7 @@ class LibvirtHosts:
                 sample = await self._connections.call(source, lambda c: _sample(c, vm))
                 if sample is not None:
                     sent = max(sent, sample.bytes_sent)
-                    on_sample(sample)
+                    on_sample(replace(sample, transfer=await route.transfer()))
         except asyncio.CancelledError:
             while not moving.done():  # at first there may be nothing to abort yet
                 with suppress(HypervisorUnreachable):

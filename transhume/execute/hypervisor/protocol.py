@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from transhume.knowledge.model import HostName, Measurement, VmName
+from transhume.knowledge.model import HostName, Measurement, Transfer, VmName
 
 
 class Seen(StrEnum):
@@ -38,6 +38,8 @@ class JobSample:
     bytes_remaining: int
     bytes_per_second: float
     dirty_bytes_per_second: float
+    transfer: Transfer | None = None
+    """What gateways made of it so far."""
 
 
 OnSample = Callable[[JobSample], None]

@@ -4,12 +4,16 @@ A transport opens a `Route` for one migration and closes it afterwards. `Direct`
 talk to each other; one that stands between them gives its own socket as `migrate_uri`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from transhume.knowledge.model import HostName, VmName
+from transhume.knowledge.model import HostName, Transfer, VmName
+
+
+async def _uncounted() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Route:
     """What the source connects to; None: what the destination proposes."""
     bytes_per_second: float | None = None
     """The rate that the migration may use; None: all that the path gives."""
+    transfer: Callable[[], Awaitable[Transfer | None]] = _uncounted
+    """Tells what became of the bytes so far, where somebody counts them."""
 
 
 class Transport(Protocol):

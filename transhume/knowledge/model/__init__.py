@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Prediction,
         Step,
         StepResult,
+        Transfer,
     )
     from transhume.knowledge.model.egress import EgressTariff
     from transhume.knowledge.model.explanation import (
@@ -137,6 +138,7 @@ _MODULES: Final = {
         "Prediction",
         "Step",
         "StepResult",
+        "Transfer",
     ),
     "egress": ("EgressTariff",),
     "explanation": (
@@ -278,6 +280,7 @@ __all__ = [
     "SymptomKind",
     "TrafficPhase",
     "TrafficWindow",
+    "Transfer",
     "TurningPoint",
     "UnattributedTraffic",
     "VirtualCluster",

@@ -55,12 +55,55 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What became of a migration's bytes on their way: why most of them needn't be sent. Transfers add up."""
+
+    raw_bytes: int = 0
+    """What came from the hypervisor."""
+    wire_bytes: int = 0
+    """What it became, without TLS and TCP."""
+    zero_pages: int = 0
+    """Told of as zero by the hypervisor."""
+    own_pages: int = 0
+    """Sent before by the same VM, in this migration or an earlier one, or beforehand."""
+    cluster_pages: int = 0
+    """Sent before by another VM."""
+    site_pages: int = 0
+    """Known at the destination otherwise: in an image, or because they came from there."""
+    new_pages: int = 0
+    new_wire_bytes: int = 0
+    """What the new pages became, by compression and what is like them in the window."""
+    other_bytes: int = 0
+    """What isn't pages: headers, the state of devices, what isn't understood."""
+    other_wire_bytes: int = 0
+    """What that became, with the frames' own bookkeeping."""
+
+    def __add__(self, other: "Transfer") -> "Transfer":
+        """Return both together."""
+        return Transfer(
+            raw_bytes=self.raw_bytes + other.raw_bytes,
+            wire_bytes=self.wire_bytes + other.wire_bytes,
+            zero_pages=self.zero_pages + other.zero_pages,
+            own_pages=self.own_pages + other.own_pages,
+            cluster_pages=self.cluster_pages + other.cluster_pages,
+            site_pages=self.site_pages + other.site_pages,
+            new_pages=self.new_pages + other.new_pages,
+            new_wire_bytes=self.new_wire_bytes + other.new_wire_bytes,
+            other_bytes=self.other_bytes + other.other_bytes,
+            other_wire_bytes=self.other_wire_bytes + other.other_wire_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What a move took. Downtime is the guest's pause as seen from outside, where it was observed."""
 
     bytes: int
+    """On the wire where a gateway counted them, else as the hypervisor tells."""
     seconds: float
     downtime_seconds: float | None = None
+    transfer: Transfer | None = None
+    """Where gateways carried it."""
 
 
 class MoveKind(StrEnum):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from transhume.knowledge.model.decision import Transfer
 from transhume.knowledge.model.names import PlanId, StepId, VmName
 
 
@@ -56,3 +57,5 @@ class MoveProgress:
     bytes_remaining: int
     bytes_per_second: float
     dirty_bytes_per_second: float
+    transfer: Transfer | None = None
+    """What became of the bytes so far, where gateways carry them."""

@@ -82,6 +82,8 @@ class Receiver:
         pages = np.empty((frame.pages, PAGE_BYTES), np.uint8)
         pages[ops.is_new] = new
         pages[~ops.is_new] = self._resolve(ops.references)
+        if not frame.pages:
+            return bytes(skeleton)
         flat = memoryview(pages.data).cast("B")
         pieces: list[bytes | memoryview] = []
         at = 0

@@ -19,13 +19,13 @@ from transhume.execute.migration.coding.frame import (
     pack,
     pack_ops,
 )
-from transhume.execute.migration.coding.tally import Tally
 from transhume.execute.migration.coding.window import Compressor
 from transhume.execute.migration.content.digests import Digest, digests_of
 from transhume.execute.migration.content.page_index import PageIndex
 from transhume.execute.migration.content.page_log import PageLog, Pages
 from transhume.execute.migration.content.references import Space, indices_of, spaces_of
 from transhume.execute.migration.splitting import PAGE_BYTES, Offsets, Split
+from transhume.knowledge.model import Transfer
 
 _SMALLEST_DEFLATED = 64
 
@@ -76,7 +76,7 @@ class Sender:
 
     def encode(
         self, prepared: Prepared, *, compress: bool = True
-    ) -> tuple[list[bytes | memoryview], Tally]:
+    ) -> tuple[list[bytes | memoryview], Transfer]:
         """Return a frame's pieces and what they are; the new pages are known from then on.
 
         Args:
@@ -87,7 +87,8 @@ class Sender:
             OSError: the log can't keep the new pages.
         """
         raw, offsets = memoryview(prepared.split.raw), prepared.split.pages
-        is_new, references, tally = self._look_up(prepared)
+        is_new, references = self._look_up(prepared)
+        own, cluster = self._owned(references, prepared.owner)
         new = _joined(raw, offsets[is_new])
         self.log.append(_as_pages(new))
         skeleton, gaps = _without_pages(raw, offsets)
@@ -113,12 +114,18 @@ class Sender:
             new=coded_new,
         )
         pieces = pack(frame)
-        tally.raw_bytes = len(raw)
-        tally.wire_bytes = sum(map(len, pieces))
-        tally.new_wire_bytes = len(coded_new)
-        tally.other_bytes = len(skeleton)
-        tally.other_wire_bytes = tally.wire_bytes - len(coded_new)
-        return pieces, tally
+        wire_bytes = sum(map(len, pieces))
+        return pieces, Transfer(
+            raw_bytes=len(raw),
+            wire_bytes=wire_bytes,
+            own_pages=own,
+            cluster_pages=cluster,
+            site_pages=len(references) - own - cluster,
+            new_pages=frame.new_pages,
+            new_wire_bytes=len(coded_new),
+            other_bytes=len(skeleton),
+            other_wire_bytes=wire_bytes - len(coded_new),
+        )
 
     def fresh_window(self) -> None:
         """Begin a new window, because the other end does."""
@@ -147,7 +154,8 @@ class Sender:
 
     def _look_up(
         self, prepared: Prepared
-    ) -> tuple["np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", Offsets, Tally]:
+    ) -> tuple["np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", Offsets]:
+        """Say which pages are new, which are known from then on, and return references to the others."""
         index, owner = self.index, prepared.owner
         is_new = np.zeros(len(prepared.digests), np.bool_)
         references = []
@@ -158,19 +166,13 @@ class Sender:
                 is_new[number] = True
             else:
                 references.append(found)
-        known = np.array(references, np.int64)
-        return is_new, known, self._tally(known, owner, len(is_new) - len(known))
+        return is_new, np.array(references, np.int64)
 
-    def _tally(self, references: Offsets, owner: int, new: int) -> Tally:
-        index = self.index
+    def _owned(self, references: Offsets, owner: int) -> tuple[int, int]:
+        """Count the references to pages that the same VM sent, and to those that others did."""
         logged = indices_of(references[spaces_of(references) == Space.LOG]).tolist()
-        own = sum(index.owner_of(position) == owner for position in logged)
-        return Tally(
-            new_pages=new,
-            own_pages=own,
-            cluster_pages=len(logged) - own,
-            site_pages=len(references) - len(logged),
-        )
+        own = sum(self.index.owner_of(position) == owner for position in logged)
+        return own, len(logged) - own
 
 
 def _joined(raw: memoryview, offsets: Offsets) -> bytes:

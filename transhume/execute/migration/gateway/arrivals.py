@@ -98,6 +98,8 @@ class Arrivals:
         except (ProtocolError, BadFrame) as error:
             log.error("link_ended", peer=self.link.peer, why=str(error))
             self.link.end(str(error))
+        except Exception:  # the link ends, and nothing else
+            log.exception("link_failed", peer=self.link.peer)
         finally:
             watching.cancel()
             self.link.end("the gateway stops")

@@ -17,7 +17,6 @@ import structlog
 
 from transhume.errors import Refused
 from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
-from transhume.execute.migration.coding.tally import Tally
 from transhume.execute.migration.content.digests import DIGEST_BYTES
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.domains import Desk, Domains
@@ -27,6 +26,7 @@ from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.sockets import read_batch, readable, shut_writing
 from transhume.execute.migration.gateway.turns import Urgency
 from transhume.execute.migration.splitting import Split, Splitter
+from transhume.knowledge.model import Transfer
 
 LINGER_SECONDS = 0.005
 """No byte of a hypervisor's is held back for longer."""
@@ -45,7 +45,7 @@ class Departure:
     vm: str
     desk: Desk
     domain_number: int
-    tally: Tally = field(default_factory=Tally)
+    sent: Transfer = field(default_factory=Transfer)
     channels: set[int] = field(default_factory=set)
     broken: str | None = None
     """Why it was broken off, if it was."""
@@ -66,13 +66,15 @@ class Departures:
     """Everything that goes out over one link.
 
     Args:
+        site: ours.
         link: open, to a gateway that is the peer.
         domains: this gateway's.
         workers: for splitting and hashing.
     """
 
-    def __init__(self, link: Link, domains: Domains, workers: Executor) -> None:
+    def __init__(self, site: str, link: Link, domains: Domains, workers: Executor) -> None:
         self.link = link
+        self._site = site
         self._domains = domains
         self._workers = workers
         self._pace = Pace()
@@ -94,6 +96,8 @@ class Departures:
         except (LinkLost, ProtocolError) as error:
             self.link.end(str(error))
             self._break_off_all(str(error))
+        except Exception:  # the link ends, and nothing else
+            log.exception("link_failed", peer=self.link.peer)
         finally:
             watching.cancel()
             self.link.end("the gateway stops")
@@ -113,7 +117,7 @@ class Departures:
         answer = await self._ask(Kind.REQUEST, number, words)
         if answer.kind is Kind.REFUSED:
             said = answer.words
-            raise Refused(vm, self.link.peer, str(said.get("reason")), str(said.get("why")))
+            raise Refused(vm, self._site, str(said.get("reason")), str(said.get("why")))
         desk = self._domains.desk(self.link.peer, tenant)
         async with self._opening:
             if tenant not in self._opened:
@@ -258,7 +262,7 @@ class Departures:
                 await channel.credit.take(len(prepared.split.raw))
                 await self._send(number, departure, prepared, urgency)
             self.link.say(Kind.END, number)
-            departure.tally.zero_pages += splitter.understanding.zero_pages
+            departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
             _tell_opaque(departure, splitter)
         finally:
             reading.cancel()
@@ -321,14 +325,14 @@ class Departures:
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)
             began = time.perf_counter()
-            pieces, tally, forgotten = await loop.run_in_executor(
+            pieces, transfer, forgotten = await loop.run_in_executor(
                 desk.coder, _encode, desk, prepared, self._pace.compress
             )
             coded = time.perf_counter()
-            departure.tally.add(tally)
-            desk.domain.tally.add(tally)
+            departure.sent += transfer
+            desk.domain.sent += transfer
             await self.link.send(Kind.DATA, number, pieces)
-            self._pace.sent(tally.raw_bytes, coded - began, time.perf_counter() - coded)
+            self._pace.sent(transfer.raw_bytes, coded - began, time.perf_counter() - coded)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
 
@@ -422,6 +426,13 @@ class Warming:
         """How much to send at once, so as not to be in anybody's way."""
         return self._departures._pace.batch_bytes
 
+    def end(self) -> None:
+        """Say that nothing more comes."""
+        departures = self._departures
+        if self._number in departures._channels:
+            departures.link.say(Kind.END, self._number)
+            departures._close_channel(self._number)
+
     async def send(self, split: Split) -> None:
         """Send pages, when nothing more urgent is to be sent.
 
@@ -450,13 +461,13 @@ def _encode(
     desk: Desk,
     prepared: Prepared,
     compress: bool,
-) -> tuple[list[bytes | memoryview], Tally, int | None]:
+) -> tuple[list[bytes | memoryview], Transfer, int | None]:
     sender = desk.domain.sender
-    pieces, tally = sender.encode(prepared, compress=compress)
+    pieces, transfer = sender.encode(prepared, compress=compress)
     forgotten = sender.surplus()
     if forgotten is not None:
         sender.forget_below(forgotten)
-    return pieces, tally, forgotten
+    return pieces, transfer, forgotten
 
 
 def _tell_opaque(departure: Departure, splitter: Splitter) -> None:

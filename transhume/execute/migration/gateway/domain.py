@@ -13,13 +13,13 @@ import numpy as np
 
 from transhume.execute.migration.coding.receiver import Receiver
 from transhume.execute.migration.coding.sender import Sender
-from transhume.execute.migration.coding.tally import Tally
 from transhume.execute.migration.content.catalogue import Catalogue
 from transhume.execute.migration.content.digests import digests_of
 from transhume.execute.migration.content.page_log import NotInLog, PageLog, Pages, Positions
 from transhume.execute.migration.content.references import Space
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.execute.migration.splitting import PAGE_BYTES
+from transhume.knowledge.model import Transfer
 
 _HASHED_AT_ONCE = 4096
 
@@ -42,7 +42,7 @@ class Domain:
     limits: StoreLimits
     sender: Sender = field(init=False)
     receiver: Receiver | None = field(init=False, default=None)
-    tally: Tally = field(default_factory=Tally)
+    sent: Transfer = field(default_factory=Transfer)
     """Of all that was sent."""
     catalogues: list[Catalogue] = field(default_factory=list)
     """Images here that the peer may refer to, by their order."""

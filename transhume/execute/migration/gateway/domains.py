@@ -41,7 +41,7 @@ class Domains:
 
     def __init__(self, limits: StoreLimits, images: Sequence[SharedImage] = ()) -> None:
         self._limits = limits
-        self._images = tuple(images)
+        self.images = tuple(images)
         self._desks: dict[tuple[str, str], Desk] = {}
         self._digests: dict[bytes, Sequence[bytes]] = {
             image.catalogue.name: image.catalogue.digests for image in images
@@ -56,7 +56,7 @@ class Domains:
         found = self._desks.get((peer, tenant))
         if found is None:
             domain = Domain(peer=peer, tenant=tenant, limits=self._limits)
-            domain.catalogues += [i.catalogue for i in self._images if i.is_for(tenant)]
+            domain.catalogues += [i.catalogue for i in self.images if i.is_for(tenant)]
             found = self._desks[peer, tenant] = Desk(domain)
         return found
 

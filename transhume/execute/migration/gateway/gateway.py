@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -40,8 +41,13 @@ SOCKETS = ("ram", "disks")
 UNUSED_SECONDS = 120.0
 """After so long without a hypervisor, a route is taken away."""
 DIAL_SECONDS = 10.0
+_READ_BYTES = 1 << 20
+"""What is read from a peer ahead of being looked at."""
 
 log = structlog.get_logger()
+
+
+Operators = Callable[[Peer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -81,6 +87,8 @@ class Gateway:
         self.domains = Domains(limits, images)
         self.admissions = Admissions(policy=settings.admission)
         self.routes: dict[str, Route] = {}
+        self.control: Operators | None = None
+        """Serves operators who come over TLS; nobody does while it's None."""
         self._identity = identity
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
         self._calls: dict[str, asyncio.Task[Departures]] = {}
@@ -115,6 +123,7 @@ class Gateway:
             ssl=self._identity.server_context(),
             ssl_handshake_timeout=DIAL_SECONDS,
             ssl_shutdown_timeout=1.0,
+            limit=_READ_BYTES,
         )
 
     async def close(self) -> None:
@@ -146,7 +155,9 @@ class Gateway:
         address = self.settings.peers.get(peer)
         if address is None:
             known = ", ".join(self.settings.peers) or "none"
-            raise UsageError(f"the gateway of {self.site} has no address of {peer}; it has: {known}")
+            raise UsageError(
+                f"the gateway of {self.site} has no address of {peer}; it has: {known}"
+            )
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 reader, writer = await asyncio.open_connection(
@@ -154,17 +165,19 @@ class Gateway:
                     address.port,
                     ssl=self._identity.client_context(),
                     ssl_shutdown_timeout=1.0,
+                    limit=_READ_BYTES,
                 )
         except (OSError, TimeoutError) as error:
-            raise LinkLost(f"{peer} at {address} can't be reached: {error or 'no answer'}") from error
+            raise LinkLost(
+                f"{peer} at {address} can't be reached: {error or 'no answer'}"
+            ) from error
         try:
-            expect_peer(
-                writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=peer)
-            )
+            expect_peer(writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=peer))
         except PeerRefused:
             writer.transport.abort()
             raise
-        departures = Departures(Link(peer, reader, writer), self.domains, self._workers)
+        link = Link(peer, reader, writer)
+        departures = Departures(self.site, link, self.domains, self._workers)
         self._keep(departures.run(), f"link to {peer}")
         log.info("link_opened", peer=peer, address=str(address))
         return departures
@@ -172,6 +185,9 @@ class Gateway:
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             peer = peer_of(writer.get_extra_info("ssl_object"))
+            if peer.kind is PeerKind.OPERATOR and self.control is not None:
+                await self.control(peer, reader, writer)
+                return
             if peer.kind is not PeerKind.SITE or peer.name == self.site:
                 raise PeerRefused("another site", f"{peer} is there")
         except PeerRefused as refused:
@@ -180,7 +196,8 @@ class Gateway:
             return
         log.info("link_accepted", peer=peer.name)
         arrivals = Arrivals(Link(peer.name, reader, writer), peer, self._receiving)
-        await self._keep(arrivals.run(), f"link from {peer.name}")
+        running = self._keep(arrivals.run(), f"link from {peer.name}")
+        await asyncio.wait({running})
 
     def _keep(self, running: "asyncio.Future[None] | object", name: str) -> "asyncio.Task[None]":
         task: asyncio.Task[None] = asyncio.create_task(running, name=name)  # type: ignore[arg-type]
@@ -285,5 +302,3 @@ async def start_gateway(settings: GatewaySettings) -> Gateway:
         log.info("image_indexed", image=str(image.path), blocks=len(catalogue.digests))
         images.append(SharedImage(catalogue, image.tenants))
     return Gateway(settings, identity, tuple(images))
-
-

@@ -17,7 +17,7 @@ _LINGER_SECONDS = 0.002
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_path(path: Path) -> Iterator[str]:
     """Give a name for a path that the kernel takes, however long the path is."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -31,7 +31,7 @@ def listen(path: Path, mode: int = 0o600) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.setblocking(False)
-        with _short(path) as name:
+        with short_path(path) as name:
             listener.bind(name)
         path.chmod(mode)
         listener.listen(64)
@@ -53,7 +53,7 @@ async def connect(path: Path) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.setblocking(False)
         try:
-            with _short(path) as name:
+            with short_path(path) as name:
                 await loop.sock_connect(connection, name)
             return connection
         except OSError:

@@ -1,0 +1,92 @@
+"""Speaks to a site's gateway on behalf of an operator: one request, one answer.
+
+Each request has a connection of its own: a gateway that was restarted meanwhile makes no difference.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
+from transhume.execute.migration.gateway.sockets import short_path
+from transhume.execute.migration.trust import Identity, Peer, PeerKind, expect_peer
+
+ANSWER_SECONDS = 60.0
+_MOST_LINE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAddress:
+    """How a site's gateway is reached: by its unix socket here, or over TLS."""
+
+    site: str
+    socket: Path | None = None
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        return str(self.socket) if self.socket else f"{self.host}:{self.port}"
+
+
+class GatewayClient:
+    """Asks one gateway.
+
+    Args:
+        address: where it is.
+        identity: the operator's, for TLS.
+    """
+
+    def __init__(self, address: GatewayAddress, identity: Identity | None = None) -> None:
+        self.address = address
+        self._identity = identity
+
+    async def ask(self, do: str, **words: Any) -> dict[str, Any]:
+        """Return what the gateway answers.
+
+        Raises:
+            GatewayUnreachable: it doesn't answer.
+            Refused: a site doesn't admit the migration.
+            GatewayFailed: it can't do that.
+        """
+        request = json.dumps({"do": do, **words}).encode() + b"\n"
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                line = await self._exchange(request)
+            answer = json.loads(line)
+        except (OSError, TimeoutError, ValueError) as error:
+            seen = str(error) or "no answer"
+            raise GatewayUnreachable(self.address.site, str(self.address), seen) from error
+        if "ok" in answer:
+            found: dict[str, Any] = answer["ok"]
+            return found
+        if "reason" in answer:
+            raise Refused(answer["vm"], answer["source"], answer["reason"], answer["error"])
+        raise GatewayFailed(self.address.site, do, str(answer.get("error")))
+
+    async def _exchange(self, request: bytes) -> bytes:
+        reader, writer = await self._connect()
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await reader.readline()
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.address.socket is not None:
+            with short_path(self.address.socket) as name:
+                return await asyncio.open_unix_connection(name, limit=_MOST_LINE_BYTES)
+        if self._identity is None:
+            raise OSError("an operator's certificate is needed to reach it over TLS")
+        reader, writer = await asyncio.open_connection(
+            self.address.host,
+            self.address.port,
+            ssl=self._identity.client_context(),
+            limit=_MOST_LINE_BYTES,
+        )
+        expect_peer(
+            writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=self.address.site)
+        )
+        return reader, writer

@@ -1,0 +1,193 @@
+"""What a daemon, or a person, asks of a gateway: one JSON object a line, one line of answer each.
+
+    {"do": "admit", "vm": …, "tenant": …, "source": …, "most_bytes": …}   at the destination: a ticket
+    {"do": "open", "migration": …, "vm": …, "tenant": …, "destination": …, "ticket": …}   at the source
+    {"do": "progress", "migration": …}     what a migration has sent so far
+    {"do": "close", "migration": …}        the same, and its route is taken away
+    {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand
+    {"do": "cool", "vm": …, "destination": …}                             stop that
+    {"do": "status"}                       the store, links, routes, warming
+
+An answer is `{"ok": …}`, or `{"error": …, "code": …}`.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from transhume.errors import Error, Refused, UsageError
+from transhume.execute.migration.gateway.gateway import SOCKETS, Gateway
+from transhume.execute.migration.gateway.link import LinkLost
+from transhume.execute.migration.gateway.messages import ProtocolError
+from transhume.execute.migration.gateway.warming import Warmth
+from transhume.execute.migration.trust.admission import AdmissionRequest, TenantName
+from transhume.execute.migration.trust.peers import Peer
+from transhume.knowledge.model import VmName
+
+MOST_LINE_BYTES = 64 << 10
+_DEFAULT_MOST_BYTES = 1 << 50
+
+log = structlog.get_logger()
+
+Words = dict[str, Any]
+
+
+class Control:
+    """Answers for one gateway."""
+
+    def __init__(self, gateway: Gateway, warmth: Warmth) -> None:
+        self._gateway = gateway
+        self._warmth = warmth
+        self._answers: dict[str, Callable[[Words, Peer], Awaitable[Words]]] = {
+            "admit": self._admit,
+            "open": self._open,
+            "progress": self._progress,
+            "close": self._close,
+            "warm": self._warm,
+            "cool": self._cool,
+            "status": self._status,
+        }
+
+    async def serve(
+        self, operator: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer until the operator hangs up; routes that were opened stay."""
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(await self.answer(line, operator)).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError) as error:  # ValueError: a line without end
+            log.warning("operator_lost", operator=operator.name, why=str(error))
+        finally:
+            writer.close()
+
+    async def answer(self, line: bytes, operator: Peer) -> Words:
+        """Return what one request is answered with."""
+        try:
+            words = json.loads(line)
+            if not isinstance(words, dict) or words.get("do") not in self._answers:
+                known = ", ".join(self._answers)
+                raise UsageError(f"a request is an object in which `do` is one of: {known}")
+            return {"ok": await self._answers[words["do"]](words, operator)}
+        except Refused as refused:
+            return {
+                "error": refused.seen,
+                "code": refused.code,
+                "reason": str(refused.reason),
+                "vm": refused.vm,
+                "source": refused.source,
+            }
+        except Error as error:
+            return {"error": str(error), "code": error.code}
+        except (LinkLost, ProtocolError, OSError) as error:
+            return {"error": str(error), "code": "unreachable"}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"error": f"the request lacks something: {error!r}", "code": "bad_request"}
+
+    async def _admit(self, words: Words, operator: Peer) -> Words:
+        gateway = self._gateway
+        migration = str(words["migration"])
+        sockets = tuple(gateway.socket_of(migration, n) for n in range(len(SOCKETS)))
+        ticket = gateway.admissions.grant(
+            AdmissionRequest(
+                vm=VmName(words["vm"]),
+                tenant=TenantName(words["tenant"]),
+                source=str(words["source"]),
+                sockets=() if words.get("warm") else sockets,
+                most_bytes=int(words.get("most_bytes", _DEFAULT_MOST_BYTES)),
+            ),
+            operator=operator,
+        )
+        return {
+            "ticket": ticket.token.hex(),
+            "admission": ticket.admission,
+            "sockets": dict(zip(SOCKETS, map(str, sockets), strict=True)),
+        }
+
+    async def _open(self, words: Words, _operator: Peer) -> Words:
+        await self._gateway.open_route(
+            str(words["migration"]),
+            str(words["vm"]),
+            str(words["tenant"]),
+            str(words["destination"]),
+            bytes.fromhex(words["ticket"]),
+        )
+        return {}
+
+    async def _progress(self, words: Words, _operator: Peer) -> Words:
+        route = self._gateway.routes.get(str(words["migration"]))
+        if route is None:
+            raise UsageError(f"there is no migration {words['migration']}")
+        return {**asdict(route.departure.sent), "broken": route.departure.broken}
+
+    async def _close(self, words: Words, _operator: Peer) -> Words:
+        route = self._gateway.close_route(str(words["migration"]))
+        if route is None:
+            return {}
+        return {**asdict(route.departure.sent), "broken": route.departure.broken}
+
+    async def _warm(self, words: Words, _operator: Peer) -> Words:
+        await self._warmth.begin(
+            str(words["vm"]),
+            str(words["tenant"]),
+            str(words["destination"]),
+            bytes.fromhex(words["ticket"]),
+            most_wire_bytes=words.get("most_wire_bytes"),
+            passes=words.get("passes"),
+        )
+        return {}
+
+    async def _cool(self, words: Words, _operator: Peer) -> Words:
+        self._warmth.stop(str(words["vm"]), str(words["destination"]))
+        return {}
+
+    async def _status(self, _words: Words, _operator: Peer) -> Words:
+        gateway = self._gateway
+        return {
+            "site": gateway.site,
+            "domains": [
+                {
+                    "peer": domain.peer,
+                    "tenant": domain.tenant,
+                    "memory_bytes": domain.memory_bytes,
+                    "disk_bytes": domain.disk_bytes,
+                    "sent_pages": domain.sender.log.next - domain.sender.log.first,
+                    "received_pages": (
+                        domain.receiver.log.next - domain.receiver.log.first
+                        if domain.receiver
+                        else 0
+                    ),
+                    "known_pages": len(domain.sender.index),
+                    "sent": asdict(domain.sent),
+                }
+                for domain in gateway.domains
+            ],
+            "images": [
+                {
+                    "path": str(image.catalogue.path),
+                    "blocks": len(image.catalogue.digests),
+                    "tenants": list(image.tenants),
+                }
+                for image in gateway.domains.images
+            ],
+            "routes": [
+                {
+                    "migration": route.id,
+                    "vm": route.vm,
+                    "destination": route.departures.link.peer,
+                    "connections": route.connections,
+                    "broken": route.departure.broken,
+                    "sent": asdict(route.departure.sent),
+                }
+                for route in gateway.routes.values()
+            ],
+            "warming": self._warmth.status(),
+            "admissions": [
+                {"vm": each.vm, "tenant": each.tenant, "source": each.source}
+                for each in gateway.admissions.open
+            ],
+        }

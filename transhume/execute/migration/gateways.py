@@ -1,0 +1,92 @@
+"""Carries migrations by the two sites' gateways: admitted by the one, sent by the other.
+
+Moves within a cloud, and those between clouds of which one has no gateway, go straight from host to host.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from transhume.errors import Error, MoveFailed
+from transhume.execute.migration.control_client import GatewayClient
+from transhume.execute.migration.transport import Route
+from transhume.knowledge.model import CloudName, HostName, Transfer, VmName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateways:
+    """The federation's gateways, as a transport."""
+
+    clients: Mapping[CloudName, GatewayClient]
+    cloud_of: Callable[[HostName], CloudName]
+    tenant_of: Callable[[VmName], str]
+
+    @asynccontextmanager
+    async def route(
+        self, vm: VmName, source: HostName, destination: HostName
+    ) -> AsyncIterator[Route]:
+        """Have a VM admitted at its destination and a way there opened; both end with the context.
+
+        Raises:
+            MoveFailed: a gateway refuses it, or doesn't answer.
+        """
+        ends = self.cloud_of(source), self.cloud_of(destination)
+        if ends[0] == ends[1] or not all(cloud in self.clients for cloud in ends):
+            yield Route()
+            return
+        sender, receiver = self.clients[ends[0]], self.clients[ends[1]]
+        migration = secrets.token_hex(8)
+        try:
+            sockets = await self._open(migration, vm, sender, receiver)
+        except Error as error:
+            raise MoveFailed(vm, source, destination, str(error)) from error
+
+        async def transfer() -> Transfer | None:
+            with suppress(Error):
+                return _to_transfer(await sender.ask("progress", migration=migration))
+            return None
+
+        try:
+            yield Route(migrate_uri=f"unix://{sockets['ram']}", transfer=transfer)
+        finally:
+            # A gateway that is gone has nothing to be closed; the ticket was used, or runs out by itself.
+            with suppress(Error):
+                await sender.ask("close", migration=migration)
+
+    async def _open(
+        self, migration: str, vm: VmName, sender: GatewayClient, receiver: GatewayClient
+    ) -> dict[str, str]:
+        tenant = self.tenant_of(vm)
+        admitted = await receiver.ask(
+            "admit", migration=migration, vm=vm, tenant=tenant, source=sender.address.site
+        )
+        await sender.ask(
+            "open",
+            migration=migration,
+            vm=vm,
+            tenant=tenant,
+            destination=receiver.address.site,
+            ticket=admitted["ticket"],
+        )
+        sockets: dict[str, str] = admitted["sockets"]
+        return sockets
+
+
+def _to_transfer(answer: Mapping[str, object]) -> Transfer:
+    def count(name: str) -> int:
+        value = answer.get(name, 0)
+        return value if isinstance(value, int) else 0
+
+    return Transfer(
+        raw_bytes=count("raw_bytes"),
+        wire_bytes=count("wire_bytes"),
+        zero_pages=count("zero_pages"),
+        own_pages=count("own_pages"),
+        cluster_pages=count("cluster_pages"),
+        site_pages=count("site_pages"),
+        new_pages=count("new_pages"),
+        new_wire_bytes=count("new_wire_bytes"),
+        other_bytes=count("other_bytes"),
+        other_wire_bytes=count("other_wire_bytes"),
+    )
