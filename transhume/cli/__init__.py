@@ -17,6 +17,7 @@ COMMANDS = (
     "analyze",
     "apply",
     "approve",
+    "ca",
     "capture",
     "compare",
     "demo",

@@ -193,7 +193,7 @@ def test_a_mistake_is_told_in_one_line_with_a_remedy(
     assert capsys.readouterr().err == f"transhume: {said}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["policy"], ["lab"]], ids=" ".join)
+@pytest.mark.parametrize("words", [[], ["ca"], ["policy"], ["lab"]], ids=" ".join)
 def test_a_group_without_a_command_shows_its_help(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

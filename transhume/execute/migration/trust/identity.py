@@ -122,7 +122,12 @@ def peer_of(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
     Raises:
         PeerRefused: there is no checked certificate, or it doesn't name exactly one site or operator.
     """
-    shown = connection.getpeercert() or {}
+    try:
+        shown = connection.getpeercert() or {}
+    except ValueError as error:
+        raise PeerRefused(
+            "a site or an operator", f"nothing readable is shown ({error})"
+        ) from error
     names = [(str(name[0]), str(name[1])) for name in shown.get("subjectAltName", ())]
     try:
         ((what, uri),) = names

@@ -1,7 +1,8 @@
 """What a site lets in: nothing, unless a rule admits it."""
 
+import re
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -142,3 +143,9 @@ def test_rules_are_read_as_they_are_written() -> None:
 def test_a_mistake_in_a_rule_is_told_with_its_place(rule, place) -> None:
     with pytest.raises(InvalidFile, match=f"gateway.yaml:{place}: "):
         written(f"admit:\n  - {rule}\n")
+
+
+def test_the_threat_model_names_each_reason_to_refuse() -> None:
+    page = Path(__file__).parents[5] / "docs" / "threat-model.md"
+    told = re.findall(r"^\| .* \| `(\w+)` \|$", page.read_text("utf-8"), re.MULTILINE)
+    assert told == list(Refusal)

@@ -264,6 +264,7 @@ async def test_a_site_is_refused_where_another_was_expected(sites) -> None:
         pytest.param((uri("transhume://site/%63"),), id="needless escapes"),
         pytest.param((uri("transhume://site/c%2Fd"),), id="a slash"),
         pytest.param((uri("transhume://site/c%00"),), id="a zero byte"),
+        pytest.param((uri("transhume://site/c\x00"),), id="a zero byte as it is"),
         pytest.param((uri("transhume://site/%FF"),), id="no UTF-8"),
         pytest.param((uri("transhume://SITE/c"),), id="another case"),
     ],
@@ -315,3 +316,10 @@ def test_contexts_leave_no_keys_in_a_log(sites, tmp_path, monkeypatch) -> None:
     b = sites.identity(site("b"))
     assert b.server_context().keylog_filename is None
     assert b.client_context().keylog_filename is None
+
+
+def test_nobody_is_at_the_other_end_before_the_handshake(sites) -> None:
+    ends = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = sites.identity(site("b")).client_context().wrap_bio(*ends)
+    with pytest.raises(PeerRefused, match="nothing readable is shown"):
+        peer_of(connection)
