@@ -8,11 +8,10 @@ import gzip
 import lzma
 import re
 import stat
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from transhume.errors import LabError
+from transhume.lab.compiling import compile_program
 from transhume.lab.root import Root
 
 COMMANDS_PORT, RECEIVE_PORT, ECHO_PORT = 7001, 7002, 7003
@@ -50,15 +49,7 @@ def build_initramfs(root: Root, folder: Path) -> Path:
         LabError: the compiler failed.
     """
     agent = folder / "guest"
-    source = Path(__file__).with_name("guest.c")
-    done = subprocess.run(
-        ["gcc", "-O2", "-static", "-Wall", "-o", str(agent), str(source)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise LabError(f"the guests' agent doesn't compile:\n{done.stderr}")
+    compile_program("guest.c", agent)
     modules = load_order(root, _WANTED)
     files = {
         "init": _INIT.encode(),

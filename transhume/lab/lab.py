@@ -138,7 +138,7 @@ class Lab:
         self.state.mkdir(parents=True)
         (self.state / RECORD).write_bytes(_SPEC_FORMAT.dump_json(spec))
         folder.mkdir()
-        build_network(spec)
+        build_network(spec, self.state)
         tell("the guests' kernel and initramfs")
         shutil.copy(root.kernel, folder / "vmlinuz")
         build_initramfs(root, folder)

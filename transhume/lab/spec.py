@@ -96,6 +96,8 @@ class LabSpec:
     clouds: tuple[CloudSpec, ...]
     guests: tuple[GuestSpec, ...]
     wan_bytes_per_second: float = 12_500_000
+    wan_delay_seconds: float = 0.0
+    """From any site to any other, one way."""
 
     def cloud(self, name: CloudName) -> CloudSpec:
         """Return a cloud by name."""
