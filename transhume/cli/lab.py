@@ -55,6 +55,9 @@ def command(context: click.Context, state: Path) -> None:
     "--delay", default="0ms", show_default=True, help="What the WAN takes from cloud to cloud."
 )
 @click.option(
+    "--gateways", is_flag=True, help="With a gateway at each cloud, which carries migrations."
+)
+@click.option(
     "--memory", default=112, show_default=True, help="What each VM has, in MiB; up to 512."
 )
 @click.option(
@@ -76,6 +79,7 @@ def up(
     clusters: int,
     wan: str,
     delay: str,
+    gateways: bool,
     memory: int,
     disks: str,
     place: str,
@@ -91,7 +95,7 @@ def up(
     Examples:
       transhume lab up
       transhume lab up --clouds 2 --vms 4 --wan 50mbit --place vm1=b,vm3=b
-      transhume lab up --clouds 2 --delay 20ms --memory 256 --disks own
+      transhume lab up --clouds 2 --delay 20ms --gateways --memory 256 --disks own
     """
     from transhume.lab.lab import Lab
     from transhume.lab.spec import DiskSpec, plan_lab
@@ -102,6 +106,7 @@ def up(
         clusters=clusters,
         wan_bytes_per_second=_rate(wan),
         wan_delay_seconds=_delay(delay),
+        gateways=gateways,
         memory_mib=memory,
         disk=None if disks == "none" else DiskSpec(writable=disks == "own"),
         place=_places(place),

@@ -24,7 +24,7 @@ from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.protocol import Hypervisors
-from transhume.execute.migration.transport import Direct
+from transhume.execute.migration.transport import Direct, Transport
 from transhume.execute.overlay import NoOverlay, Overlay, VxlanOverlay
 from transhume.knowledge.lease import Lease
 from transhume.knowledge.model import Snapshot, VmName
@@ -77,6 +77,31 @@ def worlds(hypervisors: Hypervisors, overlay: Overlay) -> Builder:
     return world
 
 
+def transport_of(deployment: Deployment) -> Transport:
+    """Return what carries a deployment's migrations: its gateways, or nothing between the hosts.
+
+    Raises:
+        IdentityUnusable: our operator's certificate can't be used.
+    """
+    if not deployment.gateways:
+        return Direct()
+    from transhume.execute.migration.control_client import GatewayClient, address_of
+    from transhume.execute.migration.gateways import Gateways
+    from transhume.execute.migration.trust import PeerKind, load_identity
+
+    identity = None
+    if deployment.identity is not None:
+        identity = load_identity(deployment.identity, kind=PeerKind.OPERATOR)
+    clouds = {host.name: host.cloud for host in deployment.hosts}
+    return Gateways(
+        clients={
+            point.cloud: GatewayClient(address_of(point), identity) for point in deployment.gateways
+        },
+        cloud_of=lambda host: clouds[host],
+        tenant_of=deployment.tenant_of,
+    )
+
+
 @asynccontextmanager
 async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
     """Have the lease, waiting for another's to run out (told once), and give it back."""
@@ -126,7 +151,7 @@ async def serving(
     connections = Connections(deployment.hypervisors)
     source = LibvirtInventory(connections, deployment)
     overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
-    hypervisors = LibvirtHosts(connections, Direct())
+    hypervisors = LibvirtHosts(connections, transport_of(deployment))
     recording, shadows = asides(deployment, book)
     holder = f"{socket.gethostname()}:{os.getpid()}"
 

@@ -11,6 +11,7 @@ from transhume.deployment.model import (
     CaptureMethod,
     CapturePoint,
     Deployment,
+    GatewayPoint,
     Hypervisor,
     OverlayNetwork,
     OverlaySite,
@@ -78,6 +79,9 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         overlay=_to_overlay(written),
         clusters={ClusterName(name): tuple(vms) for name, vms in written.clusters.items()},
         tags={tag: tuple(vms) for tag, vms in written.tags.items()},
+        gateways=tuple(_gateway_points(written, folder)),
+        identity=folder / written.transport.identity if written.transport.identity else None,
+        tenants={name: tuple(vms) for name, vms in written.transport.tenants.items()},
         prices=_to_feed(written.prices, folder) if written.prices else None,
         knowledge_url=written.knowledge.url if written.knowledge else None,
         state_directory=state_directory,
@@ -121,6 +125,16 @@ def _links(written: DeploymentSchema) -> Iterator[Link]:
     for link in written.links:
         ends = frozenset(map(CloudName, link.between))
         yield Link(clouds=ends, bytes_per_second=link.rate, latency_seconds=link.latency)
+
+
+def _gateway_points(written: DeploymentSchema, folder: Path) -> Iterator[GatewayPoint]:
+    for name, cloud in written.clouds.items():
+        if gateway := cloud.gateway:
+            yield GatewayPoint(
+                cloud=CloudName(name),
+                socket=folder / gateway.socket if gateway.socket else None,
+                address=gateway.address,
+            )
 
 
 def _to_overlay(written: DeploymentSchema) -> OverlayNetwork | None:

@@ -5,9 +5,10 @@ Owns addresses and paths (libvirt URIs, bridges, feeds), which the model of the 
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from transhume.knowledge.model import Cloud, ClusterName, Host, HostName, Link, Resources
+from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link, Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,19 @@ class ShadowSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayPoint:
+    """How a cloud's gateway is asked: by a socket on this machine, or over TLS."""
+
+    cloud: CloudName
+    socket: Path | None = None
+    address: str | None = None
+    """Host and port."""
+
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A federation, as `transhume.yaml` describes it."""
 
@@ -125,9 +139,21 @@ class Deployment:
     """Patterns of VM names by virtual cluster, for VMs whose metadata doesn't say."""
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Patterns of VM names by tag."""
+    gateways: tuple[GatewayPoint, ...] = ()
+    identity: Path | None = None
+    """The folder of our operator's certificate."""
+    tenants: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Patterns of VM names by tenant."""
     prices: PriceFeed | None = None
     knowledge_url: str | None = None
     state_directory: Path = Path("/var/lib/transhume")
     recording: RecordingSettings | None = None
     """None: nothing is recorded, unless policies are to be compared."""
     shadow: ShadowSettings | None = None
+
+    def tenant_of(self, vm: str) -> str:
+        """Say whose a VM is."""
+        for tenant, patterns in self.tenants.items():
+            if any(fnmatchcase(vm, pattern) for pattern in patterns):
+                return tenant
+        return DEFAULT_TENANT

@@ -168,6 +168,43 @@ class SiteSchema(_Record):
     )
 
 
+class GatewayPointSchema(_Record):
+    """How a site's gateway is asked, which carries migrations. Either `socket` or `address`."""
+
+    model_config = ConfigDict(title="Gateway of a cloud")
+
+    socket: FilePath | None = Field(
+        default=None,
+        description="its control socket on this machine; relative to this file's folder",
+    )
+    address: str | None = Field(
+        default=None, description="its host and port, to be reached over TLS (see `transport`)"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "GatewayPointSchema":
+        if bool(self.socket) == bool(self.address):
+            raise ValueError("write either socket or address")
+        return self
+
+
+class TransportSchema(_Record):
+    """How migrations are carried between sites that have gateways."""
+
+    model_config = ConfigDict(title="Transport")
+
+    identity: FilePath | None = Field(
+        default=None,
+        description="the folder of our operator's certificate, by `transhume ca issue --operator`; needed for "
+        "gateways that are reached by an address; relative to this file's folder",
+    )
+    tenants: dict[Name, Patterns] = Field(
+        default={},
+        description="names or patterns of VMs by tenant: pages are never compared across tenants; "
+        "VMs that no pattern fits belong to tenant `default`",
+    )
+
+
 class CloudSchema(_Record):
     """A site under one administration, with a price."""
 
@@ -179,6 +216,10 @@ class CloudSchema(_Record):
         default=False, description="true where its machines may be taken back at any time (spot)"
     )
     overlay: SiteSchema | None = Field(default=None, description="its part of the overlay")
+    gateway: GatewayPointSchema | None = Field(
+        default=None,
+        description="its gateway for migrations; without it they go straight from host to host",
+    )
     hosts: dict[Name, HostSchema] = Field(default={}, description="its hypervisors")
 
 
@@ -298,6 +339,9 @@ class DeploymentSchema(_Record):
         default={}, description="sites of the overlay without VMs: its ways to the outside"
     )
     overlay: OverlaySchema | None = Field(default=None, description="the network over all sites")
+    transport: TransportSchema = Field(
+        default=TransportSchema(), description="how gateways carry migrations"
+    )
     links: list[LinkSchema] = Field(default=[], description="the paths between clouds")
     clusters: dict[Name, Patterns] = Field(
         default={}, description="names or patterns of VMs, for VMs whose metadata names no cluster"

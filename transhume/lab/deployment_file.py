@@ -8,6 +8,7 @@ import yaml
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.lab.cloud import Cloud
+from transhume.lab.gateways import CONTROL
 from transhume.lab.spec import BRIDGE, EDGE, EDGE_VTEP, UNDERLAY, VNI, LabSpec
 
 VCPUS, MEMORY_MIB_PER_VCPU = 8, 128
@@ -54,7 +55,9 @@ def _deployment(spec: LabSpec, clouds: Sequence[Cloud], state: Path) -> dict[str
     pairs = [[one, other] for n, one in enumerate(names) for other in names[n + 1 :]]
     return {
         "window": "5s",
-        "clouds": {cloud.spec.name: _cloud(cloud, memory_mib) for cloud in clouds},
+        "clouds": {
+            cloud.spec.name: _cloud(cloud, memory_mib) | _gateway(spec, cloud) for cloud in clouds
+        },
         "gateways": {
             "edge": {"netns": EDGE, "bridge": BRIDGE, "underlay": UNDERLAY, "vtep": EDGE_VTEP}
         },
@@ -84,3 +87,7 @@ def _cloud(cloud: Cloud, memory_mib: int) -> dict[str, Any]:
             }
         },
     }
+
+
+def _gateway(spec: LabSpec, cloud: Cloud) -> dict[str, Any]:
+    return {"gateway": {"socket": str(cloud.home / CONTROL)}} if spec.gateways else {}

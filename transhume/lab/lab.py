@@ -23,6 +23,7 @@ from transhume.lab import guests, leftovers
 from transhume.lab.cloud import Cloud
 from transhume.lab.deployment_file import DEPLOYMENT, overlay_network, write_deployment
 from transhume.lab.disks import Disks, cached_image
+from transhume.lab.gateways import start_gateways
 from transhume.lab.guests import Answer, Counter
 from transhume.lab.host_packages import install_missing, need_root
 from transhume.lab.initramfs import build_initramfs
@@ -150,6 +151,9 @@ class Lab:
         for cloud in clouds:
             tell("libvirt daemons", f"cloud {cloud.spec.name}")
             cloud.start(root, folder, disks)
+        if spec.gateways:
+            tell("gateways")
+            start_gateways(clouds, disks.image if disks else None, self.state)
         tell("overlay")
         asyncio.run(self._join_overlay(spec))
         for cloud in clouds:

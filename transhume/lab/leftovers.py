@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transhume.errors import LabError
 from transhume.lab.delay import PROGRAM
+from transhume.lab.gateways import CONFIGURATION
 from transhume.lab.network import lab_namespaces, remove_network
 from transhume.lab.spec import RECORD
 from transhume.reach.netns import NAMED
@@ -93,9 +94,9 @@ def _runs_from(process: Path, state: Path) -> bool:
 
 
 def _is_entering(process: Path, state: Path) -> bool:
-    """Say whether a process is a shell that is preparing a cloud, or about to become what delays the WAN."""
+    """Say whether a process is a gateway, prepares a cloud, or is about to become what delays the WAN."""
     words = [os.fsdecode(word) for word in (process / "cmdline").read_bytes().split(b"\0")[:-1]]
     script = Path(words[-1]) if words else Path()
     if words and Path(words[0]).name == "nsenter":
-        return str(state / PROGRAM) in words
-    return script.name == "enter.sh" and script.is_relative_to(state)
+        return str(state / PROGRAM) in words or script.name == CONFIGURATION
+    return script.name in ("enter.sh", CONFIGURATION) and script.is_relative_to(state)

@@ -57,6 +57,11 @@ class CloudSpec:
         return IpAddress(f"172.31.66.{self.number}")
 
     @property
+    def gateway(self) -> str:
+        """Where its gateway listens for the other clouds'."""
+        return f"{self.address}:7443"
+
+    @property
     def peer_uri(self) -> str:
         """How the other clouds' libvirt daemons reach this one's."""
         return f"qemu+tcp://{self.address}/system"
@@ -134,6 +139,8 @@ class LabSpec:
     wan_bytes_per_second: float = 12_500_000
     wan_delay_seconds: float = 0.0
     """From any site to any other, one way."""
+    gateways: bool = False
+    """Whether a gateway runs at each cloud and carries migrations."""
 
     def cloud(self, name: CloudName) -> CloudSpec:
         """Return a cloud by name."""
@@ -170,6 +177,7 @@ def plan_lab(
     wan_delay_seconds: float = 0.0,
     memory_mib: int = 112,
     disk: DiskSpec | None = None,
+    gateways: bool = False,
 ) -> LabSpec:
     """Specify a lab: `vms` VMs dealt out to `clusters`, all in the first cloud unless told otherwise.
 
@@ -207,6 +215,7 @@ def plan_lab(
         guests=guests,
         wan_bytes_per_second=wan_bytes_per_second,
         wan_delay_seconds=wan_delay_seconds,
+        gateways=gateways,
     )
 
 

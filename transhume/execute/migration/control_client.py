@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transhume.deployment.model import GatewayPoint
 from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
+from transhume.execute.migration.gateway.configuration import DEFAULT_PORT
 from transhume.execute.migration.gateway.sockets import short_path
 from transhume.execute.migration.trust import Identity, Peer, PeerKind, expect_peer
 
@@ -28,6 +30,19 @@ class GatewayAddress:
 
     def __str__(self) -> str:
         return str(self.socket) if self.socket else f"{self.host}:{self.port}"
+
+
+def address_of(point: GatewayPoint) -> GatewayAddress:
+    """Return where a deployment's gateway is."""
+    host, _, port = (point.address or "").rpartition(":")
+    if point.address and not host:
+        host, port = port, ""
+    return GatewayAddress(
+        site=point.cloud,
+        socket=point.socket,
+        host=host.strip("[]"),
+        port=int(port or DEFAULT_PORT),
+    )
 
 
 class GatewayClient:
