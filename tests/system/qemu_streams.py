@@ -300,6 +300,11 @@ DIRTY_DISK = (
     *("-blockdev", '{"driver":"null-co","node-name":"disk","size":1073741824,"read-zeroes":true}'),
     *("-device", "virtio-blk-pci,drive=disk"),
 )
+SHARED = (
+    *("-S", "-object", "memory-backend-memfd,id=ram,size=112M,share=on"),
+    *("-machine", "memory-backend=ram"),
+)
+"""Memory that both ends might have in common: where it is left out, the list of memory blocks has addresses."""
 GROWING = (
     *("-S", "-m", "112M,maxmem=256M", "-object", "memory-backend-ram,id=more,size=64M"),
     *("-device", "virtio-mem-pci,memdev=more,requested-size=0"),
@@ -336,6 +341,8 @@ def recordings(root: Root, folder: Path) -> Iterator[tuple[str, Recording]]:
                 yield name, record_move(guest, destination, folder, postcopy_after_s=after_s)
             if after_s is None:
                 guest.qmp.ask("cont")
+    with Guest(root, folder / "shared", more=SHARED) as guest:
+        yield "ignore-shared", record(guest, folder, capabilities=["x-ignore-shared"])
     with Guest(root, folder / "growing", more=GROWING) as guest:
         yield "virtio-mem", record(guest, folder)
 

@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_IGNORES_SHARED = b"\5\x1aconfiguration/capabilities\0\0\0\1\0\0\0\1\x0fx-ignore-shared"
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -41,6 +43,8 @@ def _plain(stream: bytes) -> Iterator[Piece]:
     at = 8
     if stream[8] == 7:
         at += 5 + _number(stream, 9, 4)
+    shared = stream.startswith(_IGNORES_SHARED, at)
+    at += len(_IGNORES_SHARED) if shared else 0
     yield Piece("head", 0, at)
     names: dict[int, bytes] = {}
     while at < len(stream):
@@ -70,12 +74,12 @@ def _plain(stream: bytes) -> Iterator[Piece]:
             yield Piece("other section", start, at)
             continue
         yield Piece("memory section", start, at)
-        yield from (records := list(_records(stream, at)))
+        yield from (records := list(_records(stream, at, 8 if shared else 0)))
         at = records[-1].end + 5
         yield Piece("footer", at - 5, at)
 
 
-def _records(stream: bytes, at: int) -> Iterator[Piece]:
+def _records(stream: bytes, at: int, address_bytes: int) -> Iterator[Piece]:
     while True:
         start, word = at, _number(stream, at, 8)
         flags, at = word & 4095, at + 8
@@ -90,7 +94,7 @@ def _records(stream: bytes, at: int) -> Iterator[Piece]:
             while total:
                 name_length = stream[at]
                 total -= _number(stream, at + 1 + name_length, 8)
-                at += 9 + name_length
+                at += 9 + name_length + address_bytes
             yield Piece("blocks", start, at)
             continue
         again = bool(flags & 0x20)
