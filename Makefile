@@ -63,8 +63,9 @@ system: $(VENV)/.dev ## only the tests with real guests
 	@tools/debian-packages lab
 	@$(BIN)/pytest tests/system
 
-fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners (FUZZ_SECONDS=3600)
+fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners, and one of damaged migrations (FUZZ_SECONDS=3600)
 	@$(BIN)/python -m tests.fuzz.capture --seconds $(or $(FUZZ_SECONDS),3600)
+	@$(BIN)/python -m tests.fuzz.stream --seconds $(or $(FUZZ_SECONDS),3600)
 
 thorough: $(VENV)/.dev ## the property tests on thousands of instances each (EFFORT=20 times as many as usual)
 	@TEST_EFFORT=$(or $(EFFORT),20) $(BIN)/pytest -q -n 2 --dist worksteal tests/property

@@ -1,12 +1,15 @@
-"""A short run of the fuzzer, the same each time; `make fuzz` is the long one."""
+"""A short run of each fuzzer, the same each time; `make fuzz` is the long one."""
 
 import subprocess
 import sys
 
+import pytest
 
-def test_the_scanner_stands_whatever_bytes_it_is_fed() -> None:
+
+@pytest.mark.parametrize("fuzzer", ["capture", "stream"])
+def test_nothing_falls_whatever_bytes_it_is_fed(fuzzer: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.capture", "--runs", "6000", "--seed", "7"],
+        [sys.executable, "-m", f"tests.fuzz.{fuzzer}", "--runs", "6000", "--seed", "7"],
         capture_output=True,
         text=True,
         timeout=500,
