@@ -1,8 +1,8 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean thorough \
-	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-plan bench-replay bench-schedule bench-spread \
-	bench-startup bench-stream
+	bench bench-capture bench-analysis bench-deadlines bench-fidelity bench-live bench-migration bench-plan bench-replay \
+	bench-schedule bench-spread bench-startup bench-stream
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -102,6 +102,11 @@ bench-live: $(VENV)/.dev ## what live capture adds to each frame, beside tcpdump
 bench-fidelity: $(VENV)/.dev ## our matrix of Open MPI programs beside Open MPI's own count (root)
 	@tools/debian-packages lab
 	@$(BIN)/python -m benchmarks.bench_fidelity
+
+bench-migration: $(VENV)/.dev ## live migration over WANs, by hours (root); a part: WAN=100mbit SCENARIOS=one,four METHODS=plain RUNS=1
+	@tools/debian-packages lab
+	@$(BIN)/python -m benchmarks.bench_migration $(if $(WAN),--wan $(WAN)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) \
+		$(if $(METHODS),--methods $(METHODS)) $(if $(RUNS),--runs $(RUNS))
 
 bench-stream: $(VENV)/.dev ## the memory that 20 GB through standard input take
 	@$(BIN)/python -m benchmarks.stream_memory --gigabytes 20
