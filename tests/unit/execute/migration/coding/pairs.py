@@ -1,0 +1,49 @@
+"""Both halves of a domain, and streams of pages to send through them."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from transhume.execute.migration.coding.receiver import Arriving, Receiver
+from transhume.execute.migration.coding.sender import Sender, Stream, prepare
+from transhume.execute.migration.content.page_log import SEGMENT_BYTES, PageLog
+from transhume.execute.migration.splitting import PAGE_BYTES, Split
+from transhume.knowledge.model import Transfer
+
+
+@dataclass(slots=True)
+class Pair:
+    """A sender, and a receiver that has had all that it has sent."""
+
+    sender: Sender
+    receiver: Receiver
+
+    def send(
+        self, stream: Stream, arriving: Arriving, split: Split, *, compress: bool = True
+    ) -> tuple[bytes, Transfer]:
+        """Return what arrives of a piece, and what became of it."""
+        pieces, transfer = self.sender.encode(prepare(stream, split), compress=compress)
+        return self.receiver.decode(arriving, b"".join(pieces)), transfer
+
+
+def pair(folder: Path, *, limit_bytes: int = 1 << 30) -> Pair:
+    """Make a domain's two halves, which know nothing yet."""
+    log = PageLog(folder, memory_bytes=2 * SEGMENT_BYTES)
+    return Pair(
+        Sender(log, limit_bytes),
+        Receiver(PageLog(folder, memory_bytes=2 * SEGMENT_BYTES, name=log.name)),
+    )
+
+
+def split_of(pages: list[bytes], gap: bytes = b"\x00" * 7 + b"\x28") -> Split:
+    """Put pages into a stream, with something before each."""
+    stride = len(gap) + PAGE_BYTES
+    offsets = np.arange(len(pages), dtype=np.int64) * stride + len(gap)
+    return Split(b"".join(gap + page for page in pages), offsets)
+
+
+def page(seed: int) -> bytes:
+    """Make a page that can't be compressed, the same for the same seed."""
+    return random.Random(seed).randbytes(PAGE_BYTES)

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transhume.execute.migration.content.page_log import (
+    SEGMENT_BYTES,
+    SEGMENT_PAGES,
+    NotInLog,
+    PageLog,
+    Pages,
+)
+from transhume.execute.migration.splitting import PAGE_BYTES
+
+SMALL = 2 * SEGMENT_BYTES
+
+
+def pages(*numbers: int) -> Pages:
+    """Make pages that tell their numbers."""
+    found = np.zeros((len(numbers), PAGE_BYTES), np.uint8)
+    found.view(np.uint64)[:, 0] = numbers
+    found.view(np.uint64)[:, -1] = numbers
+    return found
+
+
+def numbers_of(found: Pages) -> list[int]:
+    return [int(row[0]) for row in found.view(np.uint64)]
+
+
+def test_pages_are_found_at_their_positions_in_any_order(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    log.append(pages(*range(10)))
+    log.append(pages(*range(10, 20)))
+    assert numbers_of(log.read(np.array([19, 0, 7, 7, 11]))) == [19, 0, 7, 7, 11]
+
+
+def test_what_has_no_room_in_memory_is_read_from_disk(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    for start in range(0, 5 * SEGMENT_PAGES, 500):
+        log.append(pages(*range(start, start + 500)))
+    assert log.memory_bytes == SMALL
+    assert log.disk_bytes > 0
+    everywhere = np.arange(0, log.next, 97)[::-1]
+    assert numbers_of(log.read(everywhere)) == everywhere.tolist()
+    log.close()
+
+
+def test_nothing_on_disk_can_be_read_without_the_key(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    secret = b"a guest's password" * 200
+    page = np.frombuffer(secret.ljust(PAGE_BYTES, b"!")[:PAGE_BYTES], np.uint8)
+    log.append(np.tile(page, (4 * SEGMENT_PAGES, 1)))
+    vault = log._vault
+    assert vault is not None
+    vault._file.seek(0)
+    written = vault._file.read()
+    assert len(written) >= SEGMENT_BYTES
+    assert b"password" not in written
+    assert len({written[at : at + PAGE_BYTES] for at in range(0, SEGMENT_BYTES, PAGE_BYTES)}) == (
+        SEGMENT_PAGES
+    ), "equal pages look different"
+    assert list(tmp_path.iterdir()) == [], "the file has no name"
+    log.close()
+
+
+def test_what_was_forgotten_is_not_there_and_the_rest_is(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    log.append(pages(*range(4 * SEGMENT_PAGES)))
+    log.forget_below(SEGMENT_PAGES + 5)
+    with pytest.raises(NotInLog):
+        log.read(np.array([SEGMENT_PAGES + 4]))
+    assert numbers_of(log.read(np.array([SEGMENT_PAGES + 5]))) == [SEGMENT_PAGES + 5]
+    assert log.kept_bytes == (3 * SEGMENT_PAGES - 5) * PAGE_BYTES
+    log.close()
+
+
+def test_the_place_of_a_forgotten_segment_is_used_again(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    for start in range(0, 20 * SEGMENT_PAGES, SEGMENT_PAGES):
+        log.append(pages(*range(start, start + SEGMENT_PAGES)))
+        log.forget_below(log.next - 4 * SEGMENT_PAGES)
+    assert log.disk_bytes <= 3 * SEGMENT_BYTES
+    assert log._vault is not None
+    assert Path(f"/proc/self/fd/{log._vault._file.fileno()}").stat().st_size <= 4 * SEGMENT_BYTES
+    kept = np.arange(log.first, log.next)
+    assert numbers_of(log.read(kept)) == kept.tolist()
+    log.close()
+
+
+def test_a_log_is_cut_where_the_other_end_ends_and_goes_on_from_there(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    log.append(pages(*range(100)))
+    log.truncate(60)
+    log.append(pages(1000, 1001))
+    assert log.next == 62
+    assert numbers_of(log.read(np.array([59, 60, 61]))) == [59, 1000, 1001]
+
+
+def test_a_log_is_not_cut_within_what_is_on_disk(tmp_path: Path) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    log.append(pages(*range(4 * SEGMENT_PAGES)))
+    with pytest.raises(NotInLog):
+        log.truncate(SEGMENT_PAGES // 2)
+    assert log.next == 4 * SEGMENT_PAGES
+    log.close()
