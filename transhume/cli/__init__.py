@@ -34,6 +34,7 @@ COMMANDS = (
     "run",
     "shadow",
     "status",
+    "store",
 )
 
 INTERRUPTED = 130

@@ -85,18 +85,12 @@ def transport_of(deployment: Deployment) -> Transport:
     """
     if not deployment.gateways:
         return Direct()
-    from transhume.execute.migration.control_client import GatewayClient, address_of
+    from transhume.execute.migration.control_client import clients_of
     from transhume.execute.migration.gateways import Gateways
-    from transhume.execute.migration.trust import PeerKind, load_identity
 
-    identity = None
-    if deployment.identity is not None:
-        identity = load_identity(deployment.identity, kind=PeerKind.OPERATOR)
     clouds = {host.name: host.cloud for host in deployment.hosts}
     return Gateways(
-        clients={
-            point.cloud: GatewayClient(address_of(point), identity) for point in deployment.gateways
-        },
+        clients=clients_of(deployment),
         cloud_of=lambda host: clouds[host],
         tenant_of=deployment.tenant_of,
     )

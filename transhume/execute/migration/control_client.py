@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transhume.deployment.model import GatewayPoint
+from transhume.deployment.model import Deployment, GatewayPoint
 from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
 from transhume.execute.migration.gateway.configuration import DEFAULT_PORT
 from transhume.execute.migration.gateway.sockets import short_path
-from transhume.execute.migration.trust import Identity, Peer, PeerKind, expect_peer
+from transhume.execute.migration.trust import (
+    Identity,
+    Peer,
+    PeerKind,
+    expect_peer,
+    load_identity,
+)
+from transhume.knowledge.model import CloudName
 
 ANSWER_SECONDS = 60.0
 _MOST_LINE_BYTES = 4 << 20
@@ -105,3 +112,17 @@ class GatewayClient:
             writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=self.address.site)
         )
         return reader, writer
+
+
+def clients_of(deployment: Deployment) -> dict[CloudName, GatewayClient]:
+    """Return how each of a deployment's gateways is asked.
+
+    Raises:
+        IdentityUnusable: our operator's certificate can't be used.
+    """
+    identity = None
+    if deployment.identity is not None:
+        identity = load_identity(deployment.identity, kind=PeerKind.OPERATOR)
+    return {
+        point.cloud: GatewayClient(address_of(point), identity) for point in deployment.gateways
+    }

@@ -54,6 +54,56 @@ class Gateways:
             with suppress(Error):
                 await sender.ask("close", migration=migration)
 
+    async def warm(
+        self,
+        vm: VmName,
+        source: CloudName,
+        destination: CloudName,
+        *,
+        most_wire_bytes: int | None = None,
+        passes: int | None = None,
+    ) -> None:
+        """Begin to send a running VM's memory to where it may go.
+
+        Args:
+            vm: it runs at the source.
+            source, destination: clouds with gateways.
+            most_wire_bytes: when so much is sent, it ends.
+            passes: after so many scans it ends; None: when it's stopped.
+
+        Raises:
+            GatewayUnreachable, GatewayFailed, Refused: it can't begin.
+        """
+        sender, receiver = self.clients[source], self.clients[destination]
+        tenant = self.tenant_of(vm)
+        admitted = await receiver.ask(
+            "admit",
+            migration=secrets.token_hex(8),
+            vm=vm,
+            tenant=tenant,
+            source=sender.address.site,
+            warm=True,
+        )
+        await sender.ask(
+            "warm",
+            vm=vm,
+            tenant=tenant,
+            destination=receiver.address.site,
+            ticket=admitted["ticket"],
+            most_wire_bytes=most_wire_bytes,
+            passes=passes,
+        )
+
+    async def cool(self, vm: VmName, source: CloudName, destination: CloudName) -> None:
+        """Stop sending a VM's memory ahead; what was sent stays known.
+
+        Raises:
+            GatewayUnreachable, GatewayFailed: it can't be stopped.
+        """
+        await self.clients[source].ask(
+            "cool", vm=vm, destination=self.clients[destination].address.site
+        )
+
     async def _open(
         self, migration: str, vm: VmName, sender: GatewayClient, receiver: GatewayClient
     ) -> dict[str, str]:

@@ -1,0 +1,123 @@
+"""`transhume store`: what gateways know of each other's pages, and what that has saved."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from transhume.cli.connection import config_option, deployment_in
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command("store")
+@config_option
+@click.option("--cloud", "clouds", multiple=True, help="Only this cloud's; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(config: Path, *, clouds: tuple[str, ...], as_json: bool) -> None:
+    """Show what the clouds' gateways keep, and what needn't be sent because of that.
+
+    For each cloud, by the cloud at the other end and by tenant: what is kept in memory and, encrypted, on disk;
+    the pages that were sent and received; and of all that hypervisors sent, why how much of it didn't cross:
+    zero pages, pages of the same VM, of another VM of the tenant, in an image or store at the destination, and
+    compression. Then the images that are indexed, VMs that are kept warm elsewhere, and migrations under way.
+
+    \b
+    Examples:
+      transhume store
+      transhume store --cloud campus --json
+    """
+    import asyncio
+    import json
+
+    found = asyncio.run(_ask_all(config, clouds))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        for status in found:
+            _show(status, console)
+
+
+async def _ask_all(config: Path, clouds: tuple[str, ...]) -> list[dict[str, Any]]:
+    import asyncio
+
+    from transhume.errors import UsageError
+    from transhume.execute.migration.control_client import clients_of
+
+    clients = clients_of(deployment_in(config))
+    for cloud in clouds:
+        if cloud not in clients:
+            known = ", ".join(clients) or "none"
+            raise UsageError(
+                f"{config} has no gateway of a cloud {cloud}; it has those of: {known}"
+            )
+    if not clients:
+        raise UsageError(f"{config} has no gateways; give a cloud one with `gateway`")
+    asked = [client for cloud, client in clients.items() if not clouds or cloud in clouds]
+    return list(await asyncio.gather(*(client.ask("status") for client in asked)))
+
+
+def _show(status: Mapping[str, Any], console: "Console") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from transhume.quantities import format_bytes
+
+    table = Table(title=f"gateway of {status['site']}", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("to and from", "tenant"):
+        table.add_column(name)
+    for name in ("memory", "disk", "kept pages", "sent", "on the wire", "saved"):
+        table.add_column(name, justify="right")
+    table.add_column("because of")
+    for domain in status["domains"]:
+        sent = domain["sent"]
+        table.add_row(
+            domain["peer"],
+            domain["tenant"],
+            format_bytes(domain["memory_bytes"]),
+            format_bytes(domain["disk_bytes"]),
+            f"{domain['sent_pages'] + domain['received_pages']:,}",
+            format_bytes(sent["raw_bytes"]),
+            format_bytes(sent["wire_bytes"]),
+            _share(sent["raw_bytes"] - sent["wire_bytes"], sent["raw_bytes"]),
+            _reasons(sent),
+        )
+    console.print(table)
+    for image in status["images"]:
+        tenants = ", ".join(image["tenants"])
+        console.print(f"  image {image['path']}: {image['blocks']:,} blocks, for {tenants}")
+    for kept in status["warming"]:
+        share = _share(kept["known_pages"], kept["scanned_pages"])
+        ended = f" ({kept['ended']})" if kept["ended"] else ""
+        console.print(f"  {kept['vm']} is kept warm at {kept['destination']}: {share} known{ended}")
+    for route in status["routes"]:
+        sent = route["sent"]
+        console.print(
+            f"  {route['vm']} on its way to {route['destination']}: {format_bytes(sent['raw_bytes'])} in "
+            f"{format_bytes(sent['wire_bytes'])} ({_reasons(sent)})"
+        )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{max(0, part) / whole:.0%}" if whole else "–"
+
+
+def _reasons(sent: Mapping[str, int]) -> str:
+    """Say what became of the pages, the most frequent first."""
+    from transhume.execute.migration.splitting import PAGE_BYTES
+
+    compressed = sent["new_pages"] * PAGE_BYTES - sent["new_wire_bytes"]
+    kinds = {
+        "own pages": sent["own_pages"] * PAGE_BYTES,
+        "the cluster's": sent["cluster_pages"] * PAGE_BYTES,
+        "the site's": sent["site_pages"] * PAGE_BYTES,
+        "compression": max(0, compressed),
+    }
+    ranked = sorted((item for item in kinds.items() if item[1]), key=lambda item: -item[1])
+    whole = sum(kinds.values())
+    return ", ".join(f"{name} {_share(amount, whole)}" for name, amount in ranked) or "–"
