@@ -13,6 +13,7 @@ import click
 
 from transhume.cli import group
 from transhume.deployment.schema import DeploymentSchema
+from transhume.execute.migration.gateway.configuration import GatewaySchema
 from transhume.located_yaml import renewed
 from transhume.monitor.clouds.prices import ScheduleSchema
 from transhume.policies.schema import PolicySchema
@@ -58,6 +59,7 @@ def _section(context: click.Context) -> Iterator[str]:
 PAGES: dict[str, Callable[[str], str]] = {
     "policies": partial(renewed, model=PolicySchema),
     "deployment": partial(renewed, model=DeploymentSchema),
+    "gateway": partial(renewed, model=GatewaySchema),
     "prices": partial(renewed, model=ScheduleSchema),
     "commands": renewed_commands,
 }

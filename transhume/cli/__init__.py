@@ -35,6 +35,7 @@ COMMANDS = (
     "shadow",
     "status",
     "store",
+    "warm",
 )
 
 INTERRUPTED = 130

@@ -51,9 +51,10 @@ class Receiver:
         """Let references into a space be resolved."""
         self._spaces[space] = read
 
-    def drop_space(self, space: int) -> None:
-        """Let references into a space be mistakes again."""
-        self._spaces.pop(space, None)
+    def drop_catalogues(self) -> None:
+        """Let references into catalogues be mistakes again."""
+        for space in [space for space in self._spaces if space >= Space.FIRST_CATALOGUE]:
+            del self._spaces[space]
 
     def fresh_window(self) -> None:
         """Begin a new window, because the other end does."""

@@ -22,6 +22,10 @@ _READ_BYTES = 4 << 20
 class ImageChanged(Exception):
     """A block of an image isn't what it was when it was indexed."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} was changed since it was indexed")
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -46,7 +50,7 @@ class Catalogue:
             for row, index in enumerate(indices.tolist()):
                 block = os.pread(image.fileno(), PAGE_BYTES, int(self.offsets[index]))
                 if sha256(block).digest() != self.digests[index]:
-                    raise ImageChanged(f"{self.path} was changed since it was indexed")
+                    raise ImageChanged(self.path)
                 found[row] = np.frombuffer(block, np.uint8)
         return found
 

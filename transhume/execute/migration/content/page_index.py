@@ -6,7 +6,7 @@ Owns which reference stands for a page, and whose page it was first, so that wha
 from collections.abc import Iterable, Sequence
 
 from transhume.execute.migration.content.digests import DIGEST_BYTES, Digest
-from transhume.execute.migration.content.references import Space, reference, space_of
+from transhume.execute.migration.content.references import MOST_REFERENCE, Space, reference
 
 
 class PageIndex:
@@ -54,11 +54,14 @@ class PageIndex:
     def drop_space(self, space: int, below: int | None = None) -> None:
         """Forget the references into a space, or those to indices below one."""
         limit = reference(space + 1, 0) if below is None else reference(space, below)
-        gone = [
-            digest
-            for digest, found in self._by_digest.items()
-            if space_of(found) == space and found < limit
-        ]
+        self._drop_between(reference(space, 0), limit)
+
+    def drop_catalogues(self) -> None:
+        """Forget the references into all catalogues."""
+        self._drop_between(reference(Space.FIRST_CATALOGUE, 0), MOST_REFERENCE + 1)
+
+    def _drop_between(self, start: int, end: int) -> None:
+        gone = [digest for digest, found in self._by_digest.items() if start <= found < end]
         for digest in gone:
             del self._by_digest[digest]
 

@@ -11,6 +11,7 @@ from transhume.execute.migration.content.page_log import Positions
 
 _SPACE_BITS = 40
 MOST_INDEX = (1 << _SPACE_BITS) - 1
+MOST_REFERENCE = (1 << 63) - 1
 
 
 class Space(IntEnum):
@@ -26,11 +27,6 @@ class Space(IntEnum):
 def reference(space: int, index: int) -> int:
     """Return the number that names a page."""
     return space << _SPACE_BITS | index
-
-
-def space_of(reference: int) -> int:
-    """Return the space of a reference."""
-    return reference >> _SPACE_BITS
 
 
 def spaces_of(references: Positions) -> Positions:

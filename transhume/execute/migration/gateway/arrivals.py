@@ -15,10 +15,11 @@ import structlog
 from transhume.errors import Refused
 from transhume.execute.migration.coding.frame import MOST_RAW_BYTES, BadFrame
 from transhume.execute.migration.coding.receiver import Arriving
+from transhume.execute.migration.content.catalogue import ImageChanged
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
-from transhume.execute.migration.gateway.messages import Kind, Message, ProtocolError
+from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
 from transhume.execute.migration.gateway.sockets import connect, readable, shut_writing
 from transhume.execute.migration.trust.peers import Peer
 from transhume.execute.migration.trust.tickets import Admission, Admissions
@@ -139,6 +140,8 @@ class Arrivals:
 
     def _request(self, message: Message) -> None:
         words = message.words
+        if words.get("version") != VERSION:
+            raise ProtocolError(f"it speaks version {words.get('version')}, and this is {VERSION}")
         try:
             token = bytes.fromhex(str(words.get("ticket")))
         except ValueError:
@@ -167,10 +170,6 @@ class Arrivals:
         desk = self._site.domains.desk(self.link.peer, str(tenant))
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(desk.decoder, desk.domain.answer, message.words)
-        answer["catalogues"] = [
-            {"name": each.name.hex(), "blocks": len(each.digests)}
-            for each in desk.domain.catalogues
-        ]
         self._desks[message.number] = desk
         self.link.say_words(Kind.KNOWN, message.number, answer)
 
@@ -241,9 +240,14 @@ class Arrivals:
         loop = asyncio.get_running_loop()
         receiver = channel.desk.domain.receiver
         assert receiver is not None
-        raw = await loop.run_in_executor(
-            channel.desk.decoder, receiver.decode, channel.stream, content
-        )
+        try:
+            raw = await loop.run_in_executor(
+                channel.desk.decoder, receiver.decode, channel.stream, content
+            )
+        except BadFrame as error:
+            if isinstance(error.__cause__, ImageChanged):
+                channel.desk.domain.distrust(error.__cause__.path)
+            raise
         arrival = channel.arrival
         arrival.received_bytes += len(raw)
         channel.undelivered_bytes += len(raw)

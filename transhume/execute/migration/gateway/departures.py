@@ -21,7 +21,7 @@ from transhume.execute.migration.content.digests import DIGEST_BYTES
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
-from transhume.execute.migration.gateway.messages import Kind, Message, ProtocolError
+from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
 from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.sockets import read_batch, readable, shut_writing
 from transhume.execute.migration.gateway.turns import Urgency
@@ -113,7 +113,13 @@ class Departures:
             LinkLost: the link is no more.
         """
         number = self._number()
-        words = {"vm": vm, "uuid": uuid, "tenant": tenant, "ticket": token.hex()}
+        words = {
+            "version": VERSION,
+            "vm": vm,
+            "uuid": uuid,
+            "tenant": tenant,
+            "ticket": token.hex(),
+        }
         answer = await self._ask(Kind.REQUEST, number, words)
         if answer.kind is Kind.REFUSED:
             said = answer.words

@@ -87,6 +87,7 @@ class Domain:
         there = answer.get("next")
         if not isinstance(there, int):
             raise ProtocolError("the peer doesn't say what it has")
+        self.sender.index.drop_catalogues()
         if not answer.get("reverse"):
             self._forget_reverse()
         if not self._cut(there):
@@ -126,10 +127,6 @@ class Domain:
         """Refer to the blocks of one of the peer's catalogues from now on."""
         self.sender.index.add_elsewhere(Space.FIRST_CATALOGUE + number, digests)
 
-    def forget_catalogue(self, number: int) -> None:
-        """Refer to none of them any more."""
-        self.sender.index.drop_space(Space.FIRST_CATALOGUE + number)
-
     def refer_no_more(self, position: int) -> None:
         """Refer to nothing in the peer's log below a position any more."""
         self.sender.index.drop_space(Space.REVERSE, below=position)
@@ -153,10 +150,20 @@ class Domain:
             raise ProtocolError(f"no offer of pages: {error}") from error
         receiver = self._receiver_of(name, after)
         receiver.log.forget_below(first)
+        receiver.drop_catalogues()
+        for number, catalogue in enumerate(self.catalogues):
+            receiver.add_space(Space.FIRST_CATALOGUE + number, catalogue.read)
         return {
             "next": receiver.log.next,
             "reverse": offer.get("reverse") == self.sender.log.name.hex(),
+            "catalogues": [
+                {"name": each.name.hex(), "blocks": len(each.digests)} for each in self.catalogues
+            ],
         }
+
+    def distrust(self, path: Path) -> None:
+        """List an image no more, which isn't what it was when it was indexed."""
+        self.catalogues[:] = [each for each in self.catalogues if each.path != path]
 
     def forget_received(self, position: int) -> None:
         """Forget the peer's log below a position; `refer_no_more` has to follow."""
@@ -180,8 +187,6 @@ class Domain:
             self._forget_reverse()
         receiver = Receiver(self._new_log(name))
         receiver.add_space(Space.REVERSE, self._read_sent)
-        for number, catalogue in enumerate(self.catalogues):
-            receiver.add_space(Space.FIRST_CATALOGUE + number, catalogue.read)
         self.receiver = receiver
         return receiver
 

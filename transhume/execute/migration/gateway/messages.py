@@ -17,7 +17,6 @@
     FORGOTTEN   destination   nothing refers to what is below it any more (JSON)
     WANT        source        which blocks does a catalogue have?
     DIGESTS     destination   these
-    DROP        destination   a catalogue doesn't hold any more
     PING, PONG  both          is anybody there?
 
 Numbers are the source's own: of migrations, channels, domains. A message has a type, a number and a length in
@@ -53,11 +52,10 @@ class Kind(IntEnum):
     FORGOTTEN = 13
     WANT = 14
     DIGESTS = 15
-    DROP = 16
-    PING = 17
-    PONG = 18
-    DOMAIN = 19
-    KNOWN = 20
+    PING = 16
+    PONG = 17
+    DOMAIN = 18
+    KNOWN = 19
 
 
 HEADER = struct.Struct(">BII")

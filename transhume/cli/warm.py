@@ -1,0 +1,78 @@
+"""`transhume warm`: send a running VM's memory to where it may go, before a move is decided."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from transhume.cli.connection import config_option, deployment_in
+
+if TYPE_CHECKING:
+    from transhume.execute.migration.gateways import Gateways
+
+
+@click.command("warm")
+@click.argument("vm")
+@click.argument("source")
+@click.argument("destination")
+@click.option("--at-most", metavar="BYTES", help="End when so much was sent, such as 2GiB.")
+@click.option("--once", is_flag=True, help="End after one look at the memory.")
+@click.option("--stop", is_flag=True, help="Stop instead; what was sent stays known.")
+@config_option
+def command(
+    *,
+    vm: str,
+    source: str,
+    destination: str,
+    at_most: str | None,
+    once: bool,
+    stop: bool,
+    config: Path,
+) -> None:
+    """Keep the gateway of cloud DESTINATION informed of the memory of VM, which runs in cloud SOURCE.
+
+    What the destination doesn't know yet is sent at low priority, again and again as memory changes, until it's
+    stopped. A migration after that sends references almost only, and takes seconds. `transhume store` shows how
+    much is known.
+
+    \b
+    Examples:
+      transhume warm db-1 campus rented
+      transhume warm db-1 campus rented --at-most 4GiB --once
+      transhume warm db-1 campus rented --stop
+    """
+    import asyncio
+
+    from transhume.errors import UsageError
+    from transhume.knowledge.model import CloudName, VmName
+    from transhume.quantities import parse_bytes
+
+    gateways = _gateways(config, source, destination)
+    try:
+        budget = parse_bytes(at_most) if at_most is not None else None
+    except ValueError as error:
+        raise UsageError(f"--at-most: {error}") from error
+    name, ends = VmName(vm), (CloudName(source), CloudName(destination))
+    if stop:
+        asyncio.run(gateways.cool(name, *ends))
+        click.echo(f"{vm} isn't kept warm at {destination} any more")
+        return
+    asyncio.run(gateways.warm(name, *ends, most_wire_bytes=budget, passes=1 if once else None))
+    click.echo(f"{vm} is being kept warm at {destination}; `transhume store` shows how far it is")
+
+
+def _gateways(config: Path, *clouds: str) -> "Gateways":
+    from transhume.daemon.composition import transport_of
+    from transhume.errors import UsageError
+    from transhume.execute.migration.gateways import Gateways
+
+    transport = transport_of(deployment_in(config))
+    known = list(transport.clients) if isinstance(transport, Gateways) else []
+    for cloud in clouds:
+        if cloud not in known:
+            names = ", ".join(known) or "none"
+            raise UsageError(
+                f"{config} has no gateway of a cloud {cloud}; it has those of: {names}"
+            )
+    assert isinstance(transport, Gateways)
+    return transport
