@@ -15,7 +15,7 @@ import click
 )
 @click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
 def command(config: Path, *, log_json: bool) -> None:
-    """Carry migrations between this site's hypervisors and other sites, until stopped.
+    """Carry migrations to and from other sites, until stopped.
 
     To be run at each site that takes part, where its hypervisors' sockets are. Each page crosses only once,
     whichever VM it belongs to; nothing is let in without a ticket, which the daemon asks for. Ctrl-C breaks off
@@ -23,8 +23,8 @@ def command(config: Path, *, log_json: bool) -> None:
 
     \b
     Examples:
-      transhume ca issue --ca ca --site rennes --out identity
-      transhume gateway --config gateway.yaml
+      transhume gateway
+      transhume gateway --config /etc/transhume/gateway.yaml --log-json
     """
     import asyncio
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--cloud", "clouds", multiple=True, help="Only this cloud's; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(config: Path, *, clouds: tuple[str, ...], as_json: bool) -> None:
-    """Show what the clouds' gateways keep, and what needn't be sent because of that.
+    """Show what gateways keep, and what that has saved.
 
     For each cloud, by the cloud at the other end and by tenant: what is kept in memory and, encrypted, on disk;
     the pages that were sent and received; and of all that hypervisors sent, why how much of it didn't cross:

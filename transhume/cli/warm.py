@@ -29,9 +29,9 @@ def command(
     stop: bool,
     config: Path,
 ) -> None:
-    """Keep the gateway of cloud DESTINATION informed of the memory of VM, which runs in cloud SOURCE.
+    """Send a VM's memory ahead of a move.
 
-    What the destination doesn't know yet is sent at low priority, again and again as memory changes, until it's
+    VM runs in cloud SOURCE, and may go to cloud DESTINATION. What the gateway there doesn't know yet is sent at low priority, again and again as memory changes, until it's
     stopped. A migration after that sends references almost only, and takes seconds. `transhume store` shows how
     much is known.
 
