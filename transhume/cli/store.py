@@ -66,6 +66,8 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from transhume.cli.views.transfers import reasons, saved, share_of
+    from transhume.execute.migration.control_client import transfer_of
     from transhume.quantities import format_bytes
 
     table = Table(title=f"gateway of {status['site']}", box=SIMPLE_HEAD, title_justify="left")
@@ -75,49 +77,26 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
         table.add_column(name, justify="right")
     table.add_column("because of")
     for domain in status["domains"]:
-        sent = domain["sent"]
+        sent = transfer_of(domain["sent"])
         table.add_row(
             domain["peer"],
             domain["tenant"],
             format_bytes(domain["memory_bytes"]),
             format_bytes(domain["disk_bytes"]),
             f"{domain['sent_pages'] + domain['received_pages']:,}",
-            format_bytes(sent["raw_bytes"]),
-            format_bytes(sent["wire_bytes"]),
-            _share(sent["raw_bytes"] - sent["wire_bytes"], sent["raw_bytes"]),
-            _reasons(sent),
+            format_bytes(sent.raw_bytes),
+            format_bytes(sent.wire_bytes),
+            share_of(sent.raw_bytes - sent.wire_bytes, sent.raw_bytes),
+            reasons(sent),
         )
     console.print(table)
     for image in status["images"]:
         tenants = ", ".join(image["tenants"])
         console.print(f"  image {image['path']}: {image['blocks']:,} blocks, for {tenants}")
     for kept in status["warming"]:
-        share = _share(kept["known_pages"], kept["scanned_pages"])
+        share = share_of(kept["known_pages"], kept["scanned_pages"])
         ended = f" ({kept['ended']})" if kept["ended"] else ""
         console.print(f"  {kept['vm']} is kept warm at {kept['destination']}: {share} known{ended}")
     for route in status["routes"]:
-        sent = route["sent"]
-        console.print(
-            f"  {route['vm']} on its way to {route['destination']}: {format_bytes(sent['raw_bytes'])} in "
-            f"{format_bytes(sent['wire_bytes'])} ({_reasons(sent)})"
-        )
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{max(0, part) / whole:.0%}" if whole else "–"
-
-
-def _reasons(sent: Mapping[str, int]) -> str:
-    """Say what became of the pages, the most frequent first."""
-    from transhume.execute.migration.splitting import PAGE_BYTES
-
-    compressed = sent["new_pages"] * PAGE_BYTES - sent["new_wire_bytes"]
-    kinds = {
-        "own pages": sent["own_pages"] * PAGE_BYTES,
-        "the cluster's": sent["cluster_pages"] * PAGE_BYTES,
-        "the site's": sent["site_pages"] * PAGE_BYTES,
-        "compression": max(0, compressed),
-    }
-    ranked = sorted((item for item in kinds.items() if item[1]), key=lambda item: -item[1])
-    whole = sum(kinds.values())
-    return ", ".join(f"{name} {_share(amount, whole)}" for name, amount in ranked) or "–"
+        told = saved(transfer_of(route["sent"]))
+        console.print(f"  {route['vm']} on its way to {route['destination']}: {told}")

@@ -31,9 +31,9 @@ def command(
 ) -> None:
     """Send a VM's memory ahead of a move.
 
-    VM runs in cloud SOURCE, and may go to cloud DESTINATION. What the gateway there doesn't know yet is sent at low priority, again and again as memory changes, until it's
-    stopped. A migration after that sends references almost only, and takes seconds. `transhume store` shows how
-    much is known.
+    VM runs in cloud SOURCE, and may go to cloud DESTINATION. What the gateway there doesn't know yet is sent at
+    low priority, again and again as memory changes, until it's stopped. A migration after that sends references
+    almost only, and takes seconds. `transhume store` shows how much is known.
 
     \b
     Examples:

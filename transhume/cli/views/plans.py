@@ -12,6 +12,7 @@ from rich.text import Text
 from transhume.cli.views.harmless import text
 from transhume.cli.views.reasons import reasons
 from transhume.cli.views.tables import add_numbers, table
+from transhume.cli.views.transfers import saved
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import CAUSES, CostRate, NoPlan, Outcome, Plan, StepResult
 from transhume.plan.standing import standing
@@ -109,6 +110,8 @@ def outcomes(found: Iterable[Outcome]) -> RenderableType:
         )
         if outcome.why:
             notes.append(text(f"{outcome.vm} {outcome.result}: {outcome.why}"))
+        if measured and measured.transfer:
+            notes.append(text(f"{outcome.vm}: {saved(measured.transfer)}"))
     return Lines(shown, *notes)
 
 

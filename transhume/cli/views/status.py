@@ -19,6 +19,7 @@ from transhume.cli.sight import (
 )
 from transhume.cli.views.harmless import text
 from transhume.cli.views.tables import add_numbers, table
+from transhume.cli.views.transfers import saved
 from transhume.knowledge.model import PriceTick, RevocationNotice
 from transhume.knowledge.records import PoliciesStatus, ShadowStatus
 from transhume.quantities import (
@@ -134,6 +135,8 @@ def _moves(moves: Sequence[MoveSight], at: datetime) -> Table:
     for move in moves:
         way = f" {move.source} → {move.destination}" if move.source else ""
         shown.add_row(text(f"{move.vm}{way}"), move.phase, *_sent(move), _ago(move.since, at, ""))
+        if move.progress is not None and move.progress.transfer is not None:
+            shown.add_row(text(f"  {saved(move.progress.transfer)}"))
     return shown
 
 

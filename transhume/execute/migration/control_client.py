@@ -5,6 +5,7 @@ Each request has a connection of its own: a gateway that was restarted meanwhile
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from transhume.execute.migration.trust import (
     expect_peer,
     load_identity,
 )
-from transhume.knowledge.model import CloudName
+from transhume.knowledge.model import CloudName, Transfer
 
 ANSWER_SECONDS = 60.0
 _MOST_LINE_BYTES = 4 << 20
@@ -126,3 +127,24 @@ def clients_of(deployment: Deployment) -> dict[CloudName, GatewayClient]:
     return {
         point.cloud: GatewayClient(address_of(point), identity) for point in deployment.gateways
     }
+
+
+def transfer_of(answer: Mapping[str, object]) -> Transfer:
+    """Read what a gateway tells of a transfer."""
+
+    def count(name: str) -> int:
+        value = answer.get(name, 0)
+        return value if isinstance(value, int) else 0
+
+    return Transfer(
+        raw_bytes=count("raw_bytes"),
+        wire_bytes=count("wire_bytes"),
+        zero_pages=count("zero_pages"),
+        own_pages=count("own_pages"),
+        cluster_pages=count("cluster_pages"),
+        site_pages=count("site_pages"),
+        new_pages=count("new_pages"),
+        new_wire_bytes=count("new_wire_bytes"),
+        other_bytes=count("other_bytes"),
+        other_wire_bytes=count("other_wire_bytes"),
+    )

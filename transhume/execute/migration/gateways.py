@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from transhume.errors import Error, MoveFailed
-from transhume.execute.migration.control_client import GatewayClient
+from transhume.execute.migration.control_client import GatewayClient, transfer_of
 from transhume.execute.migration.transport import Route
 from transhume.knowledge.model import CloudName, HostName, Transfer, VmName
 
@@ -44,7 +44,7 @@ class Gateways:
 
         async def transfer() -> Transfer | None:
             with suppress(Error):
-                return _to_transfer(await sender.ask("progress", migration=migration))
+                return transfer_of(await sender.ask("progress", migration=migration))
             return None
 
         try:
@@ -121,22 +121,3 @@ class Gateways:
         )
         sockets: dict[str, str] = admitted["sockets"]
         return sockets
-
-
-def _to_transfer(answer: Mapping[str, object]) -> Transfer:
-    def count(name: str) -> int:
-        value = answer.get(name, 0)
-        return value if isinstance(value, int) else 0
-
-    return Transfer(
-        raw_bytes=count("raw_bytes"),
-        wire_bytes=count("wire_bytes"),
-        zero_pages=count("zero_pages"),
-        own_pages=count("own_pages"),
-        cluster_pages=count("cluster_pages"),
-        site_pages=count("site_pages"),
-        new_pages=count("new_pages"),
-        new_wire_bytes=count("new_wire_bytes"),
-        other_bytes=count("other_bytes"),
-        other_wire_bytes=count("other_wire_bytes"),
-    )
