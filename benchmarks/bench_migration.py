@@ -26,6 +26,7 @@ from benchmarks.migration.methods import METHODS, PLAIN, ZSTD
 from benchmarks.migration.scenarios import DELAY_SECONDS, SCENARIOS, Scenario
 from benchmarks.migration.trial import Run, opened_stage
 from transhume.lab.lab import Lab
+from transhume.lab.network import lab_namespaces
 from transhume.quantities import parse_rate
 
 WANS = ("100mbit", "10mbit")
@@ -184,6 +185,8 @@ def main() -> None:
     asked = asked_for()
     if os.geteuid() != 0:
         sys.exit("bench_migration builds labs: it takes root")
+    if lab_namespaces():
+        sys.exit("a lab is up, and the benchmark would remove it: transhume lab down")
     found = []
     for section in sections(asked):
         found.append(section)

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from transhume.reach.libvirt import Connections
 from transhume.reach.netns import NAMED
 
 SAMPLE_SECONDS = 0.1
+LINGER_SECONDS = 0.5
+"""For events that are under way when a move's call returns."""
 EXECUTES_THE_GUEST = "CPU "
 
 
@@ -93,38 +96,64 @@ def _thread_times(pid: int) -> Iterator[tuple[tuple[int, int], int]]:
 
 
 @dataclass(slots=True)
-class Arrivals:
-    """When guests began to run at a host, by libvirt's events."""
+class Switches:
+    """When guests stopped at one host and ran at another, by libvirt's events, on our monotonic clock.
 
-    at: dict[VmName, float] = field(default_factory=dict)
-    """On this process's monotonic clock."""
+    Over connections of its own: libvirt lets a connection have one listener of a kind.
+    """
+
+    stopped: dict[VmName, float] = field(default_factory=dict)
+    running: dict[VmName, float] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def watched(self, connections: Connections, host: HostName) -> AsyncIterator[None]:
+    async def watched(
+        self, connections: Connections, source: HostName, destination: HostName
+    ) -> AsyncIterator[None]:
         """Listen for as long as the context lasts."""
-        number = await connections.call(host, self._listen)
+        import libvirt
+
+        leaving = partial(_listen, event=libvirt.VIR_DOMAIN_EVENT_SUSPENDED, times=self.stopped)
+        coming = partial(_listen, event=libvirt.VIR_DOMAIN_EVENT_RESUMED, times=self.running)
+        numbers = {
+            source: await connections.call(source, leaving),
+            destination: await connections.call(destination, coming),
+        }
         try:
             yield
+            await asyncio.sleep(LINGER_SECONDS)
         finally:
-            await connections.call(host, lambda c: c.domainEventDeregisterAny(number))
+            for host, number in numbers.items():
+                await connections.call(host, partial(_deafen, number=number))
 
-    def _listen(self, connection: Any) -> int:
-        import libvirt
-
-        kind = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-        number: int = connection.domainEventRegisterAny(None, kind, self._heard, None)
-        return number
-
-    def _heard(self, _connection: Any, domain: Any, event: int, _detail: int, _: object) -> None:
-        import libvirt
-
-        if event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
-            self.at[VmName(domain.name())] = time.monotonic()
-
-    def last(self, vms: Iterable[VmName]) -> float | None:
+    def last_arrival(self, vms: Iterable[VmName]) -> float | None:
         """Return when the last of them arrived; None where one didn't."""
-        times = [self.at.get(vm) for vm in vms]
+        times = [self.running.get(vm) for vm in vms]
         return None if None in times else max(time for time in times if time is not None)
+
+    def pauses(self, vms: Iterable[VmName]) -> tuple[float | None, ...]:
+        """Return how long each of them stood still; None where an event didn't come."""
+        return tuple(
+            max(0.0, self.running[vm] - self.stopped[vm])
+            if vm in self.running and vm in self.stopped
+            else None
+            for vm in vms
+        )
+
+
+def _listen(connection: Any, event: int, times: dict[VmName, float]) -> int:
+    import libvirt
+
+    def heard(_connection: Any, domain: Any, seen: int, _detail: int, _: object) -> None:
+        if seen == event:
+            times[VmName(domain.name())] = time.monotonic()
+
+    kind = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+    number: int = connection.domainEventRegisterAny(None, kind, heard, None)
+    return number
+
+
+def _deafen(connection: Any, number: int) -> None:
+    connection.domainEventDeregisterAny(number)
 
 
 _TICKS = 100

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.migration.methods import METHODS, ZSTD, Gang, Method
-from benchmarks.migration.outside import Arrivals, QemuTime, cpu_seconds, sent_bytes
+from benchmarks.migration.outside import QemuTime, Switches, cpu_seconds, sent_bytes
 from transhume.deployment.loader import load_deployment
 from transhume.execute.overlay import VxlanOverlay
 from transhume.knowledge.model import HostName, Measurement, VmName
@@ -95,11 +95,12 @@ class Stage:
         self, name: str, method: Method, gang: Gang, prepared: tuple[int, float]
     ) -> Run:
         await asyncio.sleep(SETTLE_SECONDS)
-        qemu, arrivals = QemuTime(self.lab, gang.vms), Arrivals()
+        qemu, switches = QemuTime(self.lab, gang.vms), Switches()
         gateways = [cpu_seconds(pid) for pid in method.gateways]
         sent, returned = self._sent(gang.source), self._sent(gang.destination)
         took: tuple[Measurement, ...] = ()
-        async with arrivals.watched(self.connections, gang.destination), qemu.watched():
+        listening = switches.watched(self.connections, gang.source, gang.destination)
+        async with listening, qemu.watched():
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self.limit_seconds):
@@ -112,8 +113,8 @@ class Stage:
             finished=bool(took),
             sent_bytes=self._sent(gang.source) - sent,
             returned_bytes=self._sent(gang.destination) - returned,
-            seconds=((arrivals.last(gang.vms) if took else None) or ended) - began,
-            pauses=tuple(each.downtime_seconds for each in took),
+            seconds=((switches.last_arrival(gang.vms) if took else None) or ended) - began,
+            pauses=switches.pauses(gang.vms) if took else (),
             told_bytes=sum(each.bytes for each in took),
             qemu_cpu_seconds=qemu.seconds,
             gateway_cpu_seconds=sum(map(cpu_seconds, method.gateways)) - sum(gateways),

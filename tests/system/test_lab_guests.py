@@ -54,10 +54,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         built.down()
 
 
-def migrate(lab: Lab, vm: str, source: str, destination: str) -> None:
+def migrate(lab: Lab, vm: str, source: str, destination: str, *, storage: bool = False) -> None:
     import libvirt
 
-    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+    flags = libvirt.VIR_MIGRATE_NON_SHARED_INC if storage else 0
+    flags |= libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     peer = lab.cloud(destination).spec.peer_uri
     with hypervisor(lab.cloud(source).uri) as connection:
@@ -145,6 +146,18 @@ def test_a_disk_is_in_its_cloud_alone_and_its_files_are_read_back_as_written(lab
     assert now["disk"].bytes >= 2 << 20
     assert (lab.cloud("a").home / "disks/vm2.qcow2").exists()
     assert not (lab.cloud("b").home / "disks/vm2.qcow2").exists()
+
+
+def test_a_disk_moves_with_its_guest_and_back(lab):
+    """Without a transport of ours: the control run for storage."""
+    for source, destination in (("a", "b"), ("b", "a")):
+        lab.make_room("vm2", destination)
+        written = by_role(lab, "vm2")["disk"].bytes
+        migrate(lab, "vm2", source, destination, storage=True)
+        now = verified_anew(lab, "vm2")
+
+        assert [counter for counter in now.values() if counter.errors] == []
+        assert now["disk"].bytes >= written
 
 
 def test_what_delays_the_wan_ends_with_the_lab(lab):

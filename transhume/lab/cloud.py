@@ -122,6 +122,28 @@ class Cloud:
                 f"(see {self.home / 'log/libvirtd.log'})"
             )
 
+    def execute(self, *words: str) -> str:
+        """Run a program of the root where the daemon is, and return what it wrote.
+
+        Raises:
+            LabError: it failed, or the daemon isn't there.
+        """
+        try:
+            pid = (self.home / "libvirt/libvirtd.pid").read_text().strip()
+        except OSError as error:
+            raise LabError(f"cloud {self.spec.name} has no daemon: {error}") from error
+        namespaces = ("--mount", "--uts", "--net", "--root", "--wd")
+        done = subprocess.run(
+            ["nsenter", "--target", pid, *namespaces, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise LabError(f"{' '.join(words)} failed in cloud {self.spec.name}: {done.stderr}")
+        return done.stdout
+
     def _write_folders(self, root: Root, guest: Path, disks: Disks | None) -> None:
         for folder in (*_FOLDERS, "root", "disks"):
             (self.home / folder).mkdir(parents=True)

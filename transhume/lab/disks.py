@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from transhume.errors import LabError
+from transhume.errors import LabError, UsageError
 from transhume.knowledge.model import CloudName
 from transhume.lab.narration import Narrator
 from transhume.lab.root import Root
@@ -57,9 +57,28 @@ class Disks:
         )
 
 
+def receiving_command(guest: GuestSpec) -> tuple[str, ...]:
+    """Return the command that makes a disk for a guest's storage to be migrated into, in place of any there is.
+
+    Raises:
+        UsageError: the guest has no disk of its own.
+    """
+    disk = guest.disk
+    if disk is None or not disk.writable:
+        raise UsageError(f"{guest.name} has no disk that would have to move with it")
+    if disk.backed:
+        return _over_the_image(disk_path(guest), disk)
+    return ("qemu-img", "create", "-q", "-f", "qcow2", disk_path(guest), f"{disk.size_mib}M")
+
+
+def _over_the_image(path: str, disk: DiskSpec) -> tuple[str, ...]:
+    options = ("-f", "qcow2", "-b", IMAGE, "-F", "raw")
+    return ("qemu-img", "create", "-q", *options, path, f"{disk.size_mib}M")
+
+
 def _commands(path: str, disk: DiskSpec) -> tuple[str, ...]:
     if disk.backed:
-        return (f"qemu-img create -q -f qcow2 -b {IMAGE} -F raw {path} {disk.size_mib}M",)
+        return (" ".join(_over_the_image(path, disk)),)
     return (
         f"qemu-img convert -f raw -O qcow2 {IMAGE} {path}",
         f"qemu-img resize -q {path} {disk.size_mib}M",

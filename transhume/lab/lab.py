@@ -22,7 +22,7 @@ from transhume.knowledge.model import CloudName
 from transhume.lab import guests, leftovers
 from transhume.lab.cloud import Cloud
 from transhume.lab.deployment_file import DEPLOYMENT, overlay_network, write_deployment
-from transhume.lab.disks import Disks, cached_image
+from transhume.lab.disks import Disks, cached_image, receiving_command
 from transhume.lab.gateways import start_gateways
 from transhume.lab.guests import Answer, Counter
 from transhume.lab.host_packages import install_missing, need_root
@@ -121,6 +121,15 @@ class Lab:
             return guests.run_in_guest(guest.ip, command, timeout_s=timeout_s)
         except OSError as error:
             raise LabError(f"{vm} ({guest.ip}) doesn't answer: {error}") from error
+
+    def make_room(self, vm: str, cloud: str) -> None:
+        """Make a disk in a cloud for a guest to bring its storage to, in place of any that is left there.
+
+        Raises:
+            LabError: the cloud refused.
+            UsageError: the guest has no disk of its own.
+        """
+        self.cloud(cloud).execute(*receiving_command(self.spec.guest(vm)))
 
     def counters(self, vm: str) -> tuple[Counter, ...]:
         """Read what a guest's agent has counted.

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.bench_migration import Section, longest_pause
 from benchmarks.migration.methods import METHODS, PLAIN, ZSTD, Told, _Connection
-from benchmarks.migration.outside import Arrivals
+from benchmarks.migration.outside import Switches
 from benchmarks.migration.scenarios import SCENARIOS
 from benchmarks.migration.trial import Run
 from transhume.knowledge.model import VmName
@@ -69,10 +69,17 @@ def test_methods_that_others_are_compared_with_exist():
 
 
 def test_a_gang_has_arrived_when_the_last_of_it_has():
-    arrivals = Arrivals(at={VmName("vm1"): 3.0, VmName("vm2"): 5.0})
+    switches = Switches(running={VmName("vm1"): 3.0, VmName("vm2"): 5.0})
 
-    assert arrivals.last([VmName("vm1"), VmName("vm2")]) == 5.0
-    assert arrivals.last([VmName("vm1"), VmName("vm3")]) is None
+    assert switches.last_arrival([VmName("vm1"), VmName("vm2")]) == 5.0
+    assert switches.last_arrival([VmName("vm1"), VmName("vm3")]) is None
+
+
+def test_a_pause_lasts_from_the_stop_at_one_host_to_the_run_at_the_other():
+    one, two = VmName("vm1"), VmName("vm2")
+    switches = Switches(stopped={one: 2.5}, running={one: 3.0, two: 5.0})
+
+    assert switches.pauses([one, two]) == (0.5, None)
 
 
 def test_the_longest_pause_is_unknown_where_one_was_not_seen():

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from transhume.lab.disks import Disks, cached_image
+from transhume.errors import UsageError
+from transhume.lab.disks import Disks, cached_image, receiving_command
 from transhume.lab.narration import silent
 from transhume.lab.root import Root
 from transhume.lab.spec import IMAGE_MIB, DiskSpec, plan_lab
@@ -36,6 +37,25 @@ def test_a_disk_refers_to_the_image_unless_it_is_to_be_a_copy(tmp_path):
     assert backed.endswith("4096M")
     assert "convert" in copied
     assert resized.endswith("4096M")
+
+
+def test_room_for_storage_that_arrives_is_empty_beyond_what_the_image_has():
+    guest = plan_lab(vms=1, clusters=1).guests[0]
+    backed = receiving_command(replace(guest, disk=DiskSpec()))
+    copied = receiving_command(replace(guest, disk=DiskSpec(backed=False)))
+
+    assert "/opt/disks/base.img" in backed
+    assert "/opt/disks/base.img" not in copied
+    assert "convert" not in copied
+    assert backed[-2:] == copied[-2:] == ("/opt/disks/vm1.qcow2", "2048M")
+
+
+@pytest.mark.parametrize("disk", [None, DiskSpec(writable=False)], ids=["none", "image"])
+def test_a_guest_without_a_disk_of_its_own_needs_no_room(disk):
+    guest = replace(plan_lab(vms=1, clusters=1).guests[0], disk=disk)
+
+    with pytest.raises(UsageError, match="vm1 has no disk that would have to move"):
+        receiving_command(guest)
 
 
 @pytest.fixture
