@@ -22,13 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import WIDTH, keep
-from benchmarks.migration.methods import METHODS, PLAIN, ZSTD
+from benchmarks.migration.by_gateways import OURS
+from benchmarks.migration.methods import PEERS, PLAIN, ZSTD
 from benchmarks.migration.scenarios import DELAY_SECONDS, SCENARIOS, Scenario
 from benchmarks.migration.trial import Run, opened_stage
 from transhume.lab.lab import Lab
 from transhume.lab.network import lab_namespaces
 from transhume.quantities import parse_rate
 
+METHODS = {**PEERS, **OURS}
 WANS = ("100mbit", "10mbit")
 RUNS = 3
 LIMIT_SECONDS = 1800.0
@@ -60,10 +62,11 @@ async def measure(
 ) -> list[Run]:
     """Move a lab's guests by each method once each round, another one first each time."""
     runs = []
-    async with opened_stage(lab, methods, asked.limit) as stage:
+    async with opened_stage(lab, {name: METHODS[name] for name in methods}, asked.limit) as stage:
         for number in range(asked.runs):
             first = number % len(methods)
             for name in (*methods[first:], *methods[:first]):
+                await stage.methods[name].reset()
                 if scenario.away_seconds is not None:
                     await stage.away(name)
                     await asyncio.sleep(scenario.away_seconds)

@@ -38,6 +38,10 @@ class Method(Protocol):
         """The processes whose CPU time is its price, beside QEMU's."""
         ...
 
+    async def reset(self) -> None:
+        """Forget what earlier moves have left."""
+        ...
+
     async def prepare(self, gang: Gang) -> None:
         """Do what is done while a move is only likely."""
         ...
@@ -60,7 +64,14 @@ class ByLibvirt:
     """Moves through libvirt, all at once, over a transport; the base of every method."""
 
     hosts: LibvirtHosts
-    gateways: tuple[int, ...] = ()
+
+    @property
+    def gateways(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    async def reset(self) -> None:
+        """Do nothing: nothing is left."""
 
     async def prepare(self, gang: Gang) -> None:
         """Do nothing."""
@@ -147,7 +158,7 @@ class _Domain:
 
 PLAIN, ZSTD = "plain", "multifd-zstd"
 """The two that everything is compared with."""
-METHODS: dict[str, Opening] = {
+PEERS: dict[str, Opening] = {
     PLAIN: by_libvirt(),
     "xbzrle": by_libvirt(
         Told(flags=("VIR_MIGRATE_COMPRESSED",), parameters={"compression": "xbzrle"})

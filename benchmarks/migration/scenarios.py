@@ -36,6 +36,7 @@ class Scenario:
             wan_delay_seconds=DELAY_SECONDS,
             memory_mib=256,
             disk=DiskSpec(writable=False),
+            gateways=True,
         )
         return replace(spec, guests=tuple(self._equipped(guest) for guest in spec.guests))
 

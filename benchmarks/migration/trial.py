@@ -6,11 +6,11 @@ every move the overlay is told, and each guest has to have found all that it kee
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from benchmarks.migration.methods import METHODS, ZSTD, Gang, Method
+from benchmarks.migration.methods import PEERS, ZSTD, Gang, Method, Opening
 from benchmarks.migration.outside import QemuTime, Switches, cpu_seconds, sent_bytes
 from transhume.deployment.loader import load_deployment
 from transhume.execute.overlay import VxlanOverlay
@@ -146,20 +146,23 @@ class Stage:
         strays = next(cloud.guests for cloud in found if cloud.name == source)
         if strays:
             vms = tuple(map(VmName, strays))
-            async with METHODS[ZSTD](self.lab) as method:
+            async with PEERS[ZSTD](self.lab) as method:
                 await method.move(Gang(vms=vms, source=self.there, destination=self.here))
 
 
 @asynccontextmanager
 async def opened_stage(
-    lab: Lab, names: Sequence[str], limit_seconds: float
+    lab: Lab, openings: Mapping[str, Opening], limit_seconds: float
 ) -> AsyncIterator[Stage]:
     """Open the methods in a lab whose guests are all in its first cloud."""
     here, there = (HostName(cloud.host) for cloud in lab.spec.clouds)
     connections = Connections(load_deployment(lab.deployment).hypervisors)
     try:
         async with AsyncExitStack() as stack:
-            methods = {name: await stack.enter_async_context(METHODS[name](lab)) for name in names}
+            methods = {
+                name: await stack.enter_async_context(opening(lab))
+                for name, opening in openings.items()
+            }
             stage = Stage(lab, connections, methods, here, there, limit_seconds)
             for vm in stage.vms:
                 await asyncio.to_thread(_verified_anew, lab, vm)

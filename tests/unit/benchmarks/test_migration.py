@@ -6,7 +6,7 @@ import libvirt
 import pytest
 
 from benchmarks.bench_migration import Section, longest_pause
-from benchmarks.migration.methods import METHODS, PLAIN, ZSTD, Told, _Connection
+from benchmarks.migration.methods import PEERS, PLAIN, ZSTD, Told, _Connection
 from benchmarks.migration.outside import Switches
 from benchmarks.migration.scenarios import SCENARIOS
 from benchmarks.migration.trial import Run
@@ -65,7 +65,7 @@ def test_a_method_adds_its_flags_to_what_every_migration_is_told():
 
 
 def test_methods_that_others_are_compared_with_exist():
-    assert {PLAIN, ZSTD} <= set(METHODS)
+    assert {PLAIN, ZSTD} <= set(PEERS)
 
 
 def test_a_gang_has_arrived_when_the_last_of_it_has():
