@@ -38,6 +38,7 @@ from transhume.knowledge.model import (
     VirtualCluster,
     Vm,
     VmName,
+    Warmth,
 )
 from transhume.knowledge.model.names import ClusterName
 from transhume.knowledge.records import (
@@ -120,6 +121,9 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     await store.put_prices_ahead([soon, over])
     await store.put_notice(notice())
     await store.put_progress(progress)
+    warm = Warmth(vm=VmName("v1"), cloud=AWAY.name, at=NOON, known_share=0.9)
+    gone = Warmth(vm=VmName("gone"), cloud=AWAY.name, at=NOON, known_share=0.9)
+    await store.put_warmth([warm, gone])
     await store.put_matrix(matrix)
     await store.put_groups((group,), (pattern,))
 
@@ -130,6 +134,7 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     assert seen.hosts == {H1.name: H1, A1.name: A1}
     assert seen.links == (PATH,)
     assert seen.prices_ahead == (soon,)
+    assert seen.warmth == (warm,)
     assert seen.vms == {"v1": vm("v1"), "v2": vm("v2")}
     assert seen.clusters["c"].vms == ("v1", "v2")
     assert seen.placement.host_of == {"v1": "h1", "v2": "h1"}

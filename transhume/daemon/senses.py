@@ -5,16 +5,17 @@ how it is kept alive that of `perseverance`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
 from transhume.daemon.perseverance import Trouble, persevere
 from transhume.deployment.model import CapturePoint, Deployment
 from transhume.errors import HypervisorUnreachable, UnreadableProgress
-from transhume.knowledge.model import JobName
+from transhume.knowledge.model import CloudName, JobName, Warmth
 from transhume.knowledge.store import Store
 from transhume.monitor.applications import read_progress
 from transhume.monitor.capture.live import LiveCapture
@@ -22,12 +23,16 @@ from transhume.monitor.clouds.inventory import LibvirtInventory
 from transhume.monitor.clouds.prices import HttpPriceFeed, PriceSchedule, load_prices
 from transhume.policies.book import PolicyBook
 
+if TYPE_CHECKING:
+    from transhume.execute.migration.control_client import GatewayClient
+
 log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 
 INVENTORY_SECONDS = 2.0
 PROGRESS_SECONDS = 2.0
+WARMTH_SECONDS = 10.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 TICK_SECONDS = 0.5
 AHEAD = timedelta(days=7)
@@ -163,6 +168,24 @@ def _jobs(book: PolicyBook) -> list[JobName]:
     return [goal.progress_job for goal in goals if goal is not None and goal.progress_job]
 
 
+def warmth(clients: "Mapping[CloudName, GatewayClient]", clock: Clock) -> Sense:
+    """Ask the gateways how much of VMs' memory is known elsewhere."""
+
+    from transhume.execute.migration.control_client import warm_vms
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        before: list[Warmth] = []
+        while True:
+            now = [each for client in clients.values() for each in await warm_vms(client, clock())]
+            if now or before:
+                await store.put_warmth(now)
+            before = now
+            yield
+            await asyncio.sleep(WARMTH_SECONDS)
+
+    return Sense(name="warmth", perceive=perceive)
+
+
 def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) -> list[Sense]:
     """Return the senses that a deployment file asks for."""
     senses = [inventory(source, clock)]
@@ -177,4 +200,8 @@ def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) ->
         senses.append(price_schedule(schedule, clock, certain=prices.certain))
     if prices is not None and prices.url is not None:
         senses.append(price_feed(HttpPriceFeed(prices.url), prices.every_seconds, clock))
+    if deployment.gateways:
+        from transhume.execute.migration.control_client import clients_of
+
+        senses.append(warmth(clients_of(deployment), clock))
     return senses

@@ -31,6 +31,7 @@ from transhume.knowledge.model import (
     VirtualCluster,
     Vm,
     VmName,
+    Warmth,
 )
 from transhume.knowledge.wire import reaching, text
 
@@ -53,6 +54,7 @@ _HASHES = (
     keys.PRICES_AHEAD,
     keys.NOTICES,
     keys.PROGRESS,
+    keys.WARMTH,
     keys.GROUPS,
     keys.PATTERNS,
 )
@@ -153,6 +155,7 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
         matrix=reader.record(CommunicationMatrix, facts[keys.MATRIX], keys.MATRIX),
         groups=read(Group, keys.GROUPS),
         patterns=read(Pattern, keys.PATTERNS),
+        warmth=tuple(each for each in read(Warmth, keys.WARMTH) if each.vm in vms),
         outcomes=reader.entries(Outcome, facts[keys.OUTCOMES] or (), keys.OUTCOMES),
     )
 

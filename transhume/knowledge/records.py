@@ -31,6 +31,7 @@ class ChangeKind(StrEnum):
     PRICE = "price"
     NOTICE = "notice"
     PROGRESS = "progress"
+    WARMTH = "warmth"
     WINDOW = "window"
     MATRIX = "matrix"
     GROUPS = "groups"

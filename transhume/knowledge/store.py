@@ -55,6 +55,7 @@ from transhume.knowledge.model import (
     TrafficWindow,
     VirtualCluster,
     Vm,
+    Warmth,
 )
 from transhume.knowledge.reading import Reader, read_snapshot
 from transhume.knowledge.records import (
@@ -177,6 +178,11 @@ class Store:
         """Set how far a job is."""
         writing = self._writing().merge(keys.PROGRESS, {progress.job: encode(progress)})
         await self._announce(writing, ChangeKind.PROGRESS, progress.job)
+
+    async def put_warmth(self, warmth: Iterable[Warmth]) -> None:
+        """Replace what clouds know of the memory of VMs that may go there."""
+        fields = {f"{each.vm}@{each.cloud}": encode(each) for each in warmth}
+        await self._announce(self._writing().replace(keys.WARMTH, fields), ChangeKind.WARMTH)
 
     async def put_matrix(self, matrix: CommunicationMatrix) -> None:
         """Replace the matrix of the recent past."""

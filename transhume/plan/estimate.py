@@ -7,13 +7,14 @@
 
 The inflation is what a guest adds by rewriting memory that was sent already: 1 / (1 - dirty rate / link rate),
 bounded. The factor is how much of a VM's memory goes over the wire; it's the geometric mean of what past moves
-took over memory and inflation, so that one odd move in either direction weighs little.
+took over memory and inflation, so that one odd move in either direction weighs little. Where a VM's memory is
+known beforehand at the destination, only the rest of it is sent; nothing is learnt from moves of such VMs.
 """
 
 import math
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from transhume.knowledge.model import (
     BYTES_PER_GB,
@@ -27,11 +28,14 @@ from transhume.knowledge.model import (
     Snapshot,
     StepResult,
     Vm,
+    VmName,
 )
 from transhume.plan.settings import PlannerSettings
 
 LEARNT_FROM = 50
 """How many of the latest moves the factor and the pause are learnt from."""
+LEAST_UNKNOWN = 0.02
+"""Of a VM's memory, what is sent however warm it is: it goes on changing, and references take bytes too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,8 @@ class Estimator:
     settings: PlannerSettings
     factor: float
     downtime_seconds: float
+    unknown: Mapping[tuple[VmName, CloudName], float] = field(default_factory=dict)
+    """The share of a VM's memory that a cloud doesn't know, where that isn't all of it."""
 
     @classmethod
     def learnt_from(cls, snapshot: Snapshot, settings: PlannerSettings) -> "Estimator":
@@ -64,6 +70,10 @@ class Estimator:
             settings=settings,
             factor=statistics.geometric_mean(factors) if factors else novice.factor,
             downtime_seconds=statistics.median(pauses) if pauses else novice.downtime_seconds,
+            unknown={
+                (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
+                for each in snapshot.warmth
+            },
         )
 
     def predict(
@@ -79,7 +89,9 @@ class Estimator:
             egress: dollars for each 10^9 bytes that leave the source.
         """
         rate = self.link_rate(source, destination)
-        count, seconds = self.transfer(vm, rate)
+        count, seconds = self.transfer(
+            vm, rate, unknown=self.unknown.get((vm.name, destination), 1.0)
+        )
         crossing = count / BYTES_PER_GB * egress if source != destination else 0.0
         twice = price.compute_dollars_per_hour(vm.needs) * seconds / SECONDS_PER_HOUR
         return Prediction(
@@ -89,9 +101,15 @@ class Estimator:
             dollars=crossing + twice,
         )
 
-    def transfer(self, vm: Vm, rate: float) -> tuple[float, float]:
-        """Return the bytes of a move and its seconds, at so many bytes per second."""
-        count = vm.needs.memory_bytes * self.factor * self.inflation(vm, rate)
+    def transfer(self, vm: Vm, rate: float, *, unknown: float = 1.0) -> tuple[float, float]:
+        """Return the bytes of a move and its seconds, at so many bytes per second.
+
+        Args:
+            vm: who moves.
+            rate: of the path.
+            unknown: the share of its memory that the destination doesn't know.
+        """
+        count = vm.needs.memory_bytes * self.factor * self.inflation(vm, rate) * unknown
         return count, count / rate + self.settings.overhead_seconds
 
     def link_rate(self, source: CloudName, destination: CloudName) -> float:
@@ -118,6 +136,8 @@ class Estimator:
 
     def _factors(self, done: list[tuple[Outcome, Measurement]]) -> Iterator[float]:
         for outcome, measured in done:
+            if measured.transfer and measured.transfer.own_pages > measured.transfer.new_pages:
+                continue
             vm = self.snapshot.vms.get(outcome.vm)
             ends = [self.snapshot.hosts.get(h) for h in (outcome.source, outcome.destination)]
             if vm is None or vm.needs == Resources(vcpus=0, memory_bytes=0) or None in ends:

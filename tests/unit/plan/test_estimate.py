@@ -12,6 +12,8 @@ from transhume.knowledge.model import (
     Prediction,
     Snapshot,
     StepResult,
+    Transfer,
+    Warmth,
 )
 from transhume.plan.estimate import Estimator
 from transhume.plan.settings import PlannerSettings
@@ -91,3 +93,28 @@ def test_a_link_of_which_nobody_said_what_it_carries_is_assumed() -> None:
     known = replace(snapshot(), links=())
 
     assert predict(known).seconds == pytest.approx(MEMORY / 2 / SETTINGS.link_bytes_per_second + 2)
+
+
+def test_only_what_the_destination_doesnt_know_is_sent() -> None:
+    known = snapshot()
+    (mover,) = known.vms
+    warm = replace(known, warmth=(Warmth(vm=mover, cloud=B, at=known.at, known_share=0.75),))
+
+    assert predict(warm).bytes == pytest.approx(MEMORY / 2 / 4, abs=1)
+    assert predict(warm, A).bytes == MEMORY // 2
+
+
+def test_however_warm_a_vm_is_something_is_sent() -> None:
+    known = snapshot()
+    (mover,) = known.vms
+    warm = replace(known, warmth=(Warmth(vm=mover, cloud=B, at=known.at, known_share=1.0),))
+
+    assert predict(warm).bytes > 0
+
+
+def test_nothing_is_learnt_from_a_vm_whose_memory_was_known() -> None:
+    warm = took(MEMORY / 100)
+    assert warm.measured is not None
+    sent = replace(warm.measured, transfer=Transfer(own_pages=1000, new_pages=10))
+
+    assert predict(snapshot(replace(warm, measured=sent))).bytes == MEMORY // 2

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transhume.execute.migration.trust import (
     expect_peer,
     load_identity,
 )
-from transhume.knowledge.model import CloudName, Transfer
+from transhume.knowledge.model import CloudName, Transfer, VmName, Warmth
 
 ANSWER_SECONDS = 60.0
 _MOST_LINE_BYTES = 4 << 20
@@ -148,3 +149,21 @@ def transfer_of(answer: Mapping[str, object]) -> Transfer:
         other_bytes=count("other_bytes"),
         other_wire_bytes=count("other_wire_bytes"),
     )
+
+
+async def warm_vms(client: GatewayClient, at: datetime) -> list[Warmth]:
+    """Return what is known elsewhere of the memory of VMs that a gateway keeps warm.
+
+    Raises:
+        GatewayUnreachable, GatewayFailed: it doesn't say.
+    """
+    return [
+        Warmth(
+            vm=VmName(kept["vm"]),
+            cloud=CloudName(kept["destination"]),
+            at=at,
+            known_share=min(1.0, kept["known_pages"] / kept["scanned_pages"]),
+        )
+        for kept in (await client.ask("status"))["warming"]
+        if kept["scanned_pages"]
+    ]

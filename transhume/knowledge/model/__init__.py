@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         RevocationNotice,
         Symptom,
         SymptomKind,
+        Warmth,
     )
     from transhume.knowledge.model.names import (
         CloudName,
@@ -165,6 +166,7 @@ _MODULES: Final = {
         "RevocationNotice",
         "Symptom",
         "SymptomKind",
+        "Warmth",
     ),
     "names": (
         "CloudName",
@@ -286,6 +288,7 @@ __all__ = [
     "VirtualCluster",
     "Vm",
     "VmName",
+    "Warmth",
     "address_pairs",
     "endpoints",
     "ip_text",

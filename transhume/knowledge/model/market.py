@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from transhume.knowledge.model.names import CloudName, HostName, JobName
+from transhume.knowledge.model.names import CloudName, HostName, JobName, VmName
 from transhume.knowledge.model.topology import Resources
 
 BYTES_PER_GB = 1e9
@@ -77,6 +77,17 @@ class Progress:
     at: datetime
     done: float
     total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmth:
+    """How much of a VM's memory the site of a cloud that it may go to knows beforehand."""
+
+    vm: VmName
+    cloud: CloudName
+    at: datetime
+    known_share: float
+    """Of the pages that aren't zero; 0 to 1."""
 
 
 class SymptomKind(StrEnum):

@@ -6,7 +6,13 @@ from datetime import datetime
 from statistics import median
 
 from transhume.knowledge.model.decision import Outcome, StepResult
-from transhume.knowledge.model.market import CapacityReport, PriceTick, Progress, RevocationNotice
+from transhume.knowledge.model.market import (
+    CapacityReport,
+    PriceTick,
+    Progress,
+    RevocationNotice,
+    Warmth,
+)
 from transhume.knowledge.model.names import (
     CloudName,
     ClusterName,
@@ -50,6 +56,8 @@ class Snapshot:
     """The shapes of the groups' traffic."""
     outcomes: tuple[Outcome, ...] = ()
     """The latest first."""
+    warmth: tuple[Warmth, ...] = ()
+    """VMs whose memory is known in part where they may go."""
 
     def cloud_of(self, vm: VmName) -> CloudName:
         """Return the cloud that a VM is in, or is going to."""
