@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -35,6 +36,9 @@ from transhume.monitor.clouds.inventory import LibvirtInventory
 from transhume.plan import PlannerSettings
 from transhume.policies.book import PolicyBook
 from transhume.reach.libvirt import Connections
+
+if TYPE_CHECKING:
+    from transhume.daemon.prewarming import Prewarming
 
 log = structlog.get_logger()
 
@@ -96,6 +100,16 @@ def transport_of(deployment: Deployment) -> Transport:
     )
 
 
+def prewarming_by(transport: Transport, budget_bytes: int | None) -> "Prewarming | None":
+    """Return what keeps VMs warm that may move, where gateways can do that and may."""
+    if budget_bytes is None or isinstance(transport, Direct):
+        return None
+    from transhume.daemon.prewarming import Prewarming
+    from transhume.execute.migration.gateways import Gateways
+
+    return Prewarming(transport, budget_bytes) if isinstance(transport, Gateways) else None
+
+
 @asynccontextmanager
 async def pen(store: Store, holder: str) -> AsyncIterator[tuple[Lease, int]]:
     """Have the lease, waiting for another's to run out (told once), and give it back."""
@@ -145,7 +159,8 @@ async def serving(
     connections = Connections(deployment.hypervisors)
     source = LibvirtInventory(connections, deployment)
     overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
-    hypervisors = LibvirtHosts(connections, transport_of(deployment))
+    transport = transport_of(deployment)
+    hypervisors = LibvirtHosts(connections, transport)
     recording, shadows = asides(deployment, book)
     holder = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -173,6 +188,7 @@ async def serving(
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,
                         recording=recording,
                         shadows=shadows,
+                        prewarming=prewarming_by(transport, deployment.prewarm_bytes),
                     )
                 ),
                 store,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -39,6 +40,9 @@ from transhume.plan.expectation import Executed, executed_plans
 from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
 from transhume.policies.model import Policy
+
+if TYPE_CHECKING:
+    from transhume.daemon.prewarming import Prewarming
 
 log = structlog.get_logger()
 
@@ -81,6 +85,7 @@ class Parts:
     traffic_horizon_seconds: float = 300.0
     recording: Recording | None = None
     shadows: Shadows | None = None
+    prewarming: "Prewarming | None" = None
 
 
 class Daemon:
@@ -152,8 +157,12 @@ class Daemon:
         yield from self._asides()
 
     def _asides(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
-        """Yield what the loop doesn't need: what is seen is recorded, and other policies compared."""
-        for name, aside in (("recording", self._parts.recording), ("shadow", self._parts.shadows)):
+        """Yield what the loop doesn't need: recording, comparing other policies, keeping VMs warm."""
+        for name, aside in (
+            ("recording", self._parts.recording),
+            ("shadow", self._parts.shadows),
+            ("prewarming", self._parts.prewarming),
+        ):
             if aside is not None:
                 trouble = Trouble("chore_failed", "chore_recovered", chore=name)
                 yield (

@@ -82,6 +82,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         gateways=tuple(_gateway_points(written, folder)),
         identity=folder / written.transport.identity if written.transport.identity else None,
         tenants={name: tuple(vms) for name, vms in written.transport.tenants.items()},
+        prewarm_bytes=written.transport.prewarm,
         prices=_to_feed(written.prices, folder) if written.prices else None,
         knowledge_url=written.knowledge.url if written.knowledge else None,
         state_directory=state_directory,

@@ -144,6 +144,8 @@ class Deployment:
     """The folder of our operator's certificate."""
     tenants: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Patterns of VM names by tenant."""
+    prewarm_bytes: int | None = None
+    """How much of a VM's memory may be sent ahead of a move that waits for approval; None: nothing."""
     prices: PriceFeed | None = None
     knowledge_url: str | None = None
     state_directory: Path = Path("/var/lib/transhume")

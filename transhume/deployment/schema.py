@@ -203,6 +203,13 @@ class TransportSchema(_Record):
         description="names or patterns of VMs by tenant: pages are never compared across tenants; "
         "VMs that no pattern fits belong to tenant `default`",
     )
+    prewarm: (
+        Annotated[int, Quantity(parse_bytes, "2GiB"), AfterValidator(_more_than_nothing)] | None
+    ) = Field(
+        default=None,
+        description="how many bytes may be sent ahead for each VM while a plan waits for approval; "
+        "without it, none",
+    )
 
 
 class CloudSchema(_Record):
