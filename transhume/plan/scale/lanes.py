@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from transhume.plan.scale.level import Reals
 
 _allocate: Any = cgutils.alloca_once
+_declared: Any = cgutils.get_or_insert_function
 LANES: Final = 4
 """How many numbers are taken at a time; rows are as long as a multiple of it."""
 _ENDLESS: Final = 1e300
@@ -110,6 +111,23 @@ def _generate_add_row(context: Any, builder: Any, signature: Any, args: Any) -> 
     return context.get_dummy_value()
 
 
+def _fetch(_typing: Any, rows: Any, row: Any, column: Any) -> Any:
+    return types.void(rows, types.intp, types.intp), _generate_fetch
+
+
+def _generate_fetch(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    rows = _array(context, builder, signature, args, 0)
+    start = builder.mul(args[1], builder.extract_value(rows.shape, 1))
+    place = builder.gep(rows.data, [builder.add(start, args[2])])
+    anything = ir.IntType(8).as_pointer()
+    how = ir.IntType(32)
+    wanted = ir.FunctionType(ir.VoidType(), [anything, how, how, how])
+    prefetch = _declared(builder.module, wanted, "llvm.prefetch.p0")
+    to_read, often, data = how(0), how(3), how(1)
+    builder.call(prefetch, [builder.bitcast(place, anything), to_read, often, data])
+    return context.get_dummy_value()
+
+
 def _array(context: Any, builder: Any, signature: Any, args: Any, at: int) -> Any:
     return context.make_array(signature.args[at])(context, builder, args[at])
 
@@ -153,6 +171,8 @@ def _lesser(builder: Any, one: Any, other: Any) -> Any:
 
 
 _intrinsic: Any = intrinsic
+fetch: Any = _intrinsic(_fetch)
+"""`fetch(rows, row, column)`: have the processor fetch an entry that is soon wanted."""
 least_sums: Any = _intrinsic(_least_sums)
 """`least_sums(told, tables, weights, offset, least)`: leave in `least`, by column, the least over all rows of
 what is told of the row, plus each table's entry times its weight (two numbers); less the offset."""
