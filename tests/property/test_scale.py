@@ -25,7 +25,7 @@ from transhume.plan.scale.gain_table import (
 )
 from transhume.plan.scale.lanes import interleaved
 from transhume.plan.scale.level import level_of
-from transhume.plan.scale.message_passing import field_of, pass_messages
+from transhume.plan.scale.message_passing import field_of, lengthened, pass_messages
 from transhume.plan.scale.price_classes import Prices, classes
 
 EFFORT = Effort(rounds=30, cycles=1)
@@ -183,7 +183,7 @@ def test_the_gain_table_tells_what_counting_anew_tells(
         before = instance.cost(state.assignment)
         after = state.assignment.copy()
         after[one] = cloud
-        assert relocation_cost(level, state, one, cloud) == instance.cost(after) - before
+        assert relocation_cost(state, one, cloud) == instance.cost(after) - before
         _check_swap(instance, state, one, data.draw(st.integers(0, instance.vm_count - 1)))
         strict = instance.pairs[instance.apart]
         mates = [int(b if a == one else a) for a, b in strict if one in (a, b)]
@@ -240,6 +240,18 @@ def test_messages_by_class_are_those_by_cloud(instance: Instance) -> None:
     for _ in range(3):
         assert pass_messages(by_class) == pytest.approx(pass_messages(dense), rel=1e-9, abs=1e-6)
         assert np.allclose(by_class.messages, dense.messages, rtol=1e-9, atol=1e-6)
+
+
+@MANY
+@given(instances())
+def test_short_messages_prove_about_what_long_ones_do(instance: Instance) -> None:
+    level = level_of(instance)
+    short, exact = (field_of(level, 1e6, instance.home, short=each) for each in (True, False))
+    for _ in range(3):
+        about = pass_messages(short)
+        assert about == pytest.approx(pass_messages(exact), rel=1e-4, abs=1.0)
+    assert lengthened(exact) is exact
+    assert lengthened(short).messages.dtype == np.float64
 
 
 @MANY

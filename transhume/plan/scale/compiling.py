@@ -29,6 +29,11 @@ def reordering_kernel(function: _Kernel) -> _Kernel:
     return _compiled(function, fastmath=True)
 
 
+def reordering_part(function: _Kernel) -> _Kernel:
+    """Compile such a function into each of its callers."""
+    return _compiled(function, fastmath=True, forceinline=True)
+
+
 def _compiled(function: _Kernel, **options: bool) -> _Kernel:
     compiler: Any = njit
     common = {"nogil": True, "_nrt": False, "error_model": "numpy", **options}

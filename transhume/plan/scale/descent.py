@@ -25,7 +25,7 @@ def _descend(level: Level, state: State, sweeps: int, order: Integers) -> None:
             for cloud in range(clouds):
                 if cloud == state.assignment[node] or not may_go(level, state, node, cloud, -1):
                     continue
-                change = relocation_cost(level, state, node, cloud)
+                change = relocation_cost(state, node, cloud)
                 if change < least and fits(level, state, node, cloud):
                     best, least = cloud, change
             if best >= 0:
@@ -64,7 +64,7 @@ def _send_home(level: Level, state: State, home: Integers) -> bool:
     for node in range(len(home)):
         back = level.moved[node, state.assignment[node]]
         if back and may_go(level, state, node, home[node], -1):
-            change = relocation_cost(level, state, node, home[node]) / back
+            change = relocation_cost(state, node, home[node]) / back
             if change < least:
                 chosen, least = node, change
     if chosen >= 0:
@@ -93,7 +93,7 @@ def _make_room(level: Level, state: State, full: int) -> bool:
             if cloud == full or not may_go(level, state, node, cloud, -1):
                 continue
             if fits(level, state, node, cloud):
-                change = relocation_cost(level, state, node, cloud)
+                change = relocation_cost(state, node, cloud)
                 if change < least:
                     chosen, target, least = node, cloud, change
     if chosen >= 0:

@@ -20,7 +20,7 @@ import numpy as np
 from transhume.plan.scale.certificate import Certificate, certified_bound
 from transhume.plan.scale.instance import Booleans, Instance, Integers
 from transhume.plan.scale.level import Level, Reals
-from transhume.plan.scale.message_passing import Field, field_of, pass_messages
+from transhume.plan.scale.message_passing import Field, field_of, lengthened, pass_messages
 
 FIRST_STEP, SHORTER, SMALLEST_STEP = 0.3, 0.6, 3e-5
 INERTIA = 0.5
@@ -32,6 +32,8 @@ NEGLIGIBLE = 1e-5
 SETTLING = 30
 """Rounds at the best prices that were found, at most."""
 SETTLED = 1e-7
+LARGE = 1 << 14
+"""From so many slots by clouds, messages are short; only the last, which are written down, are exact."""
 MOST_BITS = 20
 
 
@@ -78,7 +80,8 @@ class Ascent:
     @classmethod
     def of(cls, instance: Instance, level: Level, *, known: int) -> "Ascent":
         """Begin at the foot: nothing has a price."""
-        field = field_of(level, 4.0 * _reach(instance), instance.home)
+        large = len(level.other) * instance.cloud_count >= LARGE
+        field = field_of(level, 4.0 * _reach(instance), instance.home, short=large)
         return cls(instance=instance, known=float(known), field=field)
 
     def narrowed(self, allowed: Booleans, *, known: int, step: float) -> "Ascent":
@@ -104,8 +107,8 @@ class Ascent:
             self.step, self.idle = self.step * SHORTER, 0
         self._reprice(bound)
 
-    def _settle(self, enough: Callable[[], bool]) -> None:
-        """Go back to the best prices, and pass messages until that proves no more."""
+    def _settle(self, enough: Callable[[], bool]) -> Field:
+        """Go back to the best prices, and pass messages until that proves no more; return them, exact."""
         self.field.room_price[:], self.field.move_price[0] = self.best_room, self.best_moves
         before = -np.inf
         for _ in range(SETTLING):
@@ -113,7 +116,13 @@ class Ascent:
             if bound - before < SETTLED * abs(self.known) or enough():
                 break
             before = bound
+        exact = lengthened(self.field)
+        if exact is not self.field:
+            pass_messages(exact)
+            self.rounds += 1
+            self.field.messages[:] = exact.messages
         self.best_decoded = self.field.decoded.copy()
+        return exact
 
     def climb(self, rounds: int, enough: Callable[[], bool] = lambda: False) -> None:
         """Go on for so many rounds, until it's enough or no use; the first round is always done."""
@@ -124,8 +133,7 @@ class Ascent:
 
     def proved(self, enough: Callable[[], bool] = lambda: False) -> Dual:
         """Return what is proved by now."""
-        self._settle(enough)
-        certificate = _certificate(self)
+        certificate = _certificate(self, self._settle(enough))
         return Dual(
             bound=certified_bound(self.instance, certificate, self.field.level.allowed),
             certificate=certificate,
@@ -200,18 +208,18 @@ def _reach(instance: Instance) -> float:
     return float(around.max(initial=0.0)) + 1.0
 
 
-def _certificate(ascent: Ascent) -> Certificate:
+def _certificate(ascent: Ascent, field: Field) -> Certificate:
     """Write the last messages down in whole numbers.
 
     On the way back each node gave `share` of what it had gathered to each pair with a lower node. What pairs
     gave to nodes is therefore the message to the lower end; and to the higher end, the message that came from
     the lower one less that share.
     """
-    field, level = ascent.field, ascent.field.level
-    messages = field.messages[:, : ascent.instance.cloud_count]
+    level = field.level
+    messages: Reals = field.messages[:, : ascent.instance.cloud_count].astype(np.float64)
     gathered = _charged(field)
     node = np.repeat(np.arange(len(gathered)), np.diff(level.start))
-    np.add.at(gathered, node, messages[level.reverse])
+    np.add.at(gathered, node, messages)
     gathered -= gathered.min(axis=1, keepdims=True)
     below = np.bincount(node[level.other < node], minlength=len(gathered))
     gathered /= np.maximum(1, np.maximum(below, np.diff(level.start) - below))[:, None]
@@ -219,7 +227,7 @@ def _certificate(ascent: Ascent) -> Certificate:
         node < level.other
     )  # the slots of pairs with their first ends, in order
     downward = level.reverse[upward]
-    given = np.stack([messages[downward], messages[upward] - gathered[level.other[upward]]], axis=1)
+    given = np.stack([messages[upward], messages[downward] - gathered[level.other[upward]]], axis=1)
     ends = ascent.instance.pairs
     given[~level.allowed[ends]] = 0.0
     bits = _fraction_bits(ascent, given)

@@ -1,27 +1,32 @@
 """Where all nodes are, and what it would cost to have each of them elsewhere, kept up to date move by move.
 
-The gain table tells for each node and cloud what the node's pairs would cost if it were there, so that the
-change in cost that a move makes takes a look-up, and only moves that are made cost time: for each neighbour,
-one row. All compiled; exact, because costs are whole numbers below 2^53.
+The gain table tells for each node and cloud what the node and its pairs would cost if it were there, so that
+the change in cost that a move makes takes two look-ups, and only moves that are made cost time: for each
+neighbour, one row. All compiled; exact, because costs are whole numbers below 2^53.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transhume.plan.scale.compiling import kernel, part_of_kernel
 from transhume.plan.scale.instance import Integers
 from transhume.plan.scale.level import Level, Reals
+
+FORBIDDEN = 1 << 30
 
 
 class State(NamedTuple):
     """An assignment and what follows from it; only `move` may change it."""
 
     assignment: Integers
-    paired: Reals
-    """By node and cloud: what its pairs would cost if it were there."""
-    conflicts: Integers
-    """By node and cloud: how many are there from which it must be apart."""
+    held: Reals
+    """By node and cloud: what it and its pairs would cost if it were there."""
+    barred: NDArray[np.int32]
+    """By node and cloud: how many are there from which it must be apart; `FORBIDDEN` more where it may not be.
+
+    Small numbers, because what is looked up at random is to fit the processor's caches."""
     used: Reals
     """By cloud and resource."""
     moved: Integers
@@ -32,8 +37,8 @@ def state_of(level: Level, assignment: Integers) -> State:
     """Return the state that an assignment makes."""
     state = State(
         assignment.copy(),
-        np.zeros(level.unary.shape),
-        np.zeros(level.unary.shape, np.int64),
+        level.unary.copy(),
+        np.where(level.allowed, 0, FORBIDDEN).astype(np.int32),
         np.zeros(level.capacity.shape),
         np.zeros(1, np.int64),
     )
@@ -51,9 +56,9 @@ def _fill(level: Level, state: State) -> None:
             state.used[here, r] += level.size[node, r]
         for slot in range(level.start[node], level.start[node + 1]):
             there = state.assignment[level.other[slot]]
-            state.conflicts[node, there] += level.apart[slot]
+            state.barred[node, there] += level.apart[slot]
             for k in range(clouds):
-                state.paired[node, k] += (
+                state.held[node, k] += (
                     level.sent[slot] * level.price_back[there, k]
                     + level.received[slot] * level.price[there, k]
                 )
@@ -67,13 +72,13 @@ def move(level: Level, state: State, node: int, cloud: int) -> None:
     old, new = level.price[here], level.price[cloud]
     old_back, new_back = level.price_back[here], level.price_back[cloud]
     for slot in range(level.start[node], level.start[node + 1]):
-        row = state.paired[level.other[slot]]
+        row = state.held[level.other[slot]]
         sent, received = level.sent[slot], level.received[slot]
         for k in range(clouds):
             row[k] += sent * (new[k] - old[k]) + received * (new_back[k] - old_back[k])
         if level.apart[slot]:
-            state.conflicts[level.other[slot], here] -= 1
-            state.conflicts[level.other[slot], cloud] += 1
+            state.barred[level.other[slot], here] -= 1
+            state.barred[level.other[slot], cloud] += 1
     for r in range(state.used.shape[1]):
         state.used[here, r] -= level.size[node, r]
         state.used[cloud, r] += level.size[node, r]
@@ -82,11 +87,10 @@ def move(level: Level, state: State, node: int, cloud: int) -> None:
 
 
 @part_of_kernel
-def relocation_cost(level: Level, state: State, node: int, cloud: int) -> float:
+def relocation_cost(state: State, node: int, cloud: int) -> float:
     """Return by how much the cost rises when a node goes to another cloud."""
     here = state.assignment[node]
-    change: float = level.unary[node, cloud] - level.unary[node, here]
-    change += state.paired[node, cloud] - state.paired[node, here]
+    change: float = state.held[node, cloud] - state.held[node, here]
     return change
 
 
@@ -94,7 +98,7 @@ def relocation_cost(level: Level, state: State, node: int, cloud: int) -> float:
 def swap_cost(level: Level, state: State, one: int, other: int) -> float:
     """Return by how much the cost rises when two nodes of different clouds change places."""
     here, there = state.assignment[one], state.assignment[other]
-    change = relocation_cost(level, state, one, there) + relocation_cost(level, state, other, here)
+    change = relocation_cost(state, one, there) + relocation_cost(state, other, here)
     for slot in range(level.start[one], level.start[one + 1]):
         if level.other[slot] == other:  # the table takes each for staying while the other goes
             both = level.sent[slot] + level.received[slot]
@@ -105,14 +109,12 @@ def swap_cost(level: Level, state: State, one: int, other: int) -> float:
 @part_of_kernel
 def may_go(level: Level, state: State, node: int, cloud: int, leaving: int) -> bool:
     """Say whether a node may be in a cloud, once another (-1: nobody) has left; room aside."""
-    if not level.allowed[node, cloud]:
-        return False
-    conflicts = state.conflicts[node, cloud]
-    if conflicts and leaving >= 0:
+    reasons = state.barred[node, cloud]
+    if reasons and leaving >= 0:
         for slot in range(level.start[node], level.start[node + 1]):
             if level.other[slot] == leaving:
-                conflicts -= level.apart[slot]
-    return bool(conflicts == 0)
+                reasons -= level.apart[slot]
+    return bool(reasons == 0)
 
 
 @part_of_kernel
@@ -132,5 +134,5 @@ def total_cost(level: Level, state: State) -> float:
     total = 0.0
     for node in range(len(state.assignment)):
         here = state.assignment[node]
-        total += level.unary[node, here] + 0.5 * state.paired[node, here]
+        total += 0.5 * (level.unary[node, here] + state.held[node, here])
     return total

@@ -21,7 +21,7 @@ class Level(NamedTuple):
     unary: Reals
     """By node and cloud."""
     allowed: Booleans
-    moved: Integers
+    moved: NDArray[np.int32]
     """How many machines have left home when the node is in the cloud."""
     size: Reals
     capacity: Reals
@@ -50,7 +50,7 @@ def level_of(instance: Instance) -> Level:
         instance.apart,
         unary=instance.unary.astype(np.float64),
         allowed=instance.allowed.copy(),
-        moved=away * instance.machines[:, None],
+        moved=(away * instance.machines[:, None]).astype(np.int32),
         size=instance.size.astype(np.float64),
         capacity=instance.capacity.astype(np.float64),
         move_limit=instance.move_limit,
@@ -72,7 +72,7 @@ def merged(level: Level, group: Integers, groups: int) -> Level:
         np.bincount(pair, level.apart[once], len(keys)) > 0,
         unary=_summed(level.unary, group, groups),
         allowed=~(_summed(~level.allowed, group, groups) > 0),
-        moved=_summed(level.moved, group, groups).astype(np.int64),
+        moved=_summed(level.moved, group, groups).astype(np.int32),
         size=_summed(level.size, group, groups),
         capacity=level.capacity,
         move_limit=level.move_limit,
@@ -93,7 +93,7 @@ def _level(
     *,
     unary: Reals,
     allowed: Booleans,
-    moved: Integers,
+    moved: NDArray[np.int32],
     size: Reals,
     capacity: Reals,
     move_limit: int,

@@ -13,16 +13,19 @@ from typing import NamedTuple
 import numpy as np
 
 from transhume.plan.scale.instance import Booleans, Integers
-from transhume.plan.scale.lanes import interleaved
+from transhume.plan.scale.lanes import Shorts, interleaved
 from transhume.plan.scale.level import Reals
+
+WORTHWHILE = 0.7
+"""Up to so many classes for a cloud, going by class is faster."""
 
 
 class Prices(NamedTuple):
     """Prices by class, for kernels."""
 
     group: Integers
-    """Each cloud's class; empty where each cloud is a class of its own, in order."""
-    tables: Reals
+    """Each cloud's class; empty where hardly any are alike and each is taken by itself, in order."""
+    tables: Shorts
     """What is paid from class to class and back, as `lanes.least_sums` reads it."""
 
 
@@ -30,7 +33,7 @@ def prices_by_class(price: Reals) -> Prices:
     """Return the classes of a matrix of prices, and what they charge each other."""
     group = classes(price)
     count = int(group.max()) + 1
-    if count == len(price):
+    if count > WORTHWHILE * len(price):
         return Prices(np.zeros(0, dtype=np.int64), interleaved(price, price.T))
     first = np.array([np.flatnonzero(group == each)[0] for each in range(count)])
     last = np.array([np.flatnonzero(group == each)[-1] for each in range(count)])

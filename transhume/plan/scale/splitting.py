@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transhume.plan.scale.certificate import Cases, Evidence
-from transhume.plan.scale.dual import Ascent, Dual, Suggestion
+from transhume.plan.scale.certificate import Cases, Evidence, certified_bound
+from transhume.plan.scale.dual import Ascent, Dual
 from transhume.plan.scale.instance import Booleans, Integers
 from transhume.plan.scale.level import Reals
 
@@ -77,8 +77,8 @@ def split(
     splits: int,
     beside: ThreadPoolExecutor,
     over: Callable[[], bool],
-) -> tuple[Evidence, Suggestion]:
-    """Return evidence, for a higher bound than the dual's if possible, and what the weakest case suggests.
+) -> tuple[Evidence, Dual]:
+    """Return evidence, for a higher bound than the dual's if possible, and its weakest case.
 
     Args:
         ascent: what proved the dual; it is gone on with.
@@ -89,7 +89,7 @@ def split(
         over: asked before each split.
     """
     if not splits:
-        return dual.certificate, dual.suggestion
+        return dual.certificate, dual
     ascent.known, ascent.step = float(known), WATCHING_STEP
     root = _Case(ascent, dual, _watched(ascent))
     use = np.ones(ascent.instance.vm_count)
@@ -103,7 +103,7 @@ def split(
         least = min(case.halves.inside.dual.bound, case.halves.outside.dual.bound)
         if least - case.dual.bound < NO_USE * (known - case.dual.bound):
             use[vm] *= LESS
-    return root.evidence(), root.weakest().dual.suggestion
+    return root.evidence(), root.weakest().dual
 
 
 def _halves(case: _Case, vm: int, known: int, beside: ThreadPoolExecutor) -> _Halves:
@@ -123,13 +123,15 @@ def _case(whole: _Case, allowed: Booleans, known: int) -> _Case:
     decoded = _watched(ascent)
     dual = ascent.proved()
     if dual.bound < whole.dual.bound:
-        dual = dataclasses.replace(dual, bound=whole.dual.bound, certificate=whole.dual.certificate)
+        certificate = whole.dual.certificate
+        bound = certified_bound(ascent.instance, certificate, allowed)
+        dual = dataclasses.replace(dual, bound=bound, certificate=certificate)
     return _Case(ascent, dual, decoded)
 
 
 def _watched(ascent: Ascent) -> Integers:
     """Go on for some rounds, and count where each VM was decoded."""
-    decoded = np.zeros_like(ascent.field.level.moved)
+    decoded = np.zeros(ascent.field.level.moved.shape, dtype=np.int64)
     everyone = np.arange(len(decoded))
     for _ in range(ROUNDS):
         if ascent.rounds and ascent.done:
