@@ -146,7 +146,9 @@ class Gateway:
         address = self.settings.peers.get(peer)
         if address is None:
             known = ", ".join(self.settings.peers) or "none"
-            raise UsageError(f"the gateway of {self.site} has no address of {peer}; it has: {known}")
+            raise UsageError(
+                f"the gateway of {self.site} has no address of {peer}; it has: {known}"
+            )
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 reader, writer = await asyncio.open_connection(
@@ -156,11 +158,11 @@ class Gateway:
                     ssl_shutdown_timeout=1.0,
                 )
         except (OSError, TimeoutError) as error:
-            raise LinkLost(f"{peer} at {address} can't be reached: {error or 'no answer'}") from error
+            raise LinkLost(
+                f"{peer} at {address} can't be reached: {error or 'no answer'}"
+            ) from error
         try:
-            expect_peer(
-                writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=peer)
-            )
+            expect_peer(writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=peer))
         except PeerRefused:
             writer.transport.abort()
             raise
@@ -285,5 +287,3 @@ async def start_gateway(settings: GatewaySettings) -> Gateway:
         log.info("image_indexed", image=str(image.path), blocks=len(catalogue.digests))
         images.append(SharedImage(catalogue, image.tenants))
     return Gateway(settings, identity, tuple(images))
-
-
