@@ -206,7 +206,7 @@ class TestWithoutTheSharedLab:
         code = (
             "import sys; from pathlib import Path\n"
             "from transhume.lab.lab import Lab; from transhume.lab.spec import plan_lab\n"
-            "Lab(Path(sys.argv[1])).up(plan_lab(clouds=2, vms=2, clusters=1),\n"
+            "Lab(Path(sys.argv[1])).up(plan_lab(clouds=2, vms=2, clusters=1, wan_delay_seconds=0.005),\n"
             "    lambda stage, detail='': print(stage, flush=True))"
         )
         with subprocess.Popen(

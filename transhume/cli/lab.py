@@ -51,6 +51,19 @@ def command(context: click.Context, state: Path) -> None:
 @click.option(
     "--wan", default="100mbit", show_default=True, help="What each cloud's uplink carries."
 )
+@click.option(
+    "--delay", default="0ms", show_default=True, help="What the WAN takes from cloud to cloud."
+)
+@click.option(
+    "--memory", default=112, show_default=True, help="What each VM has, in MiB; up to 512."
+)
+@click.option(
+    "--disks",
+    type=click.Choice(["none", "image", "own"]),
+    default="none",
+    show_default=True,
+    help="Read-only image of a small Debian, or a disk over it.",
+)
 @click.option("--place", default="", help="Where VMs start: vm1=a,vm2=b; the others in a.")
 @click.option("--round-robin", is_flag=True, help="Deal the VMs out to the clouds instead.")
 @click.option("--mirror", help="The Debian mirror; by default the one that apt uses.")
@@ -62,6 +75,9 @@ def up(
     vms: int,
     clusters: int,
     wan: str,
+    delay: str,
+    memory: int,
+    disks: str,
     place: str,
     round_robin: bool,
     mirror: str | None,
@@ -75,15 +91,19 @@ def up(
     Examples:
       transhume lab up
       transhume lab up --clouds 2 --vms 4 --wan 50mbit --place vm1=b,vm3=b
+      transhume lab up --clouds 2 --delay 20ms --memory 256 --disks own
     """
     from transhume.lab.lab import Lab
-    from transhume.lab.spec import plan_lab
+    from transhume.lab.spec import DiskSpec, plan_lab
 
     spec = plan_lab(
         clouds=clouds,
         vms=vms,
         clusters=clusters,
         wan_bytes_per_second=_rate(wan),
+        wan_delay_seconds=_delay(delay),
+        memory_mib=memory,
+        disk=None if disks == "none" else DiskSpec(writable=disks == "own"),
         place=_places(place),
         round_robin=round_robin,
     )
@@ -168,6 +188,16 @@ def _rate(text: str) -> float:
         return parse_rate(text)
     except ValueError as error:
         raise UsageError(f"--wan: {error}") from error
+
+
+def _delay(text: str) -> float:
+    from transhume.errors import UsageError
+    from transhume.quantities import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--delay: {error}") from error
 
 
 def _places(text: str) -> dict[str, str]:

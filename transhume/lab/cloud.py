@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 from transhume.errors import LabError
+from transhume.lab.disks import DISKS, Disks
 from transhume.lab.root import Root
 from transhume.lab.spec import CloudSpec
 from transhume.reach.netns import NAMED
@@ -33,8 +34,9 @@ mount -o remount,bind,ro root
 mount -t tmpfs tmpfs root/run
 mount -t tmpfs tmpfs root/tmp
 mount -t tmpfs tmpfs root/opt
-mkdir root/run/libvirt root/opt/guest
+mkdir root/run/libvirt root/opt/guest root{disks_at}
 mount --bind "{guest}" root/opt/guest
+mount --bind disks root{disks_at}
 {binds}
 mount -t proc proc root/proc
 mount -t sysfs sysfs root/sys
@@ -47,6 +49,7 @@ for node in null zero full random urandom tty net/tun; do
 done
 mount -t devpts -o newinstance,ptmxmode=0666 devpts root/dev/pts
 ln -s pts/ptmx root/dev/ptmx
+{disks}
 exec chroot root libvirtd --daemon --listen --config /etc/libvirt/libvirtd.conf \\
     --pid-file /run/libvirt/libvirtd.pid
 """
@@ -66,6 +69,7 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 _QEMU_CONF = """user = "root"
 group = "root"
 security_driver = "none"
+dynamic_ownership = 0
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
@@ -90,13 +94,13 @@ class Cloud:
         """How this machine's libvirt clients reach the daemon."""
         return f"qemu+unix:///system?socket={self.socket}"
 
-    def start(self, root: Root, guest: Path) -> None:
+    def start(self, root: Root, guest: Path, disks: Disks | None = None) -> None:
         """Start the daemon and return when it answers; `guest` is the folder of the guests' kernel.
 
         Raises:
             LabError: it doesn't come up.
         """
-        self._write_folders(root, guest)
+        self._write_folders(root, guest, disks)
         log = self.home / "log/start.log"
         with log.open("wb") as output:
             done = subprocess.run(
@@ -116,14 +120,16 @@ class Cloud:
                 f"(see {self.home / 'log/libvirtd.log'})"
             )
 
-    def _write_folders(self, root: Root, guest: Path) -> None:
-        for folder in (*_FOLDERS, "root"):
+    def _write_folders(self, root: Root, guest: Path, disks: Disks | None) -> None:
+        for folder in (*_FOLDERS, "root", "disks"):
             (self.home / folder).mkdir(parents=True)
         script = _ENTER.format(
             home=self.home,
             root=root.path,
             guest=guest,
             hostname=self.spec.netns,
+            disks_at=DISKS,
+            disks="\n".join(disks.commands(self.spec.name) if disks else ()),
             binds="\n".join(f'mount --bind "{mine}" "root/{at}"' for mine, at in _FOLDERS.items()),
         )
         (self.home / "enter.sh").write_text(script)

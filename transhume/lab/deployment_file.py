@@ -11,7 +11,8 @@ from transhume.lab.cloud import Cloud
 from transhume.lab.spec import BRIDGE, EDGE, EDGE_VTEP, UNDERLAY, VNI, LabSpec
 
 VCPUS, MEMORY_MIB_PER_VCPU = 8, 128
-"""What each host offers, whatever this machine has: the guests are small and mostly idle."""
+"""What each host offers, whatever this machine has, as the guests are small and mostly idle; more memory where
+all guests together need it."""
 
 DEPLOYMENT, PRICES = "transhume.yaml", "prices.yaml"
 
@@ -47,22 +48,24 @@ def write_deployment(spec: LabSpec, clouds: Sequence[Cloud], state: Path) -> Pat
 
 def _deployment(spec: LabSpec, clouds: Sequence[Cloud], state: Path) -> dict[str, Any]:
     wan = f"{spec.wan_bytes_per_second * 8 / 1e6:g}mbit"
+    latency = {"latency": f"{spec.wan_delay_seconds * 2e3:g}ms"} if spec.wan_delay_seconds else {}
+    memory_mib = max(VCPUS * MEMORY_MIB_PER_VCPU, sum(guest.memory_mib for guest in spec.guests))
     names = [cloud.name for cloud in spec.clouds]
     pairs = [[one, other] for n, one in enumerate(names) for other in names[n + 1 :]]
     return {
         "window": "5s",
-        "clouds": {cloud.spec.name: _cloud(cloud) for cloud in clouds},
+        "clouds": {cloud.spec.name: _cloud(cloud, memory_mib) for cloud in clouds},
         "gateways": {
             "edge": {"netns": EDGE, "bridge": BRIDGE, "underlay": UNDERLAY, "vtep": EDGE_VTEP}
         },
         "overlay": {"vni": VNI},
-        "links": [{"between": pair, "rate": wan} for pair in pairs],
+        "links": [{"between": pair, "rate": wan, **latency} for pair in pairs],
         "prices": {"file": PRICES},
         "knowledge": {"state_dir": str(state / "knowledge")},
     }
 
 
-def _cloud(cloud: Cloud) -> dict[str, Any]:
+def _cloud(cloud: Cloud, memory_mib: int) -> dict[str, Any]:
     spec = cloud.spec
     return {
         "region": "lab",
@@ -77,7 +80,7 @@ def _cloud(cloud: Cloud) -> dict[str, Any]:
                 "uri": cloud.uri,
                 "peer_uri": spec.peer_uri,
                 "capture": {"netns": spec.netns, "interfaces": ["vnet*"]},
-                "capacity": {"vcpus": VCPUS, "memory": f"{VCPUS * MEMORY_MIB_PER_VCPU}MiB"},
+                "capacity": {"vcpus": VCPUS, "memory": f"{memory_mib}MiB"},
             }
         },
     }

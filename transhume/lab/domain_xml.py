@@ -6,7 +6,8 @@ them wherever the VM is.
 
 from xml.etree import ElementTree as ET
 
-from transhume.lab.spec import BRIDGE, GATEWAY, GuestSpec
+from transhume.lab.disks import IMAGE, disk_path
+from transhume.lab.spec import BRIDGE, GATEWAY, DiskSpec, GuestSpec
 
 VM_NAMESPACE = "https://transhume.dev/xmlns/vm/1"
 KERNEL, INITRAMFS = "/opt/guest/vmlinuz", "/opt/guest/initrd"
@@ -19,6 +20,10 @@ def domain_xml(guest: GuestSpec) -> str:
     domain = ET.Element("domain", type="qemu")
     _add(domain, "name", guest.name)
     _add(domain, "memory", str(guest.memory_mib), unit="MiB")
+    if guest.shared_memory:
+        backing = _add(domain, "memoryBacking")
+        _add(backing, "source", type="memfd")
+        _add(backing, "access", mode="shared")
     _add(domain, "vcpu", "1")
     metadata = _add(domain, "metadata")
     _add(
@@ -40,6 +45,8 @@ def domain_xml(guest: GuestSpec) -> str:
     _add(domain, "on_crash", "destroy")
     devices = _add(domain, "devices")
     _add(devices, "emulator", "/usr/bin/qemu-system-x86_64")
+    if guest.disk is not None:
+        _add_disk(devices, guest, guest.disk)
     interface = _add(devices, "interface", type="bridge")
     _add(interface, "mac", address=guest.mac)
     _add(interface, "source", bridge=BRIDGE)
@@ -51,14 +58,48 @@ def domain_xml(guest: GuestSpec) -> str:
     return ET.tostring(domain, encoding="unicode")
 
 
+def _add_disk(devices: ET.Element, guest: GuestSpec, disk: DiskSpec) -> None:
+    added = _add(devices, "disk", type="file", device="disk")
+    _add(added, "driver", name="qemu", type="qcow2" if disk.writable else "raw")
+    _add(added, "source", file=disk_path(guest) if disk.writable else IMAGE)
+    _add(added, "target", dev="vda", bus="virtio")
+    if not disk.writable:
+        _add(added, "readonly")
+
+
 def _kernel_arguments(guest: GuestSpec) -> str:
-    sends = ",".join(f"{ip}:{rate}" for ip, rate in guest.sends.items())
+    told = {
+        "NAME": guest.name,
+        "ADDRESS": f"{guest.ip}/24",
+        "GATEWAY": GATEWAY,
+        "SENDS": ",".join(f"{ip}:{rate}" for ip, rate in guest.sends.items()),
+        "MEMORY": _words(guest.working_set_mib, guest.dirty_bytes_per_second),
+        "UNIQUE": _words(guest.unique_mib, guest.number),
+        "DISK": _disk_words(guest),
+    }
+    if guest.writer_bytes_per_second:
+        told["WRITE"] = _words(guest.writer_mib, guest.writer_bytes_per_second, guest.number)
     # The kernel hands arguments that it doesn't know to init, as its environment.
-    return (
-        "console=ttyS0 quiet panic=-1 ipv6.disable=1 mitigations=off "
-        f"TH_NAME={guest.name} TH_ADDRESS={guest.ip}/24 TH_GATEWAY={GATEWAY} TH_SENDS={sends} "
-        f"TH_MEMORY={guest.working_set_mib}:{guest.dirty_bytes_per_second}"
+    return " ".join(
+        [
+            "console=ttyS0 quiet panic=-1 ipv6.disable=1 mitigations=off",
+            *(f"TH_{name}={value}" for name, value in told.items()),
+        ]
     )
+
+
+def _disk_words(guest: GuestSpec) -> str:
+    disk = guest.disk
+    if disk is None:
+        return ""
+    if not disk.writable:
+        return "ro"
+    return "rw:" + _words(disk.own_mib, disk.own_bytes_per_second, guest.number)
+
+
+def _words(mib: int, *others: int) -> str:
+    """Write a role's numbers for init; nothing where there is nothing to keep."""
+    return ":".join(map(str, (mib, *others))) if mib else ""
 
 
 def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:

@@ -1,10 +1,13 @@
-/* What runs in a lab guest: a command server, checked traffic, a checked echo and a checked working set.
+/* What runs in a lab guest: a command server, checked traffic, a checked echo, checked memory and checked files.
  *
  *   guest commands PORT            run each line that a connection brings; answer output, NUL, exit status
  *   guest receive PORT             check what arrives against the pattern, and count
  *   guest echo PORT                the same, and send it back
  *   guest send ADDRESS PORT RATE   send the pattern at RATE bytes/s for ever, over one connection
  *   guest memory MIB RATE          keep a working set, verify all of it every few seconds, rewrite RATE bytes/s
+ *   guest unique MIB SEED          keep data that only this guest has, half random and half text; verify it likewise
+ *   guest write MIB RATE SEED      make RATE bytes/s of a random buffer dirty, a few bytes in each page
+ *   guest disk PATH MIB RATE SEED  keep files of such data, rewrite RATE bytes/s of them, read them back and verify
  *   guest report                   print all counters, one JSON object a line
  *
  * The pattern is PERIOD bytes of a linear congruential generator, repeated; the byte at offset i of a connection
@@ -25,11 +28,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PERIOD = 65521, TICKS = 10, PAGE = 4096, SWEEP_TICKS = 50 };
+enum { PERIOD = 65521, TICKS = 10, PAGE = 4096, SWEEP_TICKS = 50, MIB = 1 << 20 };
+enum { WORDS = PAGE / sizeof(uint64_t), FILE_PAGES = MIB / PAGE, VOCABULARY = 512, LONGEST = 12 };
 static const char *COUNTERS = "/run/traffic";
 static unsigned char pattern[2 * PERIOD]; /* twice, so that any PERIOD bytes of it are contiguous */
 
@@ -174,14 +179,18 @@ static uint64_t mixed(uint64_t page, uint64_t generation, uint64_t word) {
   return x * 0xbf58476d1ce4e5b9u;
 }
 
+static void *allocate(size_t bytes) {
+  void *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) fail("memory");
+  return memory;
+}
+
 static void keep_memory(size_t mib, uint64_t rate) {
-  enum { WORDS = PAGE / sizeof(uint64_t) };
   struct counters *c = open_counters("memory", "-");
-  size_t pages = mib * (1 << 20) / PAGE, at = 0, to_visit = pages / SWEEP_TICKS + 1;
-  uint64_t(*memory)[WORDS] = mmap(0, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  uint64_t *generation = calloc(pages, sizeof *generation);
+  size_t pages = mib * MIB / PAGE, at = 0, to_visit = pages / SWEEP_TICKS + 1;
+  uint64_t(*memory)[WORDS] = allocate(pages * PAGE);
+  uint64_t *generation = allocate(pages * sizeof *generation);
   struct timespec next;
-  if (memory == MAP_FAILED || !generation) fail("memory");
   for (size_t p = 0; p < pages; p++)
     for (size_t w = 0; w < WORDS; w++) memory[p][w] = mixed(p, 0, w);
   clock_gettime(CLOCK_MONOTONIC, &next);
@@ -200,6 +209,125 @@ static void keep_memory(size_t mib, uint64_t rate) {
       if (++at == pages) at = 0, c->sweeps++;
     }
     if (budget > PAGE) budget = PAGE; /* faster than a sweep: that is all there is */
+  }
+}
+
+/* --- data that only this guest has ------------------------------------------------------------- */
+
+static uint64_t random_word(uint64_t seed, uint64_t number) { /* splitmix64 */
+  uint64_t x = seed * 0xd1342543de82ef95u + (number + 1) * 0x9e3779b97f4a7c15u;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+static void make_text(char *text, size_t size, uint64_t seed) {
+  static char words[VOCABULARY][LONGEST + 1]; /* the same in all guests, as a language is */
+  for (int i = 0; i < VOCABULARY && !words[VOCABULARY - 1][0]; i++)
+    for (size_t l = 0, length = 2 + random_word(0, i) % (LONGEST - 1); l < length; l++)
+      words[i][l] = (char)('a' + random_word(1, i * LONGEST + l) % 26);
+  for (size_t done = 0, n = 0; done < size; n++) {
+    uint64_t luck = random_word(seed, n);
+    const char *word = words[(luck % VOCABULARY) * (luck >> 32 & 0xff) >> 8]; /* some come more often */
+    for (; *word && done < size; word++) text[done++] = *word;
+    if (done < size) text[done++] = luck >> 40 & 7 ? ' ' : '\n';
+  }
+}
+
+/* Fill pages, every other one with text. */
+static void make_own(uint64_t (*memory)[WORDS], size_t pages, uint64_t seed) {
+  for (size_t p = 0; p < pages; p++)
+    if (p % 2) make_text((char *)memory[p], PAGE, seed + p * 0x9e3779b9u);
+    else
+      for (size_t w = 0; w < WORDS; w++) memory[p][w] = random_word(seed, p * WORDS + w);
+}
+
+static uint64_t sum_of(const uint64_t *words, size_t count) {
+  uint64_t sum = 0xcbf29ce484222325u;
+  for (size_t w = 0; w < count; w++) sum = (sum ^ words[w]) * 0x100000001b3u, sum ^= sum >> 32;
+  return sum;
+}
+
+static void keep_unique(size_t mib, uint64_t seed) {
+  struct counters *c = open_counters("unique", "-");
+  size_t pages = mib * MIB / PAGE, at = 0, to_visit = pages / SWEEP_TICKS + 1;
+  uint64_t(*memory)[WORDS] = allocate(pages * PAGE), *sums = allocate(pages * sizeof *sums);
+  struct timespec next;
+  make_own(memory, pages, seed);
+  for (size_t p = 0; p < pages; p++) sums[p] = sum_of(memory[p], WORDS);
+  c->bytes = pages * PAGE;
+  for (clock_gettime(CLOCK_MONOTONIC, &next);; sleep_until_next_tick(&next))
+    for (size_t i = 0; i < to_visit; i++) {
+      c->errors += sum_of(memory[at], WORDS) != sums[at];
+      if (++at == pages) at = 0, c->sweeps++;
+    }
+}
+
+/* The n-th visit finds in a page what the visit one round before left there: its number, and a word made of it. */
+static void write_for_ever(size_t mib, uint64_t rate, uint64_t seed) {
+  struct counters *c = open_counters("write", "-");
+  size_t pages = mib * MIB / PAGE;
+  uint64_t(*memory)[WORDS] = allocate(pages * PAGE), visit = 0;
+  struct timespec next;
+  for (size_t p = 0; p < pages; p++)
+    for (size_t w = 1; w < WORDS; w++) memory[p][w] = random_word(seed, w == 1 ? 0 : p * WORDS + w);
+  clock_gettime(CLOCK_MONOTONIC, &next);
+  for (double budget = 0;; sleep_until_next_tick(&next))
+    for (budget += (double)rate / TICKS; budget >= PAGE; budget -= PAGE) {
+      uint64_t p = visit % pages, *page = memory[p], left = visit < pages ? 0 : visit - pages + 1;
+      int wrong = page[0] != left || page[1] != random_word(seed, left);
+      for (size_t w = 2; w < WORDS; w++) wrong |= page[w] != random_word(seed, p * WORDS + w);
+      page[0] = ++visit, page[1] = random_word(seed, visit);
+      c->errors += (uint64_t)wrong;
+      c->bytes += PAGE;
+      c->sweeps += visit % pages == 0;
+    }
+}
+
+/* --- files ------------------------------------------------------------------------------------- */
+
+static int write_file(const char *path, uint64_t seed, uint64_t *sum) {
+  static uint64_t data[FILE_PAGES][WORDS];
+  char unfinished[256];
+  snprintf(unfinished, sizeof unfinished, "%s.new", path);
+  make_own(data, FILE_PAGES, seed);
+  int fd = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  int failed = fd < 0 || write_all(fd, (unsigned char *)data, sizeof data) || fsync(fd);
+  if (fd >= 0) close(fd);
+  *sum = sum_of(data[0], FILE_PAGES * WORDS);
+  return failed || rename(unfinished, path) ? -1 : 0;
+}
+
+static int file_is(const char *path, uint64_t sum) {
+  static uint64_t data[FILE_PAGES][WORDS];
+  size_t done = 0;
+  int fd = open(path, O_RDONLY);
+  if (fd < 0) return 0;
+  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* what the disk has, not what memory remembers */
+  for (ssize_t n; done < sizeof data && (n = read(fd, (char *)data + done, sizeof data - done)) > 0;) done += (size_t)n;
+  close(fd);
+  return done == sizeof data && sum_of(data[0], FILE_PAGES * WORDS) == sum;
+}
+
+/* One file of 1 MiB is verified each second, and one rewritten as often as the rate says. */
+static void keep_files(const char *folder, size_t files, uint64_t rate, uint64_t seed) {
+  struct counters *c = open_counters("disk", "-");
+  uint64_t *sums = allocate(files * sizeof *sums), written = 0, visited = 0;
+  char path[200];
+  struct timespec next;
+  mkdir(folder, 0755);
+  clock_gettime(CLOCK_MONOTONIC, &next);
+  for (double budget = (double)files * MIB;; sleep_until_next_tick(&next)) {
+    for (budget += (double)rate / TICKS; budget >= MIB; budget -= MIB, written++) {
+      snprintf(path, sizeof path, "%s/%zu", folder, (size_t)(written % files));
+      c->errors += write_file(path, seed + (written << 32), &sums[written % files]) != 0;
+      c->bytes += MIB;
+    }
+    if (visited++ % TICKS) continue;
+    size_t at = visited / TICKS % files;
+    snprintf(path, sizeof path, "%s/%zu", folder, at);
+    c->errors += !file_is(path, sums[at]);
+    c->sweeps += at == files - 1;
   }
 }
 
@@ -226,6 +354,11 @@ int main(int count, char **words) {
   else if (!strcmp(role, "echo") && count == 3) serve(atoi(words[2]), echo);
   else if (!strcmp(role, "send") && count == 5) send_for_ever(words[2], atoi(words[3]), strtoull(words[4], 0, 10));
   else if (!strcmp(role, "memory") && count == 4) keep_memory(strtoull(words[2], 0, 10), strtoull(words[3], 0, 10));
+  else if (!strcmp(role, "unique") && count == 4) keep_unique(strtoull(words[2], 0, 10), strtoull(words[3], 0, 10));
+  else if (!strcmp(role, "write") && count == 5)
+    write_for_ever(strtoull(words[2], 0, 10), strtoull(words[3], 0, 10), strtoull(words[4], 0, 10));
+  else if (!strcmp(role, "disk") && count == 6)
+    keep_files(words[2], strtoull(words[3], 0, 10), strtoull(words[4], 0, 10), strtoull(words[5], 0, 10));
   else if (!strcmp(role, "report") && count == 2) report();
   else return fprintf(stderr, "guest: I don't know how to do that\n"), 2;
   return 0;

@@ -33,15 +33,15 @@ class Counter:
     """What one role of a guest's agent has done with one peer."""
 
     role: str
-    """`send`, `receive`, `echo` or `memory`."""
+    """`send`, `receive`, `echo`, `memory`, `unique`, `write` or `disk`."""
     peer: str
     bytes: int
     errors: int
-    """Stretches that didn't match the pattern; for `send`, connections that broke."""
+    """Stretches, pages or files that weren't as they should be; for `send`, connections that broke."""
     connections: int
     """How many there have been: more than one means that the first one broke."""
     sweeps: int
-    """How often all of the working set was verified."""
+    """How often all of the memory or all files were verified."""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from transhume.lab.narration import Narrator
 PROVIDED_BY = {
     "debootstrap": "debootstrap",
     "gcc": "gcc libc6-dev",
+    "mkfs.ext4": "e2fsprogs",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
 }

@@ -1,4 +1,4 @@
-"""The guests' only file system: busybox, the guest's agent and the modules of its network card, in memory.
+"""The file system that guests run from: busybox, the guest's agent and the modules of its devices, in memory.
 
 Owns the init script, the order of the modules and the archive's format ("newc"); what the agent does is in
 `guest.c`.
@@ -8,11 +8,10 @@ import gzip
 import lzma
 import re
 import stat
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from transhume.errors import LabError
+from transhume.lab.compiling import compile_program
 from transhume.lab.root import Root
 
 COMMANDS_PORT, RECEIVE_PORT, ECHO_PORT = 7001, 7002, 7003
@@ -32,7 +31,23 @@ ip address add "$TH_ADDRESS" dev eth0
 ip route add default via "$TH_GATEWAY"
 guest receive {RECEIVE_PORT} &
 guest echo {ECHO_PORT} &
-[ -z "$TH_MEMORY" ] || guest memory ${{TH_MEMORY%:*}} ${{TH_MEMORY#*:}} &
+if [ -n "$TH_DISK" ]; then
+    options=noatime
+    [ "$TH_DISK" != ro ] || options=ro,noload
+    mount -t ext4 -o $options /dev/vda /disk
+    # As of a server that has run for a while: all that it ever read is in memory.
+    find /disk -xdev -type f -exec cat {{}} + >/dev/null
+    chroot /disk bash -c 'while :; do sleep 3600; done' &
+    for number in 1 2; do
+        chroot /disk perl -MPOSIX -MIO::Socket -MFile::Temp -MList::Util -e \
+            'our %held = map {{ ("key $_" => "value of $_") }} 1 .. 10000; sleep 3600 while 1' &
+    done
+    words=${{TH_DISK#*:}}
+    [ "$TH_DISK" = ro ] || [ -z "$words" ] || guest disk /disk/own $(echo "$words" | tr ':' ' ') &
+fi
+[ -z "$TH_MEMORY" ] || guest memory $(echo "$TH_MEMORY" | tr ':' ' ') &
+[ -z "$TH_UNIQUE" ] || guest unique $(echo "$TH_UNIQUE" | tr ':' ' ') &
+[ -z "$TH_WRITE" ] || guest write $(echo "$TH_WRITE" | tr ':' ' ') &
 for peer in $(echo "$TH_SENDS" | tr ',' ' '); do
     guest send ${{peer%:*}} {RECEIVE_PORT} ${{peer#*:}} &
 done
@@ -40,7 +55,7 @@ echo "lab guest is up"
 while :; do guest commands {COMMANDS_PORT}; sleep 1; done
 """
 
-_WANTED = ("virtio_pci", "virtio_net")
+_WANTED = ("virtio_pci", "virtio_net", "virtio_blk", "ext4")
 
 
 def build_initramfs(root: Root, folder: Path) -> Path:
@@ -50,15 +65,7 @@ def build_initramfs(root: Root, folder: Path) -> Path:
         LabError: the compiler failed.
     """
     agent = folder / "guest"
-    source = Path(__file__).with_name("guest.c")
-    done = subprocess.run(
-        ["gcc", "-O2", "-static", "-Wall", "-o", str(agent), str(source)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise LabError(f"the guests' agent doesn't compile:\n{done.stderr}")
+    compile_program("guest.c", agent)
     modules = load_order(root, _WANTED)
     files = {
         "init": _INIT.encode(),
@@ -74,7 +81,7 @@ def build_initramfs(root: Root, folder: Path) -> Path:
 
 def pack(files: dict[str, bytes]) -> bytes:
     """Make a "newc" archive of executable files, with the folders they need and the usual mount points."""
-    folders = {"bin", "modules", "proc", "sys", "dev", "run", "tmp"}
+    folders = {"bin", "modules", "proc", "sys", "dev", "run", "tmp", "disk"}
     members = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(folders)]
     members += [(name, stat.S_IFREG | 0o755, data) for name, data in files.items()]
     entries = [_entry(n, *member) for n, member in enumerate(members, start=1)]

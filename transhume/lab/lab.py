@@ -22,6 +22,7 @@ from transhume.knowledge.model import CloudName
 from transhume.lab import guests, leftovers
 from transhume.lab.cloud import Cloud
 from transhume.lab.deployment_file import DEPLOYMENT, overlay_network, write_deployment
+from transhume.lab.disks import Disks, cached_image
 from transhume.lab.guests import Answer, Counter
 from transhume.lab.host_packages import install_missing, need_root
 from transhume.lab.initramfs import build_initramfs
@@ -138,14 +139,17 @@ class Lab:
         self.state.mkdir(parents=True)
         (self.state / RECORD).write_bytes(_SPEC_FORMAT.dump_json(spec))
         folder.mkdir()
-        build_network(spec)
+        build_network(spec, self.state)
         tell("the guests' kernel and initramfs")
         shutil.copy(root.kernel, folder / "vmlinuz")
         build_initramfs(root, folder)
+        disks = None
+        if any(guest.disk for guest in spec.guests):
+            disks = Disks(image=cached_image(root, tell), guests=spec.guests)
         clouds = [Cloud(cloud, self.state) for cloud in spec.clouds]
         for cloud in clouds:
             tell("libvirt daemons", f"cloud {cloud.spec.name}")
-            cloud.start(root, folder)
+            cloud.start(root, folder, disks)
         tell("overlay")
         asyncio.run(self._join_overlay(spec))
         for cloud in clouds:

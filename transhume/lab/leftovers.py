@@ -1,7 +1,8 @@
 """What is left of a lab, however it ended, and its removal.
 
-Owns the proof: a process is the lab's when its root directory is a cloud's, or when it is on its way there (its
-command line names a file of the lab's state). Whoever merely looks into a namespace of the lab is not.
+Owns the proof: a process is the lab's when its root directory is a cloud's, when its program is a file of the
+lab's state, or when it is on its way to either (its command line names such a file). Whoever merely looks into
+a namespace of the lab is not.
 """
 
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transhume.errors import LabError
+from transhume.lab.delay import PROGRAM
 from transhume.lab.network import lab_namespaces, remove_network
 from transhume.lab.spec import RECORD
 from transhume.reach.netns import NAMED
@@ -79,14 +81,21 @@ def _is_ours(pid: int, state: Path, namespaces: set[int]) -> bool:
     try:
         root = (process / "root").readlink()
         if root == Path("/"):
-            return _is_entering(process, state)
+            return _runs_from(process, state) or _is_entering(process, state)
         return root.is_relative_to(state) or (process / "ns/net").stat().st_ino in namespaces
     except OSError:
         return False  # it has just ended
 
 
+def _runs_from(process: Path, state: Path) -> bool:
+    """Say whether a process runs a program that the lab has built: what delays the WAN."""
+    return (process / "exe").readlink().is_relative_to(state)
+
+
 def _is_entering(process: Path, state: Path) -> bool:
-    """Say whether a process is a shell that is preparing a cloud."""
-    words = (process / "cmdline").read_bytes().split(b"\0")
-    script = Path(os.fsdecode(words[-2])) if len(words) > 1 else Path()
+    """Say whether a process is a shell that is preparing a cloud, or about to become what delays the WAN."""
+    words = [os.fsdecode(word) for word in (process / "cmdline").read_bytes().split(b"\0")[:-1]]
+    script = Path(words[-1]) if words else Path()
+    if words and Path(words[0]).name == "nsenter":
+        return str(state / PROGRAM) in words
     return script.name == "enter.sh" and script.is_relative_to(state)

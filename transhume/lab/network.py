@@ -1,16 +1,18 @@
 """The lab's wires: a namespace for each cloud, the gateway site and the world outside, and the WAN between.
 
-The WAN is one bridge in a namespace of its own; each site's cable to it is shaped in both directions. The
-gateway site `edge` is part of the overlay and holds the guests' default gateway; behind it, `out` is the world
-that opens connections to guests without being part of their network.
+The WAN is one bridge in a namespace of its own; each site's cable to it is shaped in both directions. A WAN
+with a delay is a bridge for each site instead, and the process of `delay` between them. The gateway site `edge`
+is part of the overlay and holds the guests' default gateway; behind it, `out` is the world that opens
+connections to guests without being part of their network.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transhume.errors import LabError
+from transhume.lab.delay import start_delay
 from transhume.lab.spec import (
     BRIDGE,
     EDGE,
@@ -28,8 +30,8 @@ from transhume.lab.spec import (
 from transhume.reach.netns import NAMED, inside, netlink_in
 
 
-def build_network(spec: LabSpec) -> None:
-    """Make all namespaces and links.
+def build_network(spec: LabSpec, state: Path) -> None:
+    """Make all namespaces and links; what a delay needs is put into `state`.
 
     Raises:
         LabError: the kernel refused something.
@@ -37,11 +39,10 @@ def build_network(spec: LabSpec) -> None:
     with _explained():
         for netns in (WAN, OUTSIDE, EDGE, *(cloud.netns for cloud in spec.clouds)):
             _make_namespace(netns)
-        with netlink_in(WAN) as wan:
-            _make_bridge(wan, UNDERLAY_MTU)
+        bridges = _make_wan(spec, state)
         for cloud in spec.clouds:
-            _connect(cloud.netns, cloud.name, cloud.address, spec.wan_bytes_per_second)
-        _connect(EDGE, "edge", EDGE_VTEP, spec.wan_bytes_per_second)
+            _connect(cloud.netns, cloud.name, cloud.address, bridges, spec.wan_bytes_per_second)
+        _connect(EDGE, "edge", EDGE_VTEP, bridges, spec.wan_bytes_per_second)
         _open_outside()
 
 
@@ -78,14 +79,32 @@ def _make_namespace(netns: str) -> None:
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
 
 
-def _make_bridge(netlink: Any, mtu: int) -> int:
-    netlink.link("add", ifname=BRIDGE, kind="bridge", br_stp_state=0, br_forward_delay=0)
-    index = _index(netlink, BRIDGE)
+def _make_wan(spec: LabSpec, state: Path) -> Mapping[str, str]:
+    """Make what joins the sites' cables; return the bridge that each site's is to be put into."""
+    sites = [*(cloud.name for cloud in spec.clouds), "edge"]
+    if spec.wan_delay_seconds == 0:
+        with netlink_in(WAN) as wan:
+            _make_bridge(wan, UNDERLAY_MTU)
+        return dict.fromkeys(sites, BRIDGE)
+    taps = {site: f"delay-{site}" for site in sites}
+    start_delay(state, WAN, tuple(taps.values()), seconds=spec.wan_delay_seconds)
+    with netlink_in(WAN) as wan:
+        for site, tap in taps.items():
+            bridge = _make_bridge(wan, UNDERLAY_MTU, f"{BRIDGE}-{site}")
+            wan.link("set", index=_index(wan, tap), mtu=UNDERLAY_MTU, master=bridge, state="up")
+    return {site: f"{BRIDGE}-{site}" for site in sites}
+
+
+def _make_bridge(netlink: Any, mtu: int, name: str = BRIDGE) -> int:
+    netlink.link("add", ifname=name, kind="bridge", br_stp_state=0, br_forward_delay=0)
+    index = _index(netlink, name)
     netlink.link("set", index=index, mtu=mtu, state="up")
     return index
 
 
-def _connect(netns: str, name: str, address: str, bytes_per_second: float) -> None:
+def _connect(
+    netns: str, name: str, address: str, bridges: Mapping[str, str], bytes_per_second: float
+) -> None:
     """Lay a site's cable to the WAN, and make the bridge for its guests."""
     with netlink_in(netns) as site, netlink_in(WAN) as wan:
         _make_bridge(site, 1500)
@@ -93,7 +112,7 @@ def _connect(netns: str, name: str, address: str, bytes_per_second: float) -> No
         site.link("add", ifname=UNDERLAY, kind="veth", peer={"ifname": far, "net_ns_fd": WAN})
         near, other = _index(site, UNDERLAY), _index(wan, far)
         site.addr("add", index=near, address=address, prefixlen=24)
-        wan.link("set", index=other, master=_index(wan, BRIDGE))
+        wan.link("set", index=other, master=_index(wan, bridges[name]))
         for netlink, index in ((site, near), (wan, other)):
             netlink.link("set", index=index, mtu=UNDERLAY_MTU, state="up")
             _shape(netlink, index, bytes_per_second)

@@ -25,8 +25,10 @@ SUITE = "trixie"
 PACKAGES = (
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
+    "libvirt-daemon-driver-storage",
     "libvirt-clients",
     "qemu-system-x86",
+    "qemu-utils",
     "iproute2",
     "busybox-static",
 )

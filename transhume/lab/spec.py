@@ -28,6 +28,9 @@ VNI = 66
 
 CLUSTER_NAMES = ("blast", "web", "db", "cache", "queue", "batch")
 HIGH_BYTES_PER_SECOND, LOW_BYTES_PER_SECOND = 400_000, 2_000
+LEAST_MEMORY_MIB, MOST_MEMORY_MIB = 96, 512
+IMAGE_MIB = 2048
+"""The size of the file system that disks begin with: mostly room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,29 @@ class CloudSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSpec:
+    """A guest's disk. It begins as the image that every cloud has, and the guest reads all of that at boot.
+
+    Raises:
+        UsageError: it is smaller than the image.
+    """
+
+    size_mib: int = IMAGE_MIB
+    writable: bool = True
+    """False: the image itself, which need not be moved with the guest."""
+    backed: bool = True
+    """True: a qcow2 file over the image. False: a copy of the image, which doesn't refer to it."""
+    own_mib: int = 8
+    """Files that only this guest has, on a disk that is writable."""
+    own_bytes_per_second: int = 100_000
+    """How fast it rewrites them."""
+
+    def __post_init__(self) -> None:
+        if self.size_mib < IMAGE_MIB:
+            raise UsageError(f"a disk of {self.size_mib} MiB: the image takes {IMAGE_MIB}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSpec:
     """A VM, where it starts and what it does."""
 
@@ -70,8 +96,18 @@ class GuestSpec:
     sends: Mapping[IpAddress, int] = field(default_factory=dict)
     """Bytes per second by destination."""
     memory_mib: int = 112
+    shared_memory: bool = True
+    """In a memfd, which who may look into the QEMU process can read."""
     working_set_mib: int = 16
+    """The same in all guests at first."""
     dirty_bytes_per_second: int = 100_000
+    """How fast the working set is rewritten, with what each guest has of its own."""
+    unique_mib: int = 0
+    """Data that only this guest has from the beginning, half random and half like text, and never changes."""
+    writer_mib: int = 32
+    writer_bytes_per_second: int = 0
+    """How much of a random buffer is made dirty, by a few bytes in each page; 0: there is no such buffer."""
+    disk: DiskSpec | None = None
 
     @property
     def name(self) -> VmName:
@@ -96,6 +132,8 @@ class LabSpec:
     clouds: tuple[CloudSpec, ...]
     guests: tuple[GuestSpec, ...]
     wan_bytes_per_second: float = 12_500_000
+    wan_delay_seconds: float = 0.0
+    """From any site to any other, one way."""
 
     def cloud(self, name: CloudName) -> CloudSpec:
         """Return a cloud by name."""
@@ -129,13 +167,16 @@ def plan_lab(
     round_robin: bool = False,
     working_set_mib: int = 16,
     dirty_bytes_per_second: int = 100_000,
+    wan_delay_seconds: float = 0.0,
+    memory_mib: int = 112,
+    disk: DiskSpec | None = None,
 ) -> LabSpec:
     """Specify a lab: `vms` VMs dealt out to `clusters`, all in the first cloud unless told otherwise.
 
     Raises:
         UsageError: the numbers make no lab, or `place` names what isn't in it.
     """
-    _check_numbers(clouds, vms, clusters)
+    _check_numbers(clouds, vms, clusters, memory_mib)
     sites = [
         CloudSpec(name=CloudName(ascii_lowercase[n]), number=n + 1, vcpu_dollars=0.04 + 0.01 * n)
         for n in range(clouds)
@@ -154,15 +195,26 @@ def plan_lab(
             cluster=ClusterName(cluster_of[n]),
             cloud=where[f"vm{n}"],
             sends=_traffic(n, cluster_of),
+            memory_mib=memory_mib,
             working_set_mib=working_set_mib,
             dirty_bytes_per_second=dirty_bytes_per_second,
+            disk=disk,
         )
         for n in cluster_of
     )
-    return LabSpec(clouds=tuple(sites), guests=guests, wan_bytes_per_second=wan_bytes_per_second)
+    return LabSpec(
+        clouds=tuple(sites),
+        guests=guests,
+        wan_bytes_per_second=wan_bytes_per_second,
+        wan_delay_seconds=wan_delay_seconds,
+    )
 
 
-def _check_numbers(clouds: int, vms: int, clusters: int) -> None:
+def _check_numbers(clouds: int, vms: int, clusters: int, memory_mib: int) -> None:
+    if not LEAST_MEMORY_MIB <= memory_mib <= MOST_MEMORY_MIB:
+        raise UsageError(
+            f"{memory_mib} MiB of memory: a guest has {LEAST_MEMORY_MIB} to {MOST_MEMORY_MIB}"
+        )
     if not 1 <= clouds <= len(ascii_lowercase):
         raise UsageError(f"{clouds} clouds: a lab has 1 to {len(ascii_lowercase)}")
     if not 1 <= vms <= 60:

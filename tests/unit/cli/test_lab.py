@@ -31,6 +31,8 @@ def test_without_a_lab_the_remedy_is_named(tmp_path, words):
     ("words", "message"),
     [
         pytest.param(["--wan", "100"], "--wan: 100 has no unit", id="rate-without-unit"),
+        pytest.param(["--delay", "20"], "--delay: 20 ", id="delay-without-unit"),
+        pytest.param(["--memory", "8192"], "8192 MiB of memory", id="too-much-memory"),
         pytest.param(["--place", "vm1"], "vm1 doesn't say where", id="place-without-cloud"),
         pytest.param(["--place", "vm1=z"], "can't place vm1 in cloud z", id="unknown-cloud"),
         pytest.param(["--clusters", "9"], "9 clusters", id="too-many-clusters"),

@@ -1,6 +1,8 @@
 """What is left of a lab: whose it is, and what is never touched."""
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -33,3 +35,16 @@ def test_whoever_merely_names_the_state_is_no_process_of_the_lab(tmp_path):
         os.close(writer)
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+def test_a_program_that_the_lab_has_built_is_a_process_of_the_lab(tmp_path):
+    """What delays the WAN runs in no cloud: it would be missed otherwise, wherever `up` was killed."""
+    program = tmp_path / "wan/delay"
+    program.parent.mkdir()
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "60"]) as child:
+        try:
+            assert child.pid in find_processes(tmp_path)
+            assert child.pid not in find_processes(tmp_path / "other")
+        finally:
+            child.kill()

@@ -7,6 +7,7 @@ from transhume.errors import UsageError
 from transhume.lab.spec import (
     HIGH_BYTES_PER_SECOND,
     LOW_BYTES_PER_SECOND,
+    DiskSpec,
     LabSpec,
     address_of,
     plan_lab,
@@ -60,7 +61,7 @@ def test_addresses_are_all_different():
 
 
 def test_a_specification_survives_being_written_down():
-    spec = plan_lab(vms=5, clusters=3, place={"vm1": "c"})
+    spec = plan_lab(vms=5, clusters=3, place={"vm1": "c"}, wan_delay_seconds=0.02, disk=DiskSpec())
     written = TypeAdapter(LabSpec)
 
     assert written.validate_json(written.dump_json(spec)) == spec
@@ -74,6 +75,10 @@ def test_a_specification_survives_being_written_down():
         pytest.param({"vms": 0}, "0 VMs", id="no-vms"),
         pytest.param({"vms": 61}, "61 VMs", id="too-many-vms"),
         pytest.param({"vms": 2, "clusters": 3}, "3 clusters", id="more-clusters-than-vms"),
+        pytest.param(
+            {"memory_mib": 64}, "64 MiB of memory: a guest has 96 to 512", id="little-memory"
+        ),
+        pytest.param({"memory_mib": 1024}, "1024 MiB of memory", id="much-memory"),
         pytest.param({"place": {"vm9": "a"}}, "can't place vm9", id="unknown-vm"),
         pytest.param({"place": {"vm1": "z"}}, "in cloud z", id="unknown-cloud"),
     ],
