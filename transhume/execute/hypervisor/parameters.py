@@ -8,7 +8,7 @@ MIB = 1 << 20
 TAKES_SWITCHOVER_BANDWIDTH = 11_003_000
 """The oldest libvirt that was seen to take the rate to reckon with at the end (it is libvirt 11.3's)."""
 SWITCHOVER_BANDWIDTH = "bandwidth.avail.switchover"
-"""VIR_MIGRATE_PARAM_BANDWIDTH_AVAIL_SWITCHOVER, which older bindings don't name."""
+"""VIR_MIGRATE_PARAM_BANDWIDTH_AVAIL_SWITCHOVER, which older bindings don't name; in MiB/s, as seen."""
 
 Parameters = dict[str, str | int | list[str]]
 
@@ -42,14 +42,14 @@ def parameters_of(
     rates = [r for r in (route.bytes_per_second, options.bytes_per_second) if r is not None]
     switchover = options.switchover_bytes_per_second
     if libvirt_version < TAKES_SWITCHOVER_BANDWIDTH or switchover is None:
-        switchover_bytes = None
+        switchover_mib = None
     else:
-        switchover_bytes = max(1, int(switchover))
+        switchover_mib = max(1, int(switchover / MIB))
     slowing = options.auto_converge or AutoConverge()
     wanted: dict[str, str | int | list[str] | None] = {
         libvirt.VIR_MIGRATE_PARAM_URI: route.migrate_uri,
         libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: max(1, int(min(rates) / MIB)) if rates else None,
-        SWITCHOVER_BANDWIDTH: switchover_bytes,
+        SWITCHOVER_BANDWIDTH: switchover_mib,
         libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS: options.channels or None,
         libvirt.VIR_MIGRATE_PARAM_COMPRESSION: _method(options.compression),
         libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL: slowing.initial_percent,

@@ -96,8 +96,8 @@ def test_the_lower_limit_of_the_rate_holds(
 
 
 def test_the_rate_to_reckon_with_is_told_only_to_those_that_take_it() -> None:
-    options = MigrationOptions(switchover_bytes_per_second=5e6)
-    assert told(options) == {"bandwidth.avail.switchover": 5_000_000}
+    options = MigrationOptions(switchover_bytes_per_second=5.5 * MIB)
+    assert told(options) == {"bandwidth.avail.switchover": 5}
     assert told(options, libvirt_version=OLD) == {}
 
 
