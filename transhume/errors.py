@@ -15,6 +15,7 @@
         ├── UnreadableRecord  (in `knowledge.codec`: a record in Redis that isn't what it should be)
         ├── LeaseLost
         ├── MoveFailed
+        ├── DirtyRateUnknown
         ├── OverlayError
         ├── IdentityUnusable
         ├── PeerRefused
@@ -171,6 +172,16 @@ class MoveFailed(PermanentError):
     def __init__(self, vm: str, source: str, destination: str, seen: str) -> None:
         self.vm, self.source, self.destination, self.seen = vm, source, destination, seen
         super().__init__(f"{vm}: {source} to {destination}: {seen}")
+
+
+class DirtyRateUnknown(PermanentError):
+    """A hypervisor can't say how fast a VM writes to its memory."""
+
+    code = "TRANSHUME-E034"
+
+    def __init__(self, vm: str, host: str, seen: str) -> None:
+        self.vm, self.host, self.seen = vm, host, seen
+        super().__init__(f"{host} can't measure how fast {vm} writes to its memory: {seen}")
 
 
 class OverlayError(PermanentError):

@@ -19,6 +19,7 @@ from transhume.daemon.service import Daemon, Parts
 from transhume.daemon.shadowing import Shadows
 from transhume.errors import HypervisorUnreachable
 from transhume.execute.executor import World
+from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import OnSample, Whereabouts
 from transhume.execute.ledger import Ledger
 from transhume.knowledge.model import (
@@ -114,11 +115,16 @@ class StagedClouds(SimulatedClouds):
         return await SimulatedClouds.obstacle(self, vm, source, destination)
 
     async def migrate(
-        self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        on_sample: OnSample,
+        options: MigrationOptions | None = None,
     ) -> Measurement:
         self.begun.append(vm)
         await self.gate.wait()
-        moving = SimulatedClouds.migrate(self, vm, source, destination, on_sample)
+        moving = SimulatedClouds.migrate(self, vm, source, destination, on_sample, options)
         self.under_way[vm] = asyncio.create_task(moving)
         return await asyncio.shield(self.under_way[vm])
 

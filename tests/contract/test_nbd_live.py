@@ -76,7 +76,8 @@ class Relay:
     def _send(self, server: socket.socket, split: Split) -> None:
         self.pages += [len(self.sent) + page for page in split.pages.tolist()]
         self.sent += split.raw
-        server.sendall(split.raw)
+        if split.raw:  # after a goodbye the server has gone, and takes not even nothing
+            server.sendall(split.raw)
 
 
 def _pump(source: socket.socket, destination: socket.socket) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from transhume.errors import MoveFailed
+from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
 from transhume.knowledge.model import (
     CapacityReport,
@@ -91,7 +92,12 @@ class SimulatedClouds:
         return None
 
     async def migrate(
-        self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        on_sample: OnSample,
+        options: MigrationOptions | None = None,
     ) -> Measurement:
         """Move a VM in simulated time."""
         sent = self._bytes_to_send(self.vms[vm])

@@ -14,6 +14,7 @@ import pytest
 
 from transhume.errors import HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import Seen, Whereabouts
 from transhume.execute.migration.transport import Direct
 from transhume.knowledge.model import HostName, VmName
@@ -45,6 +46,7 @@ class Domain:
     goes_when_asked: bool = False
     move: Callable[[], None] = lambda: None
     on_abort: Callable[[], None] = lambda: None
+    downtime_limit_ms: int = 300
 
     def state(self) -> list[int]:
         return [self.state_number, 0]
@@ -66,6 +68,12 @@ class Domain:
 
     def migrateToURI3(self, _peer: str, _parameters: object, _flags: int) -> None:
         self.move()
+
+    def migrateGetMaxDowntime(self) -> int:
+        return self.downtime_limit_ms
+
+    def migrateSetMaxDowntime(self, limit_ms: int) -> None:
+        self.downtime_limit_ms = limit_ms
 
     def abortJob(self) -> None:
         self.on_abort()
@@ -166,9 +174,9 @@ async def test_whereabouts(
     )
 
 
-async def move(through: LibvirtHosts) -> int:
+async def move(through: LibvirtHosts, options: MigrationOptions | None = None) -> int:
     """Migrate and return the bytes."""
-    return (await through.migrate(VM, A1, B1, lambda _sample: None)).bytes
+    return (await through.migrate(VM, A1, B1, lambda _sample: None, options)).bytes
 
 
 async def test_a_pause_that_cannot_be_measured_hinders_no_move() -> None:
@@ -209,3 +217,45 @@ async def test_cancelling_asks_for_the_abort_and_waits_for_the_end() -> None:
     with pytest.raises(asyncio.CancelledError):
         await moving
     assert let.is_set()
+
+
+async def test_a_migration_whose_time_is_up_is_aborted_and_has_failed() -> None:
+    let = threading.Event()
+
+    def moves() -> None:
+        assert let.wait(10)
+        raise error(libvirt.VIR_ERR_OPERATION_ABORTED, "canceled by client")
+
+    limited = MigrationOptions(time_limit_seconds=0.01)
+    with pytest.raises(MoveFailed, match=r"aborted: not done in 0\.01 s"):
+        await move(hosts(Domain(move=moves, on_abort=let.set)), limited)
+
+
+async def test_a_migration_that_is_done_before_its_abortion_counts_as_done() -> None:
+    let = threading.Event()
+
+    def moves() -> None:
+        assert let.wait(10)
+
+    limited = MigrationOptions(time_limit_seconds=0.01)
+    assert await move(hosts(Domain(move=moves, on_abort=let.set), Domain()), limited) == 7
+
+
+async def test_a_downtime_limit_is_in_force_when_the_job_begins() -> None:
+    seen: list[int] = []
+    domain = Domain()
+    domain.move = lambda: seen.append(domain.downtime_limit_ms)
+
+    await move(hosts(domain, Domain()), MigrationOptions(downtime_limit_ms=77))
+
+    assert seen == [77]
+
+
+async def test_a_domain_that_stays_gets_its_downtime_limit_back() -> None:
+    def fails() -> None:
+        raise error(libvirt.VIR_ERR_OPERATION_FAILED)
+
+    domain = Domain(move=fails)
+    with pytest.raises(MoveFailed):
+        await move(hosts(domain), MigrationOptions(downtime_limit_ms=77))
+    assert domain.downtime_limit_ms == 300

@@ -1,8 +1,8 @@
 """Hypervisors through libvirt: peer-to-peer live migration, straight from host to host.
 
-Owns the flags and parameters of a migration, the reading of its job statistics, and the guest's pause as
-seen from outside: the time from the source's SUSPENDED event to the destination's RESUMED (QEMU's own
-`downtime` says a tenth of it). Where the bytes flow is the transport's affair.
+Owns a migration's course, and the guest's pause as seen from outside: the time from the source's SUSPENDED
+event to the destination's RESUMED (QEMU's own `downtime` says a tenth of it). Where the bytes flow is the
+transport's affair; which disks go along is that of `disk_copying`.
 """
 
 import asyncio
@@ -14,7 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from transhume.errors import HypervisorUnreachable, MoveFailed
-from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
+from transhume.execute.hypervisor import dirty_rate, job
+from transhume.execute.hypervisor.disk_copying import DiskCopying
+from transhume.execute.hypervisor.disks import Copies
+from transhume.execute.hypervisor.options import MigrationOptions
+from transhume.execute.hypervisor.parameters import parameters_of
+from transhume.execute.hypervisor.protocol import OnSample, Seen, Whereabouts
+from transhume.execute.hypervisor.steering import Due, Steering
 from transhume.execute.migration.transport import Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
 from transhume.reach.libvirt import Connections
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS = 0.25
 SETTLE_SECONDS = 0.2
-MIB = 1 << 20
 
 OnLifecycle = Callable[[str, int], None]
 """Takes a domain's name and a lifecycle event."""
@@ -36,6 +41,7 @@ class LibvirtHosts:
     def __init__(self, connections: Connections, transport: Transport) -> None:
         self._connections = connections
         self._transport = transport
+        self._disks = DiskCopying(connections)
 
     async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
         """Say where a VM is, asking both hosts."""
@@ -57,11 +63,17 @@ class LibvirtHosts:
         return None
 
     async def migrate(
-        self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        on_sample: OnSample,
+        options: MigrationOptions | None = None,
     ) -> Measurement:
         """Live-migrate a VM and return what it took; see the protocol for errors and cancellation."""
         import libvirt
 
+        options = options or MigrationOptions()
         pause = _Pause(vm)
         async with (
             pause.watched(self._connections, source, destination),
@@ -69,18 +81,30 @@ class LibvirtHosts:
         ):
             began = time.monotonic()
             try:
-                sent = await self._move(vm, source, destination, route, on_sample)
+                async with self._disks.prepared(vm, source, destination, options) as copies:
+                    way = (vm, source, destination)
+                    sent = await self._move(way, route, options, copies, on_sample)
             except libvirt.libvirtError as error:
                 raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
             downtime = await pause.seconds()
             transfer = await route.transfer()
-        completed = await self._connections.call(destination, lambda c: _completed_bytes(c, vm))
+        completed = await self._connections.call(destination, lambda c: job.completed_bytes(c, vm))
         return Measurement(
             bytes=transfer.wire_bytes if transfer else max(completed, sent),
             seconds=seconds,
             downtime_seconds=downtime,
             transfer=transfer,
+        )
+
+    async def dirty_rate(self, vm: VmName, host: HostName, seconds: int) -> float:
+        """Sample for some seconds how fast a running VM writes to its memory; return bytes per second.
+
+        Raises:
+            DirtyRateUnknown: the hypervisor can't measure it.
+        """
+        return await self._connections.call(
+            host, lambda c: dirty_rate.measure(c, vm, host, seconds)
         )
 
     async def settle(self, vm: VmName, host: HostName) -> None:
@@ -98,35 +122,66 @@ class LibvirtHosts:
 
     async def _move(
         self,
-        vm: VmName,
-        source: HostName,
-        destination: HostName,
+        way: tuple[VmName, HostName, HostName],
         route: Route,
+        options: MigrationOptions,
+        copies: Copies,
         on_sample: OnSample,
     ) -> int:
-        """Migrate, reporting the job; return the most bytes it told of."""
-        peer = self._connections.hypervisor(destination).peer_uri
-        call = self._connections.call(source, lambda c: _migrate(c, vm, peer, route))
+        """Migrate, steering and reporting the job; return the most bytes it told of."""
+        vm, source, _ = way
+        order = await self._order(way, route, options, copies)
+        call = self._connections.call(source, lambda c: job.migrate(c, order))
         moving = asyncio.create_task(call, name=f"migration of {vm}")
-        sent = 0
+        began, steering, sent = time.monotonic(), Steering(options), 0
         try:
             while not moving.done():
                 await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
-                sample = await self._connections.call(source, lambda c: _sample(c, vm))
+                match steering.due(time.monotonic() - began):
+                    case Due.ABORT:
+                        await self._give_up(vm, source, moving)
+                        if moving.exception() is not None:
+                            seen = f"aborted: not done in {options.time_limit_seconds:g} s"
+                            raise MoveFailed(*way, seen) from moving.exception()
+                        break
+                    case Due.POST_COPY:
+                        switched = self._connections.call(source, lambda c: job.post_copy(c, vm))
+                        steering.in_post_copy = await switched
+                sample = await self._connections.call(source, lambda c: job.sample(c, vm))
                 if sample is not None:
                     sent = max(sent, sample.bytes_sent)
                     on_sample(replace(sample, transfer=await route.transfer()))
         except asyncio.CancelledError:
-            while not moving.done():  # at first there may be nothing to abort yet
-                with suppress(HypervisorUnreachable):
-                    await self._connections.call(source, lambda c: _abort(c, vm))
-                await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+            await self._give_up(vm, source, moving)
             raise
         finally:
             # Whatever ends the watching, the call ends before we do.
             await asyncio.gather(moving, return_exceptions=True)
         moving.result()
         return sent
+
+    async def _order(
+        self,
+        way: tuple[VmName, HostName, HostName],
+        route: Route,
+        options: MigrationOptions,
+        copies: Copies,
+    ) -> job.Order:
+        vm, source, destination = way
+        version = 0
+        if options.switchover_bytes_per_second is not None:
+            ask = [self._connections.call(host, job.version) for host in (source, destination)]
+            version = min(await asyncio.gather(*ask))
+        parameters = parameters_of(options, route, copies, libvirt_version=version)
+        peer = self._connections.hypervisor(destination).peer_uri
+        return job.Order(vm=vm, peer=peer, parameters=parameters, options=options, copies=copies)
+
+    async def _give_up(self, vm: VmName, source: HostName, moving: "asyncio.Task[None]") -> None:
+        """Ask for the migration's abortion until it has ended, one way or the other."""
+        while not moving.done():  # at first there may be nothing to abort yet
+            with suppress(HypervisorUnreachable):
+                await self._connections.call(source, lambda c: job.abort(c, vm))
+            await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
 
 
 class _Pause:
@@ -251,62 +306,6 @@ def _busy(domain: "libvirt.virDomain") -> bool:
             return True
         raise
     return job in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
-
-
-def _migrate(connection: "libvirt.virConnect", vm: VmName, peer: str, route: Route) -> None:
-    import libvirt
-
-    domain = connection.lookupByName(vm)
-    flags = (
-        libvirt.VIR_MIGRATE_LIVE
-        | libvirt.VIR_MIGRATE_PEER2PEER
-        | libvirt.VIR_MIGRATE_AUTO_CONVERGE
-        | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
-    )
-    if domain.isPersistent():
-        flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-    parameters: dict[str, str | int] = {}
-    if route.migrate_uri is not None:
-        parameters[libvirt.VIR_MIGRATE_PARAM_URI] = route.migrate_uri
-    if route.bytes_per_second is not None:
-        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, int(route.bytes_per_second / MIB))
-    domain.migrateToURI3(peer, parameters, flags)
-
-
-def _abort(connection: "libvirt.virConnect", vm: VmName) -> None:
-    import libvirt
-
-    with suppress(libvirt.libvirtError):  # not begun, or over
-        connection.lookupByName(vm).abortJob()
-
-
-def _sample(connection: "libvirt.virConnect", vm: VmName) -> JobSample | None:
-    import libvirt
-
-    try:
-        stats = connection.lookupByName(vm).jobStats()
-    except libvirt.libvirtError:
-        # The VM has just gone, or its job has: the migration's own call says how it ended.
-        return None
-    if stats.get("type") == libvirt.VIR_DOMAIN_JOB_NONE:
-        return None
-    page_bytes = int(stats.get("memory_page_size", 4096))
-    return JobSample(
-        bytes_sent=int(stats.get("data_processed", 0)),
-        bytes_remaining=int(stats.get("data_remaining", 0)),
-        bytes_per_second=float(stats.get("memory_bps", 0)),
-        dirty_bytes_per_second=float(stats.get("memory_dirty_rate", 0)) * page_bytes,
-    )
-
-
-def _completed_bytes(connection: "libvirt.virConnect", vm: VmName) -> int:
-    import libvirt
-
-    try:
-        stats = connection.lookupByName(vm).jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
-    except libvirt.libvirtError:
-        return 0
-    return int(stats.get("data_processed", 0))
 
 
 def _discard(connection: "libvirt.virConnect", vm: VmName) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.knowledge.model import HostName, Measurement, Transfer, VmName
 
 
@@ -61,11 +62,17 @@ class Hypervisors(Protocol):
         ...
 
     async def migrate(
-        self, vm: VmName, source: HostName, destination: HostName, on_sample: OnSample
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        on_sample: OnSample,
+        options: MigrationOptions | None = None,
     ) -> Measurement:
-        """Live-migrate a VM and return what it took.
+        """Live-migrate a VM, the way that the options say, and return what it took.
 
-        Raises `MoveFailed` when the hypervisor says that it failed. Cancellation asks the
+        Raises `MoveFailed` when the hypervisor says that it failed, or when it was aborted because it
+        took longer than the options allow. Cancellation asks the
         hypervisor to abort, and waits for its answer.
         """
         ...

@@ -48,7 +48,11 @@ class Gateways:
             return None
 
         try:
-            yield Route(migrate_uri=f"unix://{sockets['ram']}", transfer=transfer)
+            yield Route(
+                migrate_uri=f"unix://{sockets['ram']}",
+                disks_uri=f"unix://{sockets['disks']}",
+                transfer=transfer,
+            )
         finally:
             # A gateway that is gone has nothing to be closed; the ticket was used, or runs out by itself.
             with suppress(Error):

@@ -22,6 +22,8 @@ class Route:
 
     migrate_uri: str | None = None
     """What the source connects to; None: what the destination proposes."""
+    disks_uri: str | None = None
+    """What the source connects to with the disks that are copied; None: what the destination proposes."""
     bytes_per_second: float | None = None
     """The rate that the migration may use; None: all that the path gives."""
     transfer: Callable[[], Awaitable[Transfer | None]] = _uncounted

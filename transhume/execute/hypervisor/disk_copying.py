@@ -1,0 +1,198 @@
+"""What has to be done about a VM's disks before and after a migration that copies them.
+
+Before: look at both hosts which disks need copying, write into the VM's record where files of it will be, make
+empty files at the destination. After: remove what is out of date, which is the source's files after a move and
+the destination's after a failure. The copying itself is the migration's.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from transhume.errors import HypervisorUnreachable, MoveFailed
+from transhume.execute.hypervisor import left_copies, storage
+from transhume.execute.hypervisor.disks import (
+    CannotCopyError,
+    Copies,
+    Disk,
+    DiskCopy,
+    Looks,
+    Sight,
+    copy_of,
+    disks_of,
+    have_same_base,
+    may_be_local,
+)
+from transhume.execute.hypervisor.left_copies import Left
+from transhume.execute.hypervisor.options import Disks, MigrationOptions
+from transhume.knowledge.model import HostName, VmName
+from transhume.reach.libvirt import Connections
+
+if TYPE_CHECKING:
+    import libvirt
+
+T = TypeVar("T")
+
+
+class DiskCopying:
+    """The disks of all VMs of a federation."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._storage: defaultdict[HostName, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @asynccontextmanager
+    async def prepared(
+        self, vm: VmName, source: HostName, destination: HostName, options: MigrationOptions
+    ) -> AsyncIterator[Copies]:
+        """Prepare a migration, which happens within the context, and clear up after it.
+
+        Raises:
+            MoveFailed: a disk can neither be copied nor left alone.
+        """
+        import libvirt
+
+        copies = await self.needed(vm, source, destination, options)
+        if not copies.disks:
+            yield copies
+            return
+        made: list[DiskCopy] = []
+        try:
+            await self._connections.call(
+                source, lambda c: _record(c, vm, copies, (source, destination))
+            )
+            for copy in copies.disks:
+                await self._make(destination, copy)
+                made.append(copy)
+            yield copies
+        except (MoveFailed, libvirt.libvirtError, asyncio.CancelledError):
+            with suppress(HypervisorUnreachable, libvirt.libvirtError):
+                await self._remove_unused(vm, destination, made)
+            raise
+        if not options.keep_left_copies:
+            # What can't be removed now is known from the VM's record when it comes back.
+            with suppress(HypervisorUnreachable, libvirt.libvirtError):
+                await self._remove_unused(vm, source, copies.disks)
+
+    async def needed(
+        self, vm: VmName, source: HostName, destination: HostName, options: MigrationOptions
+    ) -> Copies:
+        """Say which of a VM's disks have to be copied.
+
+        Raises:
+            MoveFailed: a disk can neither be copied nor left alone.
+        """
+        if options.disks is not Disks.COPY:
+            return Copies()
+        disks, left = await self._connections.call(source, lambda c: _described(c, vm))
+        candidates = [disk for disk in disks if may_be_local(disk, options.shared_folders)]
+        try:
+            found = [await self._copy(vm, source, destination, disk, left) for disk in candidates]
+        except CannotCopyError as reason:
+            raise MoveFailed(vm, source, destination, str(reason)) from reason
+        copies = tuple(copy for copy in found if copy is not None)
+        backed = [copy for copy in copies if copy.backing is not None]
+        shallow = bool(backed) and all(
+            [await self._has_base(source, destination, copy, options) for copy in backed]
+        )
+        if not shallow:
+            copies = tuple(replace(copy, backing=None) for copy in copies)
+        return Copies(disks=copies, shallow=shallow)
+
+    async def _copy(
+        self, vm: VmName, source: HostName, destination: HostName, disk: Disk, left: Left
+    ) -> DiskCopy | None:
+        assert disk.path is not None
+        looks = await self._looks(source, destination, disk.path)
+        target = disk.target
+        capacity = await self._connections.call(
+            source, lambda c: int(c.lookupByName(vm).blockInfo(target)[0])
+        )
+        return copy_of(disk, looks, capacity, stale=(destination, disk.path) in left)
+
+    async def _has_base(
+        self, source: HostName, destination: HostName, copy: DiskCopy, options: MigrationOptions
+    ) -> bool:
+        backing = copy.backing
+        if backing is None or backing.path not in options.base_images:
+            return False
+        return have_same_base(await self._looks(source, destination, backing.path))
+
+    async def _looks(self, source: HostName, destination: HostName, path: str) -> Looks:
+        return Looks(
+            before=await self._look(source, path),
+            there=await self._look(destination, path),
+            after=await self._look(source, path),
+        )
+
+    async def _look(self, host: HostName, path: str) -> Sight | None:
+        async with self._storage[host]:
+            return await self._connections.call(host, lambda c: storage.look(c, path))
+
+    async def _make(self, host: HostName, copy: DiskCopy) -> None:
+        async with self._storage[host]:
+            await self._connections.call(host, lambda c: storage.make(c, copy))
+
+    async def _remove_unused(
+        self, vm: VmName, host: HostName, copies: "tuple[DiskCopy, ...] | list[DiskCopy]"
+    ) -> None:
+        """Remove files of copied disks at a host, unless the VM is there."""
+        if await self._connections.call(host, lambda c: _is_active(c, vm)):
+            return
+        for copy in copies:
+            async with self._storage[host]:
+                await self._connections.call(host, partial(storage.remove, path=copy.path))
+
+
+def _is_active(connection: "libvirt.virConnect", vm: VmName) -> bool:
+    import libvirt
+
+    try:
+        return bool(connection.lookupByName(vm).isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return False
+        raise
+
+
+def _described(connection: "libvirt.virConnect", vm: VmName) -> tuple[list[Disk], Left]:
+    """Return a VM's disks and its record of files."""
+    domain = connection.lookupByName(vm)
+    return list(disks_of(domain.XMLDesc())), _read_record(domain)
+
+
+def _read_record(domain: "libvirt.virDomain") -> Left:
+    import libvirt
+
+    try:
+        xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, left_copies.NAMESPACE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            raise
+        xml = None
+    return left_copies.read_record(xml)
+
+
+def _record(
+    connection: "libvirt.virConnect", vm: VmName, copies: Copies, hosts: tuple[HostName, ...]
+) -> None:
+    """Note that files of the VM's disks may be at these hosts."""
+    import libvirt
+
+    domain = connection.lookupByName(vm)
+    paths = [copy.path for copy in copies.disks]
+    left = _read_record(domain) | {(host, path) for host in hosts for path in paths}
+    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    if domain.isPersistent():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    domain.setMetadata(
+        libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+        left_copies.write_record(left),
+        left_copies.PREFIX,
+        left_copies.NAMESPACE,
+        flags,
+    )
