@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from transhume.deployment.model import Deployment, RecordingSettings
 from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.hypervisor.options import Disks, MigrationOptions
 from transhume.execute.hypervisor.protocol import Hypervisors
 from transhume.execute.migration.transport import Direct, Transport
 from transhume.execute.overlay import NoOverlay, Overlay, VxlanOverlay
@@ -35,6 +36,8 @@ from transhume.loop import Loop
 from transhume.monitor.clouds.inventory import LibvirtInventory
 from transhume.plan import PlannerSettings
 from transhume.policies.book import PolicyBook
+from transhume.policies.composition import terms_for
+from transhume.policies.model import MigrationTerms, Policy
 from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
@@ -66,19 +69,39 @@ class Reconciler:
             self._bound.pop(name, None)
 
 
-def worlds(hypervisors: Hypervisors, overlay: Overlay) -> Builder:
-    """Return what makes a plan's world: these hypervisors, this overlay, the addresses known when it begins."""
+def worlds(
+    hypervisors: Hypervisors, overlay: Overlay, policies: Callable[[], Sequence[Policy]] = tuple
+) -> Builder:
+    """Return what makes a plan's world: these hypervisors, this overlay, the addresses known when it begins.
+
+    How VMs are moved is as the policies say that are in force when a move begins.
+    """
 
     def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
+        def options_of(vm: VmName) -> MigrationOptions:
+            return options_by(terms_for(policies(), snapshot.vms[vm]))
+
         return World(
             hypervisors=hypervisors,
             overlay=overlay,
             ledger=ledger,
             macs_of=snapshot.macs_of,
+            options_of=options_of,
             clock=now,
         )
 
     return world
+
+
+def options_by(terms: MigrationTerms) -> MigrationOptions:
+    """Return what a hypervisor is asked for where policies have these terms."""
+    pause = terms.pause_seconds
+    return MigrationOptions(
+        downtime_limit_ms=None if pause is None else max(1, round(pause * 1e3)),
+        time_limit_seconds=terms.at_most_seconds,
+        post_copy_after_seconds=terms.post_copy_after_seconds,
+        disks=Disks.COPY if terms.copy_disks else Disks.NONE,
+    )
 
 
 def transport_of(deployment: Deployment) -> Transport:
@@ -182,7 +205,7 @@ async def serving(
                         loop=Loop(PlannerSettings()),
                         book=book,
                         senses=[*senses_of(deployment, source, now), progress_keys(book, now)],
-                        world=worlds(hypervisors, overlay),
+                        world=worlds(hypervisors, overlay, lambda: book.policies),
                         reconcile=Reconciler(overlay),
                         clock=now,
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from transhume.errors import LeaseLost, MoveFailed, OverlayError, TemporaryError
+from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import Hypervisors, JobSample
 from transhume.execute.instructions import (
     Begun,
@@ -56,6 +57,14 @@ from transhume.knowledge.model import (
 MacsOf = Callable[[VmName], Sequence[MacAddress]]
 
 
+OptionsOf = Callable[[VmName], MigrationOptions]
+
+
+def default_options(_vm: VmName) -> MigrationOptions:
+    """Return what nobody has said anything else than."""
+    return MigrationOptions()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What the executor acts upon."""
@@ -65,6 +74,8 @@ class World:
     ledger: Ledger
     macs_of: MacsOf
     clock: Callable[[], datetime]
+    options_of: OptionsOf = default_options
+    """How each VM is to be moved."""
 
 
 class Executor:
@@ -197,7 +208,11 @@ class Executor:
         reporter = asyncio.create_task(self._report(step, samples), name=f"progress of {step.vm}")
         try:
             measurement = await self.world.hypervisors.migrate(
-                step.vm, order.source, order.destination, samples.put_nowait
+                step.vm,
+                order.source,
+                order.destination,
+                samples.put_nowait,
+                self.world.options_of(step.vm),
             )
         except MoveFailed as error:
             return MigrationFailed(why=error.seen)

@@ -20,6 +20,7 @@ from transhume.policies.model import (
     Hold,
     KeepTogether,
     LatencyGoal,
+    MigrationTerms,
     Mode,
     MoveBudget,
     Ordered,
@@ -44,6 +45,7 @@ from transhume.policies.schema import (
     ForbidSchema,
     KeepTogetherSchema,
     LatencySchema,
+    MigrationSchema,
     OrderedSchema,
     PinSchema,
     PolicySchema,
@@ -94,6 +96,7 @@ def to_policy(
         deadline=_to_deadline(written.deadline) if written.deadline else None,
         elective=_to_limits(elective) if elective else ElectiveLimits(),
         after=_to_expectation(written.after) if written.after else None,
+        migration=_to_terms(written.migration) if written.migration else None,
     )
 
 
@@ -169,6 +172,15 @@ def _to_availability(written: AvailabilitySchema | None) -> AvailabilityGoal:
     return AvailabilityGoal(
         prefer=tuple(map(CloudName, written.prefer)),
         evacuate_on_notice=written.evacuate_on_notice,
+    )
+
+
+def _to_terms(written: MigrationSchema) -> MigrationTerms:
+    return MigrationTerms(
+        pause_seconds=written.pause,
+        at_most_seconds=written.at_most,
+        post_copy_after_seconds=written.post_copy_after,
+        copy_disks=written.disks == "copy",
     )
 
 

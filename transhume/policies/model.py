@@ -155,6 +155,20 @@ class LatencyGoal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationTerms:
+    """How VMs may be moved, once it's settled that they are."""
+
+    pause_seconds: float | None = None
+    """What the guest may stand still for; None: as the hypervisor likes."""
+    at_most_seconds: float | None = None
+    """A migration that takes longer is broken off; None: none is."""
+    post_copy_after_seconds: float | None = None
+    """After so long the guest goes on at the destination, and fetches what is missing; None: never."""
+    copy_disks: bool = False
+    """Whether disks that only the source has go along."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AvailabilityGoal:
     """Where the VMs are best off, and whether a revocation notice moves them."""
 
@@ -254,6 +268,7 @@ class Policy:
     deadline: DeadlineGoal | None = None
     elective: ElectiveLimits = field(default_factory=ElectiveLimits)
     after: Expectation | None = None
+    migration: MigrationTerms | None = None
 
     def governs(self, vm: Vm) -> bool:
         """Say whether the policy is about this VM."""

@@ -361,6 +361,34 @@ class ElectiveSchema(_Record):
     )
 
 
+class MigrationSchema(_Record):
+    """How VMs may be moved."""
+
+    model_config = ConfigDict(title="Migration")
+
+    pause: Stretch | None = Field(
+        default=None, description="how long a guest may stand still at the end of its move"
+    )
+    at_most: Stretch | None = Field(
+        default=None, description="a migration that takes longer is broken off; its VM stays"
+    )
+    post_copy_after: Stretch | None = Field(
+        default=None,
+        description="after so long a guest goes on at the destination and fetches what is missing; should the "
+        "path break then, it stands still. Without it, that never happens",
+    )
+    disks: Literal["copy", "stay"] = Field(
+        default="stay",
+        description="whether disks that only the source has go along; otherwise VMs that have some stay",
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> "MigrationSchema":
+        if self.post_copy_after is not None and self.disks == "copy":
+            raise ValueError("post_copy_after and copied disks exclude each other; remove one")
+        return self
+
+
 class AfterSchema(_Record):
     """What must have come true some time after a plan."""
 
@@ -408,3 +436,4 @@ class PolicySchema(_Record):
         default=None, description="limits to moves that aren't needed"
     )
     after: AfterSchema | None = Field(default=None, description="what is looked at after a plan")
+    migration: MigrationSchema | None = Field(default=None, description="how the VMs may be moved")

@@ -10,6 +10,7 @@ from transhume.policies.model import (
     ElectiveLimits,
     Forbid,
     Hold,
+    MigrationTerms,
     Mode,
     MoveBudget,
     Ordered,
@@ -64,6 +65,8 @@ def _sentences(policy: Policy) -> Iterator[str]:
         yield f"A millisecond between VMs that talk weighs {worth} for each GB that they exchange."
     if policy.availability.prefer:
         yield f"Where the price is equal it prefers {_or(policy.availability.prefer)}."
+    if policy.migration:
+        yield from _terms(policy.migration)
     if policy.after:
         within = format_duration(policy.after.within_seconds)
         expected = " and ".join(policy.after.expect)
@@ -71,6 +74,19 @@ def _sentences(policy: Policy) -> Iterator[str]:
             yield f"A plan is undone unless its effect on {expected} is there {within} after it."
         else:
             yield f"It is told where a plan's effect on {expected} isn't there {within} after it."
+
+
+def _terms(terms: MigrationTerms) -> Iterator[str]:
+    if terms.pause_seconds is not None:
+        yield f"A move may stop a guest for {format_duration(terms.pause_seconds)}."
+    if terms.at_most_seconds is not None:
+        most = format_duration(terms.at_most_seconds)
+        yield f"A migration that takes longer than {most} is broken off."
+    if terms.post_copy_after_seconds is not None:
+        after = format_duration(terms.post_copy_after_seconds)
+        yield f"After {after} a guest goes on at the destination before all of its memory is there."
+    if terms.copy_disks:
+        yield "Disks that only the source has go along."
 
 
 def _notice(policy: Policy) -> str:

@@ -80,7 +80,7 @@ class Domain:
         raise error(libvirt.VIR_ERR_OPERATION_INVALID, "no job is active")
 
 
-@dataclass
+@dataclass(eq=False)
 class Host:
     """A libvirt daemon with one domain or none."""
 

@@ -7,16 +7,16 @@ transport's affair; which disks go along is that of `disk_copying`.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from transhume.errors import HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor import dirty_rate, job
 from transhume.execute.hypervisor.disk_copying import DiskCopying
 from transhume.execute.hypervisor.disks import Copies
+from transhume.execute.hypervisor.lifecycles import Lifecycles
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.parameters import parameters_of
 from transhume.execute.hypervisor.protocol import OnSample, Seen, Whereabouts
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 SAMPLE_SECONDS = 0.25
 SETTLE_SECONDS = 0.2
 
-OnLifecycle = Callable[[str, int], None]
-"""Takes a domain's name and a lifecycle event."""
-
 
 class LibvirtHosts:
     """The hosts of a federation, each with its libvirt daemon."""
@@ -41,6 +38,7 @@ class LibvirtHosts:
     def __init__(self, connections: Connections, transport: Transport) -> None:
         self._connections = connections
         self._transport = transport
+        self._lifecycles = Lifecycles(connections)
         self._disks = DiskCopying(connections)
 
     async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
@@ -76,7 +74,7 @@ class LibvirtHosts:
         options = options or MigrationOptions()
         pause = _Pause(vm)
         async with (
-            pause.watched(self._connections, source, destination),
+            pause.watched(self._lifecycles, source, destination),
             self._transport.route(vm, source, destination) as route,
         ):
             began = time.monotonic()
@@ -195,25 +193,17 @@ class _Pause:
 
     @asynccontextmanager
     async def watched(
-        self, connections: Connections, source: HostName, destination: HostName
+        self, lifecycles: Lifecycles, source: HostName, destination: HostName
     ) -> AsyncIterator[None]:
         """Listen to both hosts for as long as the context lasts.
 
         A measurement must not hinder a move: an event that can't be had leaves the pause unknown.
         """
-        import libvirt
-
-        numbers: dict[HostName, int] = {}
-        try:
-            for host, listener in ((source, self._suspended), (destination, self._running_there)):
-                with suppress(libvirt.libvirtError):
-                    register = partial(_register, listener=listener)
-                    numbers[host] = await connections.call(host, register)
+        async with (
+            lifecycles.told(source, self._suspended),
+            lifecycles.told(destination, self._running_there),
+        ):
             yield
-        finally:
-            for host, number in numbers.items():
-                with suppress(libvirt.libvirtError, HypervisorUnreachable):
-                    await connections.call(host, partial(_deregister, number=number))
 
     async def seconds(self) -> float | None:
         """Return how long the guest stood still, or None where an event did not come."""
@@ -240,29 +230,6 @@ class _Pause:
     def _note_resumed(self, at: float) -> None:
         if not self._resumed.done():
             self._resumed.set_result(at)
-
-
-def _register(connection: "libvirt.virConnect", listener: OnLifecycle) -> int:
-    import libvirt
-
-    number: int = connection.domainEventRegisterAny(
-        None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _heard, listener
-    )
-    return number
-
-
-def _heard(
-    _connection: object,
-    domain: "libvirt.virDomain",
-    event: int,
-    _detail: int,
-    listener: OnLifecycle,
-) -> None:
-    listener(domain.name(), event)
-
-
-def _deregister(connection: "libvirt.virConnect", number: int) -> None:
-    connection.domainEventDeregisterAny(number)
 
 
 _NO_JOB_TOLD = (55, 84)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
-_LITTLE_BYTES = 64 << 10
-_LINGER_SECONDS = 0.002
+_NAP_SECONDS, _MOST_NAPS = 0.001, 4
+"""A hypervisor writes little by little: so long, and so often, what was read waits for what comes next."""
 
 
 @contextmanager
@@ -79,26 +79,40 @@ async def readable(connection: socket.socket, seconds: float | None = None) -> b
 
 
 async def read_batch(connection: socket.socket, most_bytes: int) -> memoryview:
-    """Return what there is to read, and what comes right after it; nothing at the end of the stream.
+    """Return what there is to read, and what comes within moments; nothing at the end of the stream.
 
     Raises:
         OSError: the connection was broken off.
     """
     buffer = memoryview(bytearray(most_bytes))
-    at = 0
+    at, naps = 0, 0
     while at < most_bytes:
         try:
             count = connection.recv_into(buffer[at:])
         except BlockingIOError:
-            if at >= _LITTLE_BYTES or (at and not await readable(connection, _LINGER_SECONDS)):
-                break
             if not at:
                 await readable(connection)
+            elif naps == _MOST_NAPS:
+                break
+            else:
+                naps += 1
+                await asyncio.sleep(_NAP_SECONDS)
+                if not _has_more(connection):
+                    break
             continue
         if count == 0:
             break
         at += count
     return buffer[:at]
+
+
+def _has_more(connection: socket.socket) -> bool:
+    """Say whether there is something to read now, or the end of it."""
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def shut_writing(connection: socket.socket) -> None:

@@ -1,0 +1,66 @@
+"""Hears when domains stop and run, at every host, for whoever wants to know.
+
+libvirt takes one listener of a kind for all domains of a connection, and refuses a second one silently enough:
+so there is one for each connection, as long as it lives, and here it's told on.
+"""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from transhume.knowledge.model import HostName
+from transhume.reach.libvirt import Connections
+
+if TYPE_CHECKING:
+    import libvirt
+
+OnLifecycle = Callable[[str, int], None]
+"""Takes a domain's name and a lifecycle event, in libvirt's own thread."""
+
+
+class Lifecycles:
+    """The lifecycle events of all hosts that are reached by some connections."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._listeners: dict[HostName, list[OnLifecycle]] = {}
+        self._heard: WeakSet[libvirt.virConnect] = WeakSet()
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def told(self, host: HostName, listener: OnLifecycle) -> AsyncIterator[None]:
+        """Tell a listener of a host's events for as long as the context lasts, if libvirt tells of them."""
+        import libvirt
+
+        listeners = self._listeners.setdefault(host, [])
+        listeners.append(listener)
+        try:
+            with suppress(libvirt.libvirtError):
+                await self._connections.call(host, partial(self._hear, host))
+            yield
+        finally:
+            listeners.remove(listener)
+
+    def _hear(self, host: HostName, connection: "libvirt.virConnect") -> None:
+        import libvirt
+
+        with self._lock:
+            if connection not in self._heard:
+                connection.domainEventRegisterAny(
+                    None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._tell, host
+                )
+                self._heard.add(connection)
+
+    def _tell(
+        self,
+        _connection: object,
+        domain: "libvirt.virDomain",
+        event: int,
+        _detail: int,
+        host: HostName,
+    ) -> None:
+        for listener in tuple(self._listeners.get(host, ())):
+            listener(domain.name(), event)
