@@ -21,6 +21,7 @@ from transhume.lab.initramfs import pack
 from transhume.lab.root import Root, cached_root
 
 MIB = 1 << 20
+MEMORY_BYTES = 112 * MIB
 PATIENCE_SECONDS = 50.0
 
 # A file that only grows gives pages once; one that is rewritten gives them again and again, little changed.
@@ -133,6 +134,20 @@ class Guest:
     def _end(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def memory(self) -> bytes:
+        """Return all of the guest's memory, which has to stand still."""
+        path = self._folder / "memory"
+        self.qmp.ask("pmemsave", val=0, size=MEMORY_BYTES, filename=str(path))
+        try:
+            return path.read_bytes()
+        finally:
+            path.unlink()
 
     def wait_until_up(self) -> None:
         """Return when the guest's init has filled its files.

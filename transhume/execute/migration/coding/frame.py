@@ -10,6 +10,7 @@ the stream's previous check and of the frame's raw bytes, so that it vouches for
 """
 
 import struct
+import threading
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -124,7 +125,7 @@ def pack_ops(ops: Ops) -> bytes:
         + ops.is_new.astype(np.uint8).tobytes()
         + steps.astype("<i8").tobytes()
     )
-    return _SMALL.compress(joined)
+    return deflate(joined)
 
 
 def unpack_ops(frame: Frame) -> Ops:
@@ -148,7 +149,10 @@ def unpack_ops(frame: Frame) -> Ops:
 
 def deflate(data: bytes | memoryview) -> bytes:
     """Compress a small part of a frame by itself."""
-    return _SMALL.compress(data)
+    compressor: zstandard.ZstdCompressor | None = getattr(_own, "compressor", None)
+    if compressor is None:
+        compressor = _own.compressor = zstandard.ZstdCompressor(level=1)
+    return compressor.compress(data)
 
 
 def inflate(data: bytes | memoryview, size: int) -> bytes:
@@ -170,4 +174,5 @@ def inflate(data: bytes | memoryview, size: int) -> bytes:
     return found
 
 
-_SMALL = zstandard.ZstdCompressor(level=1)
+_own = threading.local()
+"""A thread's compressor: one that two use at once mixes up what they compress."""

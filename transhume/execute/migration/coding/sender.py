@@ -28,6 +28,8 @@ from transhume.execute.migration.splitting import PAGE_BYTES, Offsets, Split
 from transhume.knowledge.model import Transfer
 
 _SMALLEST_DEFLATED = 64
+_UNANSWERED_BYTES = 64 << 20
+"""What may be sent until the other end has heard that something is to be forgotten, and has answered."""
 
 
 @dataclass(slots=True)
@@ -132,16 +134,22 @@ class Sender:
         self._window = Compressor()
 
     def surplus(self) -> int | None:
-        """Return the position below which the log must be forgotten; None where it's within its limit."""
-        over = self.log.kept_bytes - self.limit_bytes
+        """Return the position below which pages must be forgotten; None where all are within the limit."""
+        index = self.index
+        over = (index.next - index.first) * PAGE_BYTES - self.limit_bytes
         if over <= 0:
             return None
         # Somewhat more than needed, so that it isn't done for every frame.
-        return self.log.first + (over + self.limit_bytes // 16) // PAGE_BYTES
+        return index.first + -(-(over + self.limit_bytes // 16) // PAGE_BYTES)
 
     def forget_below(self, position: int) -> None:
-        """Refer to nothing before a position any more; the log goes when the other end has followed."""
+        """Refer to nothing before a position any more; the log goes when the other end has followed.
+
+        An end that never follows isn't waited for without limit: what it refers to may then be missing.
+        """
         self.index.forget_below(position)
+        if self.log.kept_bytes > 2 * self.limit_bytes + _UNANSWERED_BYTES:
+            self.log.forget_below(self.index.first)
 
     def truncate(self, position: int) -> None:
         """Forget what the other end hasn't got.

@@ -54,7 +54,8 @@ class _Channel:
     undelivered_bytes: int = 0
     task: "asyncio.Task[None] | None" = None
     broken: bool = False
-    """Nobody takes its bytes any more; what still comes is decoded, for the frames after it."""
+    """Nobody takes its bytes any more; what still comes is decoded, for the frames after it, until the source
+    closes the migration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,7 @@ class Arrivals:
         try:
             while True:
                 await self._heard(await self.link.receive())
+                await self.link.drained()
         except LinkLost as error:
             self.link.end(str(error))
         except (ProtocolError, BadFrame) as error:
@@ -125,6 +127,8 @@ class Arrivals:
                 self._want(message)
             case Kind.FORGET:
                 await self._forget(message)
+            case Kind.FORGOTTEN:
+                self._forgotten(message)
             case Kind.RESET:
                 self._break_off(number, f"{self.link.peer} broke it off", tell=False)
             case Kind.CLOSE:
@@ -163,15 +167,23 @@ class Arrivals:
         self.link.say_words(Kind.ADMITTED, message.number, {})
 
     async def _domain(self, message: Message) -> None:
-        tenant = message.words.get("tenant")
+        tenant = str(message.words.get("tenant"))
         if tenant not in self._tenants:
-            log.warning("probe_refused", peer=self.link.peer, tenant=str(tenant)[:200])
-            raise ProtocolError(f"no ticket was shown for tenant {tenant}")
-        desk = self._site.domains.desk(self.link.peer, str(tenant))
+            log.warning("probe_refused", peer=self.link.peer, tenant=tenant[:200])
+            raise ProtocolError(f"no ticket was shown for tenant {tenant[:200]}")
+        desk = self._site.domains.desk(self.link.peer, tenant)
+        self._take_over(desk)
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(desk.decoder, desk.domain.answer, message.words)
+        await loop.run_in_executor(desk.coder, desk.domain.drop_stale)
         self._desks[message.number] = desk
         self.link.say_words(Kind.KNOWN, message.number, answer)
+
+    def _take_over(self, desk: Desk) -> None:
+        """End an older link, which the peer has given up: two can't both go on with one log."""
+        older, desk.domain.comes_by = desk.domain.comes_by, self.link
+        if older is not None and older is not self.link:
+            older.end(f"{self.link.peer} has a newer link")
 
     def _want(self, message: Message) -> None:
         match message.words:
@@ -199,6 +211,13 @@ class Arrivals:
         tenant = desk.domain.tenant
         if not self._site.way_back(self.link.peer, tenant, below):
             self.link.say_words(Kind.FORGOTTEN, 0, {"tenant": tenant, "below": below})
+
+    def _forgotten(self, message: Message) -> None:
+        match message.words:
+            case {"tenant": str(tenant), "below": int(below)}:
+                desk = self._site.domains.find(self.link.peer, tenant)
+                if desk is not None:
+                    desk.domain.let_go(below)
 
     # --- channels ------------------------------------------------------------------------------
 
@@ -248,14 +267,20 @@ class Arrivals:
             if isinstance(error.__cause__, ImageChanged):
                 channel.desk.domain.distrust(error.__cause__.path)
             raise
+        if channel.desk.domain.overfull:
+            raise ProtocolError("it sends page after page and has none forgotten")
+        channel.undelivered_bytes += len(raw)
+        if channel.undelivered_bytes > WINDOW_BYTES + MOST_RAW_BYTES:
+            raise ProtocolError("more was sent than there was credit for")
+        if not channel.broken:
+            self._take(number, channel, raw)
+
+    def _take(self, number: int, channel: _Channel, raw: bytes) -> None:
         arrival = channel.arrival
         arrival.received_bytes += len(raw)
-        channel.undelivered_bytes += len(raw)
-        if channel.undelivered_bytes > WINDOW_BYTES + MOST_RAW_BYTES and not channel.broken:
-            raise ProtocolError("more was sent than there was credit for")
         if arrival.received_bytes > arrival.admission.most_bytes:
             self._break_off(number, f"more than the {arrival.admission.most_bytes} bytes admitted")
-        elif not channel.broken:
+        else:
             channel.queue.put_nowait(raw)
 
     async def _deliver(self, number: int, channel: _Channel, path: PurePosixPath | None) -> None:
@@ -306,14 +331,15 @@ class Arrivals:
 
     def _break_off(self, number: int, why: str, *, tell: bool = True) -> None:
         channel = self._channels.get(number)
-        if channel is None:
+        if channel is None or channel.broken:
             return
+        channel.broken = True
         log.warning(
             "arrival_broken_off", vm=channel.arrival.admission.vm, peer=self.link.peer, why=why
         )
         if tell:
             self.link.say(Kind.RESET, number)
-        self._end_channel(number)
+        channel.queue = asyncio.Queue()
         if channel.task is not None:
             channel.task.cancel()
 
@@ -327,3 +353,4 @@ class Arrivals:
         if arrival is not None:
             for channel in list(arrival.channels):
                 self._break_off(channel, "its migration was closed", tell=False)
+                self._end_channel(channel)

@@ -33,6 +33,8 @@ LINGER_SECONDS = 0.005
 MOST_RETURNED_BYTES = 4 << 20
 """Of a return path, what may wait for its hypervisor."""
 _MOST_BLOCKS = 1 << 26
+_MOST_OFFERS = 2
+"""The second is of an empty log, which anybody has."""
 
 log = structlog.get_logger()
 
@@ -47,6 +49,9 @@ class Departure:
     domain_number: int
     sent: Transfer = field(default_factory=Transfer)
     channels: set[int] = field(default_factory=set)
+    sending: "set[asyncio.Future[None]]" = field(default_factory=set)
+    """Pieces that are encoded and sent whatever becomes of their channels."""
+    closed: bool = False
     broken: str | None = None
     """Why it was broken off, if it was."""
 
@@ -93,15 +98,16 @@ class Departures:
         try:
             while True:
                 await self._heard(await self.link.receive())
-        except (LinkLost, ProtocolError) as error:
-            self.link.end(str(error))
-            self._break_off_all(str(error))
+        except LinkLost as error:
+            self._end(str(error))
+        except ProtocolError as error:
+            log.error("link_ended", peer=self.link.peer, why=str(error))
+            self._end(str(error))
         except Exception:  # the link ends, and nothing else
             log.exception("link_failed", peer=self.link.peer)
         finally:
             watching.cancel()
-            self.link.end("the gateway stops")
-            self._break_off_all("the gateway stops")
+            self._end("the gateway stops")
 
     async def request(
         self, vm: str, tenant: str, token: bytes, *, uuid: str | None = None
@@ -123,11 +129,18 @@ class Departures:
         answer = await self._ask(Kind.REQUEST, number, words)
         if answer.kind is Kind.REFUSED:
             said = answer.words
-            raise Refused(vm, self._site, str(said.get("reason")), str(said.get("why")))
+            reason, why = str(said.get("reason")), str(said.get("why"))
+            log.warning(
+                "migration_refused", vm=vm, peer=self.link.peer, reason=reason, why=why[:200]
+            )
+            raise Refused(vm, self._site, reason, why)
         desk = self._domains.desk(self.link.peer, tenant)
         async with self._opening:
             if tenant not in self._opened:
                 self._opened[tenant] = await self._open_domain(desk, tenant)
+            # Whatever has come from there since the last time needn't go back.
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(desk.coder, desk.domain.look_back)
         departure = Departure(number, vm, desk, self._opened[tenant])
         self._departures[number] = departure
         return departure
@@ -163,19 +176,26 @@ class Departures:
         for number in list(departure.channels):
             self._break_off(number, departure.broken or "the migration was closed")
         if self._departures.pop(departure.number, None):
+            departure.closed = True
+            self._say_closed(departure)
+
+    def _say_closed(self, departure: Departure) -> None:
+        """Say so once nothing more of it can come: frames of no channel are a mistake."""
+        if departure.closed and not departure.sending:
             self.link.say(Kind.CLOSE, departure.number)
 
     # --- agreeing on what is known ---------------------------------------------------------------
 
     async def _open_domain(self, desk: Desk, tenant: str) -> int:
         loop = asyncio.get_running_loop()
-        agreed = False
-        while not agreed:
+        for _ in range(_MOST_OFFERS):
             number = self._number()
             words = {"tenant": tenant, **desk.domain.offer()}
             answer = (await self._ask(Kind.DOMAIN, number, words)).words
-            agreed = await loop.run_in_executor(desk.coder, desk.domain.agree, answer)
-        await loop.run_in_executor(desk.coder, desk.domain.look_back)
+            if await loop.run_in_executor(desk.coder, desk.domain.agree, answer):
+                break
+        else:
+            raise ProtocolError("the peer has pages that were never sent")
         for index, listed in enumerate(answer.get("catalogues", [])):
             await self._learn_catalogue(desk, number, index, listed)
         return number
@@ -280,11 +300,13 @@ class Departures:
     ) -> Prepared | None:
         """Return the next piece; raise what kept the reader from making one."""
         getting = asyncio.ensure_future(ready.get())
-        await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
-        if not getting.done() and reading.exception() is not None:
+        try:
+            await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                reading.result()
+            return await getting
+        finally:
             getting.cancel()
-            reading.result()
-        return await getting
 
     async def _read(
         self,
@@ -319,7 +341,14 @@ class Departures:
     ) -> None:
         """Encode and send a piece, whole: what was encoded and isn't sent would be missing at the other end."""
         sending = asyncio.ensure_future(self._send_whole(number, departure, prepared, urgency))
-        sending.add_done_callback(_look_at)
+        departure.sending.add(sending)
+
+        def over(sending: "asyncio.Future[None]") -> None:
+            _look_at(sending)
+            departure.sending.discard(sending)
+            self._say_closed(departure)
+
+        sending.add_done_callback(over)
         await asyncio.shield(sending)
 
     async def _send_whole(
@@ -330,6 +359,8 @@ class Departures:
         async with self.link.turns.turn(urgency):
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)
+            if number not in self._channels:
+                raise LinkLost(departure.broken or "the channel was closed")
             began = time.perf_counter()
             pieces, transfer, forgotten = await loop.run_in_executor(
                 desk.coder, _encode, desk, prepared, self._pace.compress
@@ -371,7 +402,8 @@ class Departures:
             if channel.connection is not None:
                 channel.connection.close()
 
-    def _break_off_all(self, why: str) -> None:
+    def _end(self, why: str) -> None:
+        self.link.end(why)
         for number in list(self._channels):
             self._break_off(number, why)
         for answer in self._answers.values():
@@ -416,8 +448,7 @@ class Departures:
         """Let go of what the peer refers to no more."""
         match message.words:
             case {"tenant": str(tenant), "below": int(below)} if tenant in self._opened:
-                domain = self._domains.desk(self.link.peer, tenant).domain
-                domain.sender.log.forget_below(min(below, domain.sender.index.first))
+                self._domains.desk(self.link.peer, tenant).domain.let_go(below)
 
 
 class Warming:

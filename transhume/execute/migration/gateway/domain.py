@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from transhume.execute.migration.coding.frame import MOST_RAW_BYTES
 from transhume.execute.migration.coding.receiver import Receiver
 from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.content.catalogue import Catalogue
 from transhume.execute.migration.content.digests import digests_of
 from transhume.execute.migration.content.page_log import NotInLog, PageLog, Pages, Positions
 from transhume.execute.migration.content.references import Space
+from transhume.execute.migration.gateway.link import Link
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.execute.migration.splitting import PAGE_BYTES
 from transhume.knowledge.model import Transfer
@@ -46,7 +48,15 @@ class Domain:
     """Of all that was sent."""
     catalogues: list[Catalogue] = field(default_factory=list)
     """Images here that the peer may refer to, by their order."""
+    comes_by: Link | None = None
+    """The link by which the peer's pages come."""
     _owners: dict[str, int] = field(init=False, default_factory=dict)
+    _stale: bytes | None = field(init=False, default=None)
+    """The name of a log of the peer's that we have and it has no more."""
+    _reverse: bytes | None = field(init=False, default=None)
+    """The name of the peer's log that the sender refers to."""
+    _offered: bytes | None = field(init=False, default=None)
+    """The same, as the peer was last told of."""
     _reverse_hashed: int = field(init=False, default=0)
     """Up to which position of the receiver's log the sender refers to."""
 
@@ -64,6 +74,17 @@ class Domain:
         """What is on disk for it."""
         return sum(log.disk_bytes for log in self._logs())
 
+    @property
+    def overfull(self) -> bool:
+        """Whether the peer has sent more than it was told that there is room for."""
+        most_bytes = self.limits.total_bytes + MOST_RAW_BYTES
+        return self.receiver is not None and self.receiver.log.kept_bytes > most_bytes
+
+    def close(self) -> None:
+        """Forget everything."""
+        for log in self._logs():
+            log.close()
+
     def owner(self, vm: str) -> int:
         """Return a VM's number in this domain."""
         return self._owners.setdefault(vm, len(self._owners))
@@ -74,8 +95,9 @@ class Domain:
         """Say what the peer may have of what was sent, and what we have of its pages."""
         log = self.sender.log
         offer: dict[str, Any] = {"log": log.name.hex(), "first": log.first, "next": log.next}
-        if self.receiver is not None:
-            offer["reverse"] = self.receiver.log.name.hex()
+        self._offered = self.receiver.log.name if self.receiver is not None else None
+        if self._offered is not None:
+            offer["reverse"] = self._offered.hex()
         return offer
 
     def agree(self, answer: dict[str, Any]) -> bool:
@@ -89,10 +111,13 @@ class Domain:
             raise ProtocolError("the peer doesn't say what it has")
         self.sender.index.drop_catalogues()
         if not answer.get("reverse"):
+            self._stale = self._offered
             self._forget_reverse()
+        if isinstance(most := answer.get("most_bytes"), int):
+            self.sender.limit_bytes = max(0, min(self.limits.total_bytes, most))
         if not self._cut(there):
             self.sender.log.close()
-            self.sender = Sender(self._new_log(), self.limits.total_bytes)
+            self.sender = Sender(self._new_log(), self.sender.limit_bytes)
             self._reverse_hashed = 0
             return False
         self.sender.fresh_window()
@@ -100,8 +125,8 @@ class Domain:
 
     def _cut(self, there: int) -> bool:
         """Keep of the log what the peer has; False where that can't be."""
-        log = self.sender.log
-        if not log.first <= there <= log.next:
+        log, index = self.sender.log, self.sender.index
+        if not max(log.first, index.first) <= there <= log.next:
             return False
         try:
             self.sender.truncate(there)
@@ -111,17 +136,27 @@ class Domain:
 
     def look_back(self) -> None:
         """Learn what the peer has because it sent it; takes a while, and may run beside other things."""
-        if self.receiver is None:
+        self.drop_stale()
+        if self.receiver is None or self.receiver.log.name == self._stale:
             return
         log = self.receiver.log
-        at = max(self._reverse_hashed, log.first)
-        while at < log.next:
+        self._reverse = log.name
+        at = self._reverse_hashed
+        while (at := max(at, log.first)) < log.next:
             count = min(_HASHED_AT_ONCE, log.next - at)
-            pages = log.read(np.arange(at, at + count))
+            try:
+                pages = log.read(np.arange(at, at + count))
+            except NotInLog:  # forgotten meanwhile
+                continue
             digests = digests_of(pages.data.cast("B"), np.arange(count) * PAGE_BYTES)
             self.sender.index.add_elsewhere(Space.REVERSE, digests, start=at)
             at += count
         self._reverse_hashed = at
+
+    def drop_stale(self) -> None:
+        """Refer no more to a log of the peer's that another has taken the place of."""
+        if self.receiver is None or self.receiver.log.name != self._reverse:
+            self._forget_reverse()
 
     def know_catalogue(self, number: int, digests: Sequence[bytes]) -> None:
         """Refer to the blocks of one of the peer's catalogues from now on."""
@@ -131,9 +166,14 @@ class Domain:
         """Refer to nothing in the peer's log below a position any more."""
         self.sender.index.drop_space(Space.REVERSE, below=position)
 
+    def let_go(self, position: int) -> None:
+        """Drop pages from the log that the peer refers to no more, and that were forgotten here before."""
+        self.sender.log.forget_below(min(position, self.sender.index.first))
+
     def _forget_reverse(self) -> None:
-        self.sender.index.drop_space(Space.REVERSE)
-        self._reverse_hashed = 0
+        if self._reverse is not None:
+            self.sender.index.drop_space(Space.REVERSE)
+        self._reverse_hashed, self._reverse = 0, None
 
     # --- the receiving side ---------------------------------------------------------------------
 
@@ -155,6 +195,7 @@ class Domain:
             receiver.add_space(Space.FIRST_CATALOGUE + number, catalogue.read)
         return {
             "next": receiver.log.next,
+            "most_bytes": self.limits.total_bytes,
             "reverse": offer.get("reverse") == self.sender.log.name.hex(),
             "catalogues": [
                 {"name": each.name.hex(), "blocks": len(each.digests)} for each in self.catalogues
@@ -166,7 +207,7 @@ class Domain:
         self.catalogues[:] = [each for each in self.catalogues if each.path != path]
 
     def forget_received(self, position: int) -> None:
-        """Forget the peer's log below a position; `refer_no_more` has to follow."""
+        """Forget the peer's log below a position; `refer_no_more` has to follow, in the sender's thread."""
         if self.receiver is not None:
             self.receiver.log.forget_below(position)
 
@@ -184,7 +225,6 @@ class Domain:
     def _new_receiver(self, name: bytes) -> Receiver:
         if self.receiver is not None:
             self.receiver.log.close()
-            self._forget_reverse()
         receiver = Receiver(self._new_log(name))
         receiver.add_space(Space.REVERSE, self._read_sent)
         self.receiver = receiver

@@ -60,6 +60,10 @@ class Domains:
             found = self._desks[peer, tenant] = Desk(domain)
         return found
 
+    def find(self, peer: str, tenant: str) -> Desk | None:
+        """Return what two sites have in common of a tenant's, if they have anything yet."""
+        return self._desks.get((peer, tenant))
+
     def digests(self, catalogue: bytes) -> Sequence[bytes] | None:
         """Return what a catalogue lists, if that is known here."""
         return self._digests.get(catalogue)
@@ -69,7 +73,8 @@ class Domains:
         self._digests[catalogue] = digests
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and forget all pages."""
         for desk in self._desks.values():
             desk.coder.shutdown(wait=False, cancel_futures=True)
             desk.decoder.shutdown(wait=False, cancel_futures=True)
+            desk.domain.close()

@@ -22,7 +22,7 @@ from transhume.execute.migration.gateway.configuration import GatewaySettings
 from transhume.execute.migration.gateway.departures import Departure, Departures
 from transhume.execute.migration.gateway.domain import StoreLimits
 from transhume.execute.migration.gateway.domains import Domains, SharedImage
-from transhume.execute.migration.gateway.link import Link, LinkLost
+from transhume.execute.migration.gateway.link import SILENCE_SECONDS, Link, LinkLost
 from transhume.execute.migration.gateway.messages import Kind
 from transhume.execute.migration.gateway.sockets import listen, readable
 from transhume.execute.migration.nbd import NbdSplitter
@@ -72,10 +72,16 @@ class Gateway:
         settings: from its configuration file.
         identity: the site's.
         images: those of the settings, indexed.
+        silence_seconds: after so long without a word, a peer is taken for gone.
     """
 
     def __init__(
-        self, settings: GatewaySettings, identity: Identity, images: tuple[SharedImage, ...] = ()
+        self,
+        settings: GatewaySettings,
+        identity: Identity,
+        images: tuple[SharedImage, ...] = (),
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self.settings = settings
         self.site = settings.site
@@ -90,6 +96,7 @@ class Gateway:
         self.control: Operators | None = None
         """Serves operators who come over TLS; nobody does while it's None."""
         self._identity = identity
+        self._silence_seconds = silence_seconds
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
         self._calls: dict[str, asyncio.Task[Departures]] = {}
         self._links: set[asyncio.Task[None]] = set()
@@ -176,7 +183,7 @@ class Gateway:
         except PeerRefused:
             writer.transport.abort()
             raise
-        link = Link(peer, reader, writer)
+        link = Link(peer, reader, writer, silence_seconds=self._silence_seconds)
         departures = Departures(self.site, link, self.domains, self._workers)
         self._keep(departures.run(), f"link to {peer}")
         log.info("link_opened", peer=peer, address=str(address))
@@ -195,7 +202,8 @@ class Gateway:
             writer.transport.abort()
             return
         log.info("link_accepted", peer=peer.name)
-        arrivals = Arrivals(Link(peer.name, reader, writer), peer, self._receiving)
+        link = Link(peer.name, reader, writer, silence_seconds=self._silence_seconds)
+        arrivals = Arrivals(link, peer, self._receiving)
         running = self._keep(arrivals.run(), f"link from {peer.name}")
         await asyncio.wait({running})
 
@@ -258,7 +266,7 @@ class Gateway:
 
     async def _accept(self, route: Route, listener: socket.socket, number: int) -> None:
         while True:
-            if not await readable(listener, UNUSED_SECONDS) and not route.connections:
+            if not await readable(listener, UNUSED_SECONDS) and not route.departure.channels:
                 log.warning("route_unused", vm=route.vm, seconds=UNUSED_SECONDS)
                 self.close_route(route.id)
                 return
@@ -281,7 +289,9 @@ def _is_over(calling: "asyncio.Task[Departures]") -> bool:
     )
 
 
-async def start_gateway(settings: GatewaySettings) -> Gateway:
+async def start_gateway(
+    settings: GatewaySettings, *, silence_seconds: float = SILENCE_SECONDS
+) -> Gateway:
     """Return a gateway with its identity checked and its images indexed.
 
     Raises:
@@ -301,4 +311,4 @@ async def start_gateway(settings: GatewaySettings) -> Gateway:
             raise UsageError(f"image {image.path} can't be read: {error}") from error
         log.info("image_indexed", image=str(image.path), blocks=len(catalogue.digests))
         images.append(SharedImage(catalogue, image.tenants))
-    return Gateway(settings, identity, tuple(images))
+    return Gateway(settings, identity, tuple(images), silence_seconds=silence_seconds)

@@ -27,6 +27,8 @@ UNSENT_BYTES = 128 << 10
 SILENCE_SECONDS = 20.0
 """After so long without a word from the other end, it's taken for gone."""
 _PING_SECONDS = 3.0
+_MOST_UNREAD_BYTES = 64 << 20
+"""What may wait for a peer that doesn't read; an honest one never leaves so much."""
 _TCP_NOTSENT_LOWAT = 25
 
 
@@ -40,16 +42,24 @@ class Link:
     Args:
         peer: its site, as its certificate says.
         reader, writer: the two halves of the connection.
+        silence_seconds: after so long without a word, the peer is taken for gone.
     """
 
     def __init__(
-        self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        peer: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self.peer = peer
         self.turns = Turns()
         self.sent_bytes = 0
         self.received_bytes = 0
         self._reader, self._writer = reader, writer
+        self._silence_seconds = silence_seconds
+        self._ping_seconds = min(_PING_SECONDS, silence_seconds / 4)
         self._heard = time.monotonic()
         self._lost: str | None = None
         writer.transport.set_write_buffer_limits(high=UNSENT_BYTES, low=UNSENT_BYTES // 4)
@@ -79,6 +89,14 @@ class Link:
             LinkLost: the link is no more.
         """
         self._write([header(kind, number, sum(map(len, pieces))), *pieces])
+        await self.drained()
+
+    async def drained(self) -> None:
+        """Wait until most of what was said is on its way.
+
+        Raises:
+            LinkLost: the link is no more.
+        """
         try:
             await self._writer.drain()
         except OSError as error:
@@ -98,6 +116,8 @@ class Link:
             content = await self._reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError) as error:
             raise LinkLost(self._lost or str(error)) from error
+        if self._lost is not None:  # what came before it was ended counts no more
+            raise LinkLost(self._lost)
         self._heard = time.monotonic()
         self.received_bytes += HEADER.size + length
         return Message(kind, number, content)
@@ -105,11 +125,11 @@ class Link:
     async def watch(self) -> None:
         """Ask now and then whether the other end is there; end the link when it has been silent for long."""
         while self._lost is None:
-            await asyncio.sleep(_PING_SECONDS)
+            await asyncio.sleep(self._ping_seconds)
             silence = time.monotonic() - self._heard
-            if silence > SILENCE_SECONDS:
+            if silence > self._silence_seconds:
                 self.end(f"{self.peer} has said nothing for {silence:.0f} s")
-            elif silence > _PING_SECONDS:
+            elif silence > self._ping_seconds:
                 self.say(Kind.PING, 0)
 
     def end(self, why: str) -> None:
@@ -128,6 +148,8 @@ class Link:
             joined = b"".join(pieces)
             self.sent_bytes += len(joined)
             self._writer.write(joined)
+            if self._writer.transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
+                self.end(f"{self.peer} doesn't read what it is told")
 
 
 def _keep_short(writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@
     RESET       both          a channel is broken off
     CLOSE       source        a migration has ended
     FORGET      source        a domain's log is forgotten below a position
-    FORGOTTEN   destination   nothing refers to what is below it any more (JSON)
+    FORGOTTEN   both          nothing refers to what is below it any more (JSON)
     WANT        source        which blocks does a catalogue have?
     DIGESTS     destination   these
     PING, PONG  both          is anybody there?
@@ -85,7 +85,7 @@ class Message:
         """
         try:
             found = json.loads(self.content) if len(self.content) <= MOST_WORDS else None
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise ProtocolError(f"{self.kind.name} without words")

@@ -17,6 +17,7 @@ from transhume.errors import UsageError
 from transhume.execute.migration.gateway.configuration import GatewaySettings
 from transhume.execute.migration.gateway.control import MOST_LINE_BYTES, Control
 from transhume.execute.migration.gateway.gateway import Gateway, start_gateway
+from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.sockets import listen, short_path
 from transhume.execute.migration.gateway.warming import Warmth
 from transhume.execute.migration.trust.peers import Peer, PeerKind
@@ -25,14 +26,16 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def running_gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    settings: GatewaySettings, *, silence_seconds: float = SILENCE_SECONDS
+) -> AsyncIterator[Gateway]:
     """Have a gateway that listens and answers while the context lasts.
 
     Raises:
         IdentityUnusable: the site's certificate, its key or its authority can't be used.
         UsageError: an address or a socket can't be had, or an image can't be read.
     """
-    gateway = await start_gateway(settings)
+    gateway = await start_gateway(settings, silence_seconds=silence_seconds)
     control = Control(gateway, Warmth(gateway))
     gateway.control = control.serve
     try:

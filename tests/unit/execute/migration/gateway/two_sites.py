@@ -13,6 +13,7 @@ import yaml
 from transhume.execute.migration.control_client import GatewayAddress, GatewayClient
 from transhume.execute.migration.gateway.configuration import load_gateway
 from transhume.execute.migration.gateway.gateway import Gateway
+from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.service import running_gateway
 from transhume.execute.migration.gateway.sockets import listen, short_path
 from transhume.execute.migration.trust import Peer, PeerKind, init_authority, load_authority
@@ -64,10 +65,10 @@ def write_site(folder: Path, name: str, ports: dict[str, int], **changes: object
 
 
 @asynccontextmanager
-async def site(path: Path) -> AsyncIterator[Site]:
+async def site(path: Path, *, silence_seconds: float = SILENCE_SECONDS) -> AsyncIterator[Site]:
     """Have a gateway of a configuration."""
     settings = load_gateway(path)
-    async with running_gateway(settings) as gateway:
+    async with running_gateway(settings, silence_seconds=silence_seconds) as gateway:
         address = GatewayAddress(site=settings.site, socket=settings.control)
         yield Site(path.parent, gateway, GatewayClient(address))
 

@@ -1,0 +1,129 @@
+"""Connections of hypervisors through two gateways: all bytes, both ways, whoever waits for whom."""
+
+import asyncio
+from pathlib import Path
+
+from tests.unit.execute.migration.gateway.hypervisors import (
+    PATIENCE_SECONDS,
+    Destination,
+    assert_arrived,
+    connect_source,
+    memory_stream,
+    migrate,
+    multifd_stream,
+    pages_of,
+)
+from tests.unit.execute.migration.gateway.two_sites import open_way, two_sites
+from transhume.execute.migration.gateway.credit import WINDOW_BYTES
+
+MIB = 1 << 20
+
+
+async def test_a_stream_arrives_byte_for_byte_and_so_does_its_answer(tmp_path: Path) -> None:
+    content = memory_stream(pages_of(1, 500) * 2)
+    async with two_sites(tmp_path) as (a, b):
+        migration = await open_way(a, b)
+        assert_arrived(await migrate(a, b, migration, content), content)
+        sent = await a.client.ask("close", migration=migration)
+    assert sent["raw_bytes"] == len(content)
+    assert (sent["new_pages"], sent["own_pages"], sent["broken"]) == (500, 500, None)
+
+
+async def test_what_went_before_isnt_sent_again_in_either_direction(tmp_path: Path) -> None:
+    """And what has come back meanwhile isn't either, though the link was open before."""
+    first, second = pages_of(1, 300), pages_of(2, 300)
+    async with two_sites(tmp_path) as (a, b):
+        new_pages = []
+        moves = [(a, b, first), (b, a, first), (a, b, first + second), (b, a, first + second)]
+        for number, (source, destination, pages) in enumerate(moves):
+            content = memory_stream(pages)
+            migration = await open_way(source, destination, migration=f"m{number}")
+            ends = await migrate(source, destination, migration, content)
+            assert_arrived(ends, content)
+            sent = await source.client.ask("close", migration=migration)
+            new_pages.append(sent["new_pages"])
+    assert new_pages == [300, 0, 300, 0]
+
+
+async def test_a_channel_that_isnt_read_holds_up_no_other(tmp_path: Path) -> None:
+    """A destination's multifd threads wait for the main channel at fixed points, with their sockets unread."""
+    parked = multifd_stream(pages_of(1, WINDOW_BYTES // 4096 + 2000))
+    main = memory_stream(pages_of(2, 4000))
+    assert len(parked) > WINDOW_BYTES
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        migration = await open_way(a, b)
+        destination = Destination(b, migration)
+        main_out = await connect_source(a, migration)
+        await main_out.send(main[:1], end=False)
+        main_in = await destination.accept()
+        parked_out = await connect_source(a, migration)
+        filling = asyncio.create_task(parked_out.send(parked))
+        parked_in = await destination.accept()
+        await asyncio.sleep(0.3)  # let everything fill that can
+        sending = asyncio.create_task(main_out.send(main[1:]))
+        await main_in.receive()
+        assert not filling.done()
+        await parked_in.receive()
+        await asyncio.gather(filling, sending)
+        assert (main_in.content, main_in.complete) == (main, True)
+        assert (parked_in.content, parked_in.complete) == (parked, True)
+        for stream in (main_out, parked_out):
+            stream.close()
+        destination.close()
+
+
+async def test_a_destination_that_dies_ends_its_own_migration_and_no_other(tmp_path: Path) -> None:
+    content = memory_stream(pages_of(1, 6000))
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        dying, other = await open_way(a, b, "vm1"), await open_way(a, b, "vm2")
+        destination = Destination(b, dying)
+        source = await connect_source(a, dying)
+        sending = asyncio.create_task(source.send(content))
+        await destination.accept()
+        undisturbed = asyncio.create_task(migrate(a, b, other, content))
+        await asyncio.sleep(0.05)
+        destination.close()
+        await source.wait_until_broken()
+        await sending
+        assert_arrived(await undisturbed, content)
+        told = await a.client.ask("close", migration=dying)
+        assert told["broken"] == "b broke it off"
+        source.close()
+        again = await open_way(a, b, "vm1", migration="again")
+        assert_arrived(await migrate(a, b, again, content), content)
+        assert (await a.client.ask("close", migration=again))["new_pages"] == 0
+
+
+async def test_a_migration_that_is_called_off_ends_itself_and_no_other(tmp_path: Path) -> None:
+    """Frames that are on their way when it is called off still count for those after them."""
+    content = memory_stream(pages_of(1, 6000))
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        for attempt in range(5):
+            called_off = await open_way(a, b, "vm1", migration=f"m{attempt}")
+            other = await open_way(a, b, "vm2", migration=f"o{attempt}")
+            distinct = memory_stream(pages_of(10 + attempt, 3000))
+            undisturbed = asyncio.create_task(migrate(a, b, other, content))
+            destination = Destination(b, called_off)
+            ours = await connect_source(a, called_off)
+            sending = asyncio.create_task(ours.send(distinct))
+            theirs = await destination.accept()
+            await asyncio.sleep(0.02 * attempt)
+            told = await a.client.ask("close", migration=called_off)
+            assert told["broken"] == "the migration was closed"
+            await asyncio.gather(sending, ours.receive(), theirs.receive())
+            assert (ours.complete, theirs.complete) == (False, False)
+            assert_arrived(await undisturbed, content)
+            assert (await a.client.ask("close", migration=other))["broken"] is None
+            ours.close()
+            destination.close()
+
+
+async def test_a_stream_whose_source_dies_is_cut_short_and_never_made_up_for(
+    tmp_path: Path,
+) -> None:
+    content = memory_stream(pages_of(1, 3000))
+    async with two_sites(tmp_path) as (a, b):
+        migration = await open_way(a, b)
+        cut = content[: len(content) // 2]
+        _, theirs = await migrate(a, b, migration, cut)
+        assert theirs.content == cut
