@@ -1,0 +1,43 @@
+from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
+
+MB = 1 << 20
+
+
+def send(
+    pace: Pace, total_bytes: int, *, compressed: float, raw: float, link: float, ratio: float
+) -> None:
+    """Send through a coder and a link of so many bytes per second; compressed, a `ratio` fewer cross."""
+    left = total_bytes
+    while left > 0:
+        batch = min(left, pace.batch_bytes)
+        coding = batch / (compressed if pace.compress else raw)
+        crossing = batch / (ratio if pace.compress else 1) / link
+        pace.sent(batch, coding, max(0.0, crossing - coding))
+        left -= batch
+
+
+def test_on_a_slow_link_little_is_taken_at_once_and_everything_compressed() -> None:
+    pace = Pace()
+    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=2)
+    assert pace.batch_bytes / (2 * 1.25e6) < 0.1, "seconds until something more urgent has its turn"
+    assert pace.compress
+
+
+def test_on_a_fast_link_the_compressor_gets_out_of_the_way() -> None:
+    pace = Pace()
+    send(pace, 600 * MB, compressed=200e6, raw=800e6, link=5e9, ratio=2)
+    assert pace.batch_bytes == LARGEST_BATCH
+    assert not pace.compress
+
+
+def test_the_compressor_comes_back_when_the_link_becomes_the_narrow_place() -> None:
+    pace = Pace()
+    send(pace, 600 * MB, compressed=200e6, raw=800e6, link=5e9, ratio=2)
+    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=50e6, ratio=2)
+    assert pace.compress
+
+
+def test_where_compressing_costs_nothing_it_stays() -> None:
+    pace = Pace()
+    send(pace, 2000 * MB, compressed=1000e6, raw=800e6, link=5e9, ratio=2)
+    assert pace.compress
