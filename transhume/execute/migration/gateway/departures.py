@@ -17,7 +17,7 @@ import structlog
 
 from transhume.errors import Refused
 from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
-from transhume.execute.migration.content.digests import DIGEST_BYTES
+from transhume.execute.migration.gateway.agreement import Agreement
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
@@ -32,9 +32,6 @@ LINGER_SECONDS = 0.005
 """No byte of a hypervisor's is held back for longer."""
 MOST_RETURNED_BYTES = 4 << 20
 """Of a return path, what may wait for its hypervisor."""
-_MOST_BLOCKS = 1 << 26
-_MOST_OFFERS = 2
-"""The second is of an empty log, which anybody has."""
 
 log = structlog.get_logger()
 
@@ -87,6 +84,7 @@ class Departures:
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._opened: dict[str, int] = {}
         """Domains by tenant, by their numbers on this link."""
+        self._agreement = Agreement(domains, self._ask)
         self._opening = asyncio.Lock()
         self._departures: dict[int, Departure] = {}
         self._channels: dict[int, _Channel] = {}
@@ -118,7 +116,6 @@ class Departures:
             Refused: the peer doesn't take the ticket.
             LinkLost: the link is no more.
         """
-        number = self._number()
         words = {
             "version": VERSION,
             "vm": vm,
@@ -126,7 +123,7 @@ class Departures:
             "tenant": tenant,
             "ticket": token.hex(),
         }
-        answer = await self._ask(Kind.REQUEST, number, words)
+        answer = await self._ask(Kind.REQUEST, words)
         if answer.kind is Kind.REFUSED:
             said = answer.words
             reason, why = str(said.get("reason")), str(said.get("why"))
@@ -137,12 +134,12 @@ class Departures:
         desk = self._domains.desk(self.link.peer, tenant)
         async with self._opening:
             if tenant not in self._opened:
-                self._opened[tenant] = await self._open_domain(desk, tenant)
+                self._opened[tenant] = await self._agreement.open_domain(desk, tenant)
             # Whatever has come from there since the last time needn't go back.
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(desk.coder, desk.domain.look_back)
-        departure = Departure(number, vm, desk, self._opened[tenant])
-        self._departures[number] = departure
+        departure = Departure(answer.number, vm, desk, self._opened[tenant])
+        self._departures[departure.number] = departure
         return departure
 
     async def carry(
@@ -184,48 +181,10 @@ class Departures:
         if departure.closed and not departure.sending:
             self.link.say(Kind.CLOSE, departure.number)
 
-    # --- agreeing on what is known ---------------------------------------------------------------
+    # --- questions -------------------------------------------------------------------------------
 
-    async def _open_domain(self, desk: Desk, tenant: str) -> int:
-        loop = asyncio.get_running_loop()
-        for _ in range(_MOST_OFFERS):
-            number = self._number()
-            words = {"tenant": tenant, **desk.domain.offer()}
-            answer = (await self._ask(Kind.DOMAIN, number, words)).words
-            if await loop.run_in_executor(desk.coder, desk.domain.agree, answer):
-                break
-        else:
-            raise ProtocolError("the peer has pages that were never sent")
-        for index, listed in enumerate(answer.get("catalogues", [])):
-            await self._learn_catalogue(desk, number, index, listed)
-        return number
-
-    async def _learn_catalogue(self, desk: Desk, domain: int, index: int, listed: object) -> None:
-        match listed:
-            case {"name": str(name), "blocks": int(blocks)} if 0 <= blocks <= _MOST_BLOCKS:
-                key = bytes.fromhex(name)
-            case _:
-                raise ProtocolError("a catalogue without name or size")
-        digests = self._domains.digests(key)
-        if digests is None:
-            digests = await self._fetch_digests(domain, index, blocks)
-            self._domains.learn(key, digests)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(desk.coder, desk.domain.know_catalogue, index, digests)
-
-    async def _fetch_digests(self, domain: int, index: int, blocks: int) -> list[bytes]:
-        found: list[bytes] = []
-        while len(found) < blocks:
-            words = {"domain": domain, "catalogue": index, "from": len(found)}
-            content = (await self._ask(Kind.WANT, self._number(), words)).content
-            if not content or len(content) % DIGEST_BYTES:
-                raise ProtocolError("a list of blocks that is none")
-            found += [
-                content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)
-            ]
-        return found[:blocks]
-
-    async def _ask(self, kind: Kind, number: int, words: Mapping[str, object]) -> Message:
+    async def _ask(self, kind: Kind, words: Mapping[str, object]) -> Message:
+        number = self._number()
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         if self.link.lost is not None:
             raise LinkLost(self.link.lost)

@@ -1,0 +1,75 @@
+"""What a sender says before it sends: what the peer should have of a tenant's pages, and which images it has.
+
+Owns the order of offers and answers on a new link. What follows from them is the domain's affair.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from transhume.execute.migration.content.digests import DIGEST_BYTES
+from transhume.execute.migration.gateway.domains import Desk, Domains
+from transhume.execute.migration.gateway.messages import Kind, Message, ProtocolError
+
+Ask = Callable[[Kind, Mapping[str, object]], Awaitable[Message]]
+"""Asks the peer, and returns its answer; that has the number of the question."""
+
+_MOST_OFFERS = 2
+"""The second is of an empty log, which anybody has."""
+_MOST_BLOCKS = 1 << 26
+
+
+class Agreement:
+    """Opens domains on one link.
+
+    Args:
+        domains: this gateway's.
+        ask: asks the peer.
+    """
+
+    def __init__(self, domains: Domains, ask: Ask) -> None:
+        self._domains = domains
+        self._ask = ask
+
+    async def open_domain(self, desk: Desk, tenant: str) -> int:
+        """Agree on a tenant's pages, and return the number that the domain has on this link.
+
+        Raises:
+            ProtocolError: the peer makes no sense.
+            LinkLost: the link is no more.
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(_MOST_OFFERS):
+            known = await self._ask(Kind.DOMAIN, {"tenant": tenant, **desk.domain.offer()})
+            answer = known.words
+            if await loop.run_in_executor(desk.coder, desk.domain.agree, answer):
+                break
+        else:
+            raise ProtocolError("the peer has pages that were never sent")
+        for index, listed in enumerate(answer.get("catalogues", [])):
+            await self._learn_catalogue(desk, known.number, index, listed)
+        return known.number
+
+    async def _learn_catalogue(self, desk: Desk, domain: int, index: int, listed: object) -> None:
+        match listed:
+            case {"name": str(name), "blocks": int(blocks)} if 0 <= blocks <= _MOST_BLOCKS:
+                key = bytes.fromhex(name)
+            case _:
+                raise ProtocolError("a catalogue without name or size")
+        digests = self._domains.digests(key)
+        if digests is None:
+            digests = await self._fetch_digests(domain, index, blocks)
+            self._domains.learn(key, digests)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(desk.coder, desk.domain.know_catalogue, index, digests)
+
+    async def _fetch_digests(self, domain: int, index: int, blocks: int) -> list[bytes]:
+        found: list[bytes] = []
+        while len(found) < blocks:
+            words = {"domain": domain, "catalogue": index, "from": len(found)}
+            content = (await self._ask(Kind.WANT, words)).content
+            if not content or len(content) % DIGEST_BYTES:
+                raise ProtocolError("a list of blocks that is none")
+            found += [
+                content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)
+            ]
+        return found[:blocks]
