@@ -15,11 +15,19 @@ from transhume.deployment.loader import load_deployment
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.migration.transport import Direct
 from transhume.execute.overlay import VxlanOverlay
-from transhume.knowledge.model import HostName, VmName
+from transhume.knowledge.model import HostName, PlanStatus, VmName
+from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
 from transhume.reach.libvirt import Connections
 
 T = TypeVar("T")
+
+PIN = """
+policy: pinned
+mode: auto
+rules:
+  - pin: {{vm: {vm}, cloud: {cloud}}}
+"""
 
 TRANSHUME = (sys.executable, "-m", "transhume")
 
@@ -132,3 +140,30 @@ def assert_nothing_was_lost(lab: Lab) -> None:
         for counter in lab.counters(guest.name):
             assert counter.errors == 0, (guest.name, counter)
             assert counter.connections <= 1 or counter.role == "echo", (guest.name, counter)
+
+
+def write_pin(folder: Path, vm: str, cloud: str) -> Path:
+    """Ask for a VM to be in a cloud: a mandatory move, which no cool-down holds back."""
+    path = folder / "pin.yaml"
+    path.write_text(PIN.format(vm=vm, cloud=cloud))
+    return path
+
+
+async def settled(store: Store) -> PlanStatus | None:
+    """Return how the plan stands once nothing of it is open."""
+    latest = await store.plans(limit=1)
+    if not latest or latest[0].status in (None, PlanStatus.EXECUTING):
+        return None
+    return None if await store.open_steps() else latest[0].status
+
+
+async def assert_runs_once(lab: Lab, vm: str = "vm1") -> str:
+    """Check both clouds and the overlay at every site; return the cloud of a VM."""
+    found = await asyncio.to_thread(where, lab)
+    assert {name: len(clouds) for name, clouds in found.items()} == {
+        guest.name: 1 for guest in lab.spec.guests
+    }
+    for name, (cloud,) in found.items():
+        faults = await VxlanOverlay(lab.network).check([lab.spec.guest(name).mac], cloud)
+        assert faults == ()
+    return found[vm][0]

@@ -11,11 +11,13 @@ from tests.system.redis_gate import Gate
 from tests.system.running import (
     RunningDaemon,
     assert_nothing_was_lost,
+    assert_runs_once,
     deployment_of,
+    settled,
     until,
     where,
+    write_pin,
 )
-from transhume.execute.overlay import VxlanOverlay
 from transhume.knowledge.model import Phase, PlanStatus, StepResult
 from transhume.knowledge.server import ServerAddress, find_program, run_server
 from transhume.knowledge.store import Store
@@ -31,13 +33,6 @@ pytestmark = [
 
 LINES = (Phase.INTENDED, Phase.MOVED, Phase.VERIFIED, Phase.REPOINTED, Phase.COMMITTED)
 VM = "vm1"
-
-PIN = """
-policy: pinned
-mode: auto
-rules:
-  - pin: {{vm: {vm}, cloud: {cloud}}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +59,6 @@ def ends(lab: Lab) -> tuple[str, str]:
     return ("a", "b") if where(lab)[VM] == ["a"] else ("b", "a")
 
 
-def write_pin(folder: Path, cloud: str) -> Path:
-    """Ask for the VM to be in a cloud: a mandatory move, which no cool-down holds back."""
-    path = folder / "pin.yaml"
-    path.write_text(PIN.format(vm=VM, cloud=cloud))
-    return path
-
-
-async def settled(store: Store) -> PlanStatus | None:
-    """Return how the plan stands once nothing of it is open."""
-    latest = await store.plans(limit=1)
-    if not latest or latest[0].status in (None, PlanStatus.EXECUTING):
-        return None
-    return None if await store.open_steps() else latest[0].status
-
-
 async def recover(lab: Lab, folder: Path, redis: ServerAddress, policy: Path) -> StepResult:
     """Start a daemon again, wait until it has finished or undone what was open; return how, and stop it."""
     config = deployment_of(lab, folder, knowledge={"url": redis.url})
@@ -91,23 +71,13 @@ async def recover(lab: Lab, folder: Path, redis: ServerAddress, policy: Path) ->
     return result
 
 
-async def assert_runs_once(lab: Lab) -> str:
-    """Check both clouds and the overlay at every site; return the cloud."""
-    found = await asyncio.to_thread(where, lab)
-    assert {vm: len(clouds) for vm, clouds in found.items()} == {"vm1": 1, "vm2": 1}
-    for vm, (cloud,) in found.items():
-        faults = await VxlanOverlay(lab.network).check([lab.spec.guest(vm).mac], cloud)
-        assert faults == ()
-    return found[VM][0]
-
-
 @pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("phase", LINES)
 async def test_killed_at_any_line_of_the_journal_the_vm_runs_exactly_once(
     lab: Lab, tmp_path: Path, redis: ServerAddress, phase: Phase, *, durable: bool
 ) -> None:
     source, destination = ends(lab)
-    policy = write_pin(tmp_path, destination)
+    policy = write_pin(tmp_path, VM, destination)
     behind = Path(redis.url.removeprefix("unix://").split("?")[0])
     socket = behind.with_name("gate")
     with OutsideConnection(lab.spec.guest(VM).ip) as outside:
@@ -129,7 +99,7 @@ async def test_killed_while_the_memory_is_on_its_way_the_vm_runs_exactly_once(
 ) -> None:
     """The hypervisors go on without us; whoever comes after finds the VM where it has arrived."""
     _, destination = ends(lab)
-    policy = write_pin(tmp_path, destination)
+    policy = write_pin(tmp_path, VM, destination)
     config = deployment_of(lab, tmp_path, knowledge={"url": redis.url})
     async with Store.connect(redis.url) as store:
         with RunningDaemon(config, policy, tmp_path / "log") as daemon:
