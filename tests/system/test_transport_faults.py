@@ -49,22 +49,18 @@ FAULTS = (
     "WAN stalled",
     "destination QEMU",
 )
-LATEST_SECONDS = 4.0
+LATEST_SECONDS = 1.5
 """After the memory began to flow."""
-STALL = """
-add table inet stall
-add chain inet stall all { type filter hook input priority 0; }
-add rule inet stall all tcp dport 7443 drop
-add rule inet stall all tcp sport 7443 drop
-"""
+STALL = (("sport", "7443"), ("dport", "7443"))
+"""Of what a cloud sends, what is lost without a word."""
 
 
 def working() -> LabSpec:
     """A guest with a working set and a writer, over a WAN on which moves take some seconds."""
-    spec = plan_lab(clouds=2, vms=2, clusters=1, gateways=True, wan_bytes_per_second=6_000_000)
-    one, two = spec.guests
-    one = replace(one, writer_mib=8, writer_bytes_per_second=300_000, unique_mib=4)
-    return replace(spec, guests=(one, two))
+    spec = plan_lab(clouds=2, vms=1, clusters=1, gateways=True, wan_bytes_per_second=6_000_000)
+    (guest,) = spec.guests
+    guest = replace(guest, writer_mib=8, writer_bytes_per_second=300_000, unique_mib=4)
+    return replace(spec, guests=(guest,))
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +82,16 @@ async def redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve
         yield address
 
 
-def in_cloud(lab: Lab, cloud: str, *words: str, given: str = "") -> None:
-    netns = lab.cloud(cloud).spec.netns
-    command = ["ip", "netns", "exec", netns, *words]
-    subprocess.run(command, input=given, text=True, check=True, capture_output=True)
+def in_cloud(lab: Lab, cloud: str, *words: str) -> None:
+    command = ["ip", "-netns", lab.cloud(cloud).spec.netns, *words]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def stall(lab: Lab, cloud: str, change: str) -> None:
+    """Add or delete the rules that let the gateways' packets vanish."""
+    for number, (which, port) in enumerate(STALL, start=1):
+        rule = ("pref", str(number), "ipproto", "tcp", which, port, "blackhole")
+        in_cloud(lab, cloud, "rule", change, *rule)
 
 
 def kill_gateway(lab: Lab, cloud: str) -> None:
@@ -109,18 +111,20 @@ def restart_gateway(lab: Lab, cloud: str) -> None:
     wait_for_gateway(lab.cloud(cloud))
 
 
-def kill_arriving(lab: Lab, source: str, destination: str) -> None:
-    """Kill the QEMU that waits for the VM's memory, unless the VM is about to be there, or is."""
+def kill_arriving(lab: Lab, source: str, destination: str) -> bool:
+    """Kill the QEMU that waits for the VM's memory; False where the VM is about to be there, or is."""
     import libvirt
 
     with hypervisor(lab.cloud(source).uri) as here, hypervisor(lab.cloud(destination).uri) as there:
         names = {domain.name() for domain in there.listAllDomains()}
         if VM not in names or VM not in {domain.name() for domain in here.listAllDomains()}:
-            return
+            return False
         states = [each.lookupByName(VM).state()[0] for each in (here, there)]
-        if states == [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED]:
-            pids = lab.cloud(destination).home / f"libvirt/qemu/{VM}.pid"
-            os.kill(int(pids.read_text()), signal.SIGKILL)
+        if states != [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED]:
+            return False
+        pids = lab.cloud(destination).home / f"libvirt/qemu/{VM}.pid"
+        os.kill(int(pids.read_text()), signal.SIGKILL)
+        return True
 
 
 async def strike(
@@ -137,13 +141,14 @@ async def strike(
             daemon.kill()
         case "WAN dropped":
             cloud = random.choice(ends)
-            in_cloud(lab, cloud, "ip", "link", "set", UNDERLAY, "down")
+            in_cloud(lab, cloud, "link", "set", UNDERLAY, "down")
             await asyncio.sleep(random.uniform(1.0, 8.0))
-            in_cloud(lab, cloud, "ip", "link", "set", UNDERLAY, "up")
+            in_cloud(lab, cloud, "link", "set", UNDERLAY, "up")
         case "WAN stalled":
-            in_cloud(lab, source, "nft", "-f", "-", given=STALL)
+            stall(lab, source, "add")
         case _:
-            kill_arriving(lab, source, destination)
+            killed = await asyncio.to_thread(kill_arriving, lab, source, destination)
+            print("" if killed else "\nit came too late")
 
 
 def repair(lab: Lab, fault: str, source: str, destination: str) -> None:
@@ -153,7 +158,7 @@ def repair(lab: Lab, fault: str, source: str, destination: str) -> None:
         case "destination gateway":
             restart_gateway(lab, destination)
         case "WAN stalled":
-            in_cloud(lab, source, "nft", "delete", "table", "inet", "stall")
+            stall(lab, source, "del")
 
 
 async def run_until(lab: Lab, config: Path, policy: Path, log: Path, url: str) -> None:
@@ -168,15 +173,19 @@ def by_role(lab: Lab) -> dict[str, Counter]:
     return {counter.role: counter for counter in lab.counters(VM)}
 
 
-async def assert_goes_on(lab: Lab) -> None:
-    """See that all that the VM keeps is verified once more, wholly after now, without an error."""
+async def assert_goes_on(lab: Lab, *, sweeps: int) -> None:
+    """See that the VM goes on to write, and to verify what it keeps, so often, without an error ever.
+
+    After two sweeps, one of them was wholly after now.
+    """
     before = await asyncio.to_thread(by_role, lab)
 
     async def verified() -> bool | None:
         now = await asyncio.to_thread(by_role, lab)
         kept = [role for role in before if role in ("memory", "unique", "write")]
         assert kept
-        return all(now[role].sweeps >= before[role].sweeps + 2 for role in kept) or None
+        swept = all(now[role].sweeps >= before[role].sweeps + sweeps for role in kept)
+        return (swept and now["write"].bytes > before["write"].bytes) or None
 
     await until(verified, f"{VM} to get on after {before}", seconds=90)
     await asyncio.to_thread(assert_nothing_was_lost, lab)
@@ -221,4 +230,5 @@ async def test_whatever_dies_the_vm_runs_exactly_once_and_the_next_attempt_succe
                 await until(moved, f"the next attempt; see {log}, {logs}")
                 assert await asyncio.to_thread(daemon.stop) == 0, daemon.log
     assert await assert_runs_once(lab, VM) == destination
-    await assert_goes_on(lab)
+    # Errors stay counted: what a round has spoilt is seen at the end of its series, too.
+    await assert_goes_on(lab, sweeps=2 if number % len(FAULTS) == len(FAULTS) - 1 else 0)

@@ -60,6 +60,9 @@ def start_gateway(cloud: Cloud) -> int:
             stderr=log,
             start_new_session=True,
         )
+    process.returncode = (
+        0  # it outlives us: nobody waits for it, and nobody is to be warned of that
+    )
     return process.pid
 
 
