@@ -88,7 +88,6 @@ class Departures:
         self._opening = asyncio.Lock()
         self._departures: dict[int, Departure] = {}
         self._channels: dict[int, _Channel] = {}
-        self._listed: dict[int, list[bytes]] = {}
 
     async def run(self) -> None:
         """Take what the peer says until the link is lost, then break everything off."""
