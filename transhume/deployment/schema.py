@@ -66,7 +66,8 @@ def _libvirt_uri(text: str) -> str:
     return text
 
 
-def _more_than_nothing(amount: float) -> float:
+def more_than_nothing(amount: float) -> float:
+    """Refuse an amount that isn't above 0 (ValueError)."""
     if amount <= 0:
         raise ValueError("0 is too little; write more")
     return amount
@@ -80,10 +81,10 @@ WebUrl = Annotated[str, AfterValidator(_web_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
 FilePath = Annotated[str, Field(min_length=1)]
-Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(_more_than_nothing)]
-Share = Annotated[float, Quantity(parse_share, "5%"), AfterValidator(_more_than_nothing)]
+Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(more_than_nothing)]
+Share = Annotated[float, Quantity(parse_share, "5%"), AfterValidator(more_than_nothing)]
 Latency = Annotated[float, Quantity(parse_duration, "20ms")]
-Rate = Annotated[float, Quantity(parse_rate, "100mbit"), AfterValidator(_more_than_nothing)]
+Rate = Annotated[float, Quantity(parse_rate, "100mbit"), AfterValidator(more_than_nothing)]
 
 
 class _Record(BaseModel):
@@ -204,7 +205,7 @@ class TransportSchema(_Record):
         "VMs that no pattern fits belong to tenant `default`",
     )
     prewarm: (
-        Annotated[int, Quantity(parse_bytes, "2GiB"), AfterValidator(_more_than_nothing)] | None
+        Annotated[int, Quantity(parse_bytes, "2GiB"), AfterValidator(more_than_nothing)] | None
     ) = Field(
         default=None,
         description="how many bytes may be sent ahead for each VM while a plan waits for approval; "
@@ -301,7 +302,7 @@ class RecordingSchema(_Record):
         description="the folder that traces are written into (without it `recording` in `state_dir`); "
         "relative to this file's folder",
     )
-    at_most: Annotated[int, Quantity(parse_bytes, "256MiB"), AfterValidator(_more_than_nothing)] = (
+    at_most: Annotated[int, Quantity(parse_bytes, "256MiB"), AfterValidator(more_than_nothing)] = (
         Field(
             default="256MiB",
             validate_default=True,

@@ -22,6 +22,7 @@ from transhume.execute.migration.trust import (
     expect_peer,
     load_identity,
 )
+from transhume.knowledge.codec import decode
 from transhume.knowledge.model import CloudName, Transfer, VmName, Warmth
 
 ANSWER_SECONDS = 60.0
@@ -131,24 +132,12 @@ def clients_of(deployment: Deployment) -> dict[CloudName, GatewayClient]:
 
 
 def transfer_of(answer: Mapping[str, object]) -> Transfer:
-    """Read what a gateway tells of a transfer."""
+    """Read what a gateway tells of a transfer.
 
-    def count(name: str) -> int:
-        value = answer.get(name, 0)
-        return value if isinstance(value, int) else 0
-
-    return Transfer(
-        raw_bytes=count("raw_bytes"),
-        wire_bytes=count("wire_bytes"),
-        zero_pages=count("zero_pages"),
-        own_pages=count("own_pages"),
-        cluster_pages=count("cluster_pages"),
-        site_pages=count("site_pages"),
-        new_pages=count("new_pages"),
-        new_wire_bytes=count("new_wire_bytes"),
-        other_bytes=count("other_bytes"),
-        other_wire_bytes=count("other_wire_bytes"),
-    )
+    Raises:
+        UnreadableRecord: it tells something else.
+    """
+    return decode(Transfer, json.dumps(answer))
 
 
 async def warm_vms(client: GatewayClient, at: datetime) -> list[Warmth]:

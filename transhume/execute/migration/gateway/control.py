@@ -23,7 +23,7 @@ from transhume.errors import Error, Refused, UsageError
 from transhume.execute.migration.gateway.gateway import SOCKETS, Gateway
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.gateway.messages import ProtocolError
-from transhume.execute.migration.gateway.warming import Warmth
+from transhume.execute.migration.gateway.warming import Warmer
 from transhume.execute.migration.trust.admission import AdmissionRequest, TenantName
 from transhume.execute.migration.trust.peers import Peer
 from transhume.knowledge.model import VmName
@@ -39,7 +39,7 @@ Words = dict[str, Any]
 class Control:
     """Answers for one gateway."""
 
-    def __init__(self, gateway: Gateway, warmth: Warmth) -> None:
+    def __init__(self, gateway: Gateway, warmth: Warmer) -> None:
         self._gateway = gateway
         self._warmth = warmth
         self._answers: dict[str, Callable[[Words, Peer], Awaitable[Words]]] = {

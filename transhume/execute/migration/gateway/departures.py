@@ -387,7 +387,7 @@ class Departures:
             case Kind.RESET if channel is not None:
                 self._break_off(number, f"{self.link.peer} broke it off")
             case Kind.FORGOTTEN:
-                await self.forgotten(message)
+                self._forgotten(message)
             case Kind.PING:
                 self.link.say(Kind.PONG, 0)
             case Kind.PONG | Kind.CREDIT | Kind.BACK | Kind.BACK_END | Kind.RESET:
@@ -402,7 +402,7 @@ class Departures:
         else:
             channel.returned.put_nowait(content)
 
-    async def forgotten(self, message: Message) -> None:
+    def _forgotten(self, message: Message) -> None:
         """Let go of what the peer refers to no more."""
         match message.words:
             case {"tenant": str(tenant), "below": int(below)} if tenant in self._opened:

@@ -19,7 +19,7 @@ from transhume.execute.migration.gateway.control import MOST_LINE_BYTES, Control
 from transhume.execute.migration.gateway.gateway import Gateway, start_gateway
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.sockets import listen, short_path
-from transhume.execute.migration.gateway.warming import Warmth
+from transhume.execute.migration.gateway.warming import Warmer
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ async def running_gateway(
         UsageError: an address or a socket can't be had, or an image can't be read.
     """
     gateway = await start_gateway(settings, silence_seconds=silence_seconds)
-    control = Control(gateway, Warmth(gateway))
+    control = Control(gateway, Warmer(gateway))
     gateway.control = control.serve
     try:
         sites = await gateway.serve()

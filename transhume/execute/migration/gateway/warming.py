@@ -54,7 +54,7 @@ class _Kept:
     task: "asyncio.Task[None] | None" = None
 
 
-class Warmth:
+class Warmer:
     """The VMs that one gateway keeps warm elsewhere."""
 
     def __init__(self, gateway: Gateway) -> None:

@@ -7,25 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from transhume.deployment.schema import Patterns, more_than_nothing
 from transhume.execute.migration.trust.admission import AdmissionRule
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_bytes
 
-
-def _pattern(text: str) -> str:
-    if not text.strip():
-        raise ValueError("an empty pattern matches nothing; write a name, or a pattern as web-*")
-    return text
-
-
-def _more_than_nothing(amount: int) -> int:
-    if amount <= 0:
-        raise ValueError("0 is too little; write more")
-    return amount
-
-
-_Patterns = Annotated[list[Annotated[str, AfterValidator(_pattern)]], Field(min_length=1)]
-_Amount = Annotated[int, Quantity(parse_bytes, "64GiB"), AfterValidator(_more_than_nothing)]
+_Amount = Annotated[int, Quantity(parse_bytes, "64GiB"), AfterValidator(more_than_nothing)]
 
 
 class AdmitSchema(BaseModel):
@@ -33,9 +20,9 @@ class AdmitSchema(BaseModel):
 
     model_config = ConfigDict(title="Admit", extra="forbid", strict=True, frozen=True)
 
-    sources: _Patterns = Field(description="names or patterns of the sites that may send them")
-    vms: _Patterns = Field(default=["*"], description="names or patterns of the VMs")
-    tenants: _Patterns = Field(
+    sources: Patterns = Field(description="names or patterns of the sites that may send them")
+    vms: Patterns = Field(default=["*"], description="names or patterns of the VMs")
+    tenants: Patterns = Field(
         default=["*"], description="names or patterns of the tenants whose VMs they are"
     )
     at_most: _Amount | None = Field(
