@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from transhume.deployment.addresses import checked_address
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_bytes, parse_duration, parse_rate, parse_share
 
@@ -178,7 +179,7 @@ class GatewayPointSchema(_Record):
         default=None,
         description="its control socket on this machine; relative to this file's folder",
     )
-    address: str | None = Field(
+    address: Annotated[str, AfterValidator(checked_address)] | None = Field(
         default=None, description="its host and port, to be reached over TLS (see `transport`)"
     )
 

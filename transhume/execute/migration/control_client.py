@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from transhume.deployment.addresses import parse_address
 from transhume.deployment.model import Deployment, GatewayPoint
 from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
-from transhume.execute.migration.gateway.configuration import DEFAULT_PORT
 from transhume.execute.migration.gateway.sockets import short_path
 from transhume.execute.migration.trust import (
     Identity,
@@ -44,15 +44,10 @@ class GatewayAddress:
 
 def address_of(point: GatewayPoint) -> GatewayAddress:
     """Return where a deployment's gateway is."""
-    host, _, port = (point.address or "").rpartition(":")
-    if point.address and not host:
-        host, port = port, ""
-    return GatewayAddress(
-        site=point.cloud,
-        socket=point.socket,
-        host=host.strip("[]"),
-        port=int(port or DEFAULT_PORT),
-    )
+    if point.address is None:
+        return GatewayAddress(site=point.cloud, socket=point.socket)
+    found = parse_address(point.address)
+    return GatewayAddress(site=point.cloud, host=found.host, port=found.port)
 
 
 class GatewayClient:

@@ -4,25 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from transhume.deployment.addresses import Address, checked_address, parse_address
 from transhume.execute.migration.trust.admission import AdmissionPolicy
 from transhume.execute.migration.trust.schema import AdmitSchema, to_rules
 from transhume.located_yaml import Quantity, read_file, validate
 from transhume.quantities import parse_bytes
-
-DEFAULT_PORT = 7443
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a gateway listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +41,9 @@ class GatewaySettings:
     store_memory_bytes: int
     store_total_bytes: int
     admission: AdmissionPolicy
+
+
+WrittenAddress = Annotated[str, AfterValidator(checked_address)]
 
 
 class _Record(BaseModel):
@@ -102,7 +93,7 @@ class GatewaySchema(_Record):
     """A site's gateway."""
 
     site: str = Field(description="the site's name: its cloud's in the deployment file")
-    listen: str = Field(description="address and port for the other sites' gateways")
+    listen: WrittenAddress = Field(description="address and port for the other sites' gateways")
     identity: str = Field(
         description="the folder that `transhume ca issue` has filled; relative to this file's folder"
     )
@@ -110,7 +101,7 @@ class GatewaySchema(_Record):
         default="/run/transhume/gateway.sock",
         description="a unix socket for the daemon and for `transhume store`",
     )
-    peers: dict[str, str] = Field(default={}, description="the other sites' addresses")
+    peers: dict[str, WrittenAddress] = Field(default={}, description="the other sites' addresses")
     sockets: SocketsSchema = Field(default=SocketsSchema(), description="hypervisors' sockets")
     pids: str = Field(
         default="/run/libvirt/qemu",
@@ -132,10 +123,10 @@ def load_gateway(path: Path) -> GatewaySettings:
     seen = PurePosixPath(written.sockets.seen or folder / written.sockets.folder)
     return GatewaySettings(
         site=written.site,
-        listen=_address(written.listen),
+        listen=parse_address(written.listen),
         identity=folder / written.identity,
         control=folder / written.control,
-        peers={site: _address(address) for site, address in written.peers.items()},
+        peers={site: parse_address(address) for site, address in written.peers.items()},
         sockets=folder / written.sockets.folder,
         sockets_seen=seen,
         pids=folder / written.pids,
@@ -147,10 +138,3 @@ def load_gateway(path: Path) -> GatewaySettings:
         store_total_bytes=written.store.total,
         admission=AdmissionPolicy(rules=to_rules(written.admit), socket_folders=(seen,)),
     )
-
-
-def _address(text: str) -> Address:
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        return Address(text, DEFAULT_PORT)
-    return Address(host.strip("[]"), int(port))
