@@ -21,11 +21,11 @@ from transhume.execute.migration.coding.frame import (
 )
 from transhume.execute.migration.coding.window import Decompressor
 from transhume.execute.migration.content.catalogue import ImageChanged
-from transhume.execute.migration.content.page_log import NotInLog, PageLog, Pages, Positions
+from transhume.execute.migration.content.page_log import NotInLog, PageLog, Positions
 from transhume.execute.migration.content.references import Space, indices_of, spaces_of
 from transhume.execute.migration.splitting import PAGE_BYTES
 
-ReadPages = Callable[[Positions], Pages]
+ReadPages = Callable[[Positions], list[memoryview]]
 
 
 @dataclass(slots=True)
@@ -77,21 +77,22 @@ class Receiver:
 
     def _put_together(self, frame: Frame) -> bytes:
         ops = unpack_ops(frame)
-        skeleton = self._skeleton(frame)
+        skeleton = memoryview(self._skeleton(frame))
         new = self._new_pages(frame)
         self.log.append(new)
-        pages = np.empty((frame.pages, PAGE_BYTES), np.uint8)
-        pages[ops.is_new] = new
-        pages[~ops.is_new] = self._resolve(ops.references)
-        if not frame.pages:
-            return bytes(skeleton)
-        flat = memoryview(pages.data).cast("B")
-        pieces: list[bytes | memoryview] = []
+        added = iter(range(0, len(new), PAGE_BYTES))
+        known = iter(self._resolve(ops.references))
+        pieces: list[memoryview] = []
         at = 0
-        for number, gap in enumerate(ops.gaps[:-1].tolist()):
-            page = flat[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
-            pieces += (skeleton[at : at + gap], page)
-            at += gap
+        for gap, is_new in zip(ops.gaps[:-1].tolist(), ops.is_new.tolist(), strict=True):
+            if gap:
+                pieces.append(skeleton[at : at + gap])
+                at += gap
+            if is_new:
+                begin = next(added)
+                pieces.append(new[begin : begin + PAGE_BYTES])
+            else:
+                pieces.append(next(known))
         return b"".join([*pieces, skeleton[at:]])
 
     def _skeleton(self, frame: Frame) -> bytes | memoryview:
@@ -102,25 +103,32 @@ class Receiver:
             raise BadFrame(f"its skeleton has {len(frame.skeleton)} bytes instead of {size}")
         return frame.skeleton
 
-    def _new_pages(self, frame: Frame) -> Pages:
+    def _new_pages(self, frame: Frame) -> memoryview:
         size = frame.new_pages * PAGE_BYTES
-        new = bytes(frame.new)
+        new = frame.new
         if not frame.coding & Coding.PAGES_RAW:
             new = self._window.decompress(new, size)
         if len(new) != size:
             raise BadFrame(f"its new pages have {len(new)} bytes instead of {size}")
-        return np.frombuffer(new, np.uint8).reshape(-1, PAGE_BYTES)
+        return memoryview(new)
 
-    def _resolve(self, references: Positions) -> Pages:
-        found = np.empty((len(references), PAGE_BYTES), np.uint8)
+    def _resolve(self, references: Positions) -> list[memoryview]:
         spaces = spaces_of(references)
-        for space in np.unique(spaces).tolist():
-            read = self._spaces.get(space)
-            if read is None:
-                raise BadFrame(f"it refers into space {space}, which was never agreed on")
-            here = spaces == space
-            try:
-                found[here] = read(indices_of(references[here]))
-            except (NotInLog, ImageChanged, IndexError) as error:
-                raise BadFrame(f"it refers to what isn't there: {error}") from error
+        used = np.unique(spaces).tolist()
+        if len(used) == 1:
+            return self._read(used[0], references)
+        found: list[memoryview] = [memoryview(b"")] * len(references)
+        for space in used:
+            here = np.flatnonzero(spaces == space)
+            for place, page in zip(here.tolist(), self._read(space, references[here]), strict=True):
+                found[place] = page
         return found
+
+    def _read(self, space: int, references: Positions) -> list[memoryview]:
+        read = self._spaces.get(space)
+        if read is None:
+            raise BadFrame(f"it refers into space {space}, which was never agreed on")
+        try:
+            return read(indices_of(references))
+        except (NotInLog, ImageChanged, IndexError) as error:
+            raise BadFrame(f"it refers to what isn't there: {error}") from error

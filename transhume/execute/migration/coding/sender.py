@@ -22,7 +22,7 @@ from transhume.execute.migration.coding.frame import (
 from transhume.execute.migration.coding.window import Compressor
 from transhume.execute.migration.content.digests import Digest, digests_of
 from transhume.execute.migration.content.page_index import PageIndex
-from transhume.execute.migration.content.page_log import PageLog, Pages
+from transhume.execute.migration.content.page_log import PageLog
 from transhume.execute.migration.content.references import Space, indices_of, spaces_of
 from transhume.execute.migration.splitting import PAGE_BYTES, Offsets, Split
 from transhume.knowledge.model import Transfer
@@ -92,7 +92,7 @@ class Sender:
         is_new, references = self._look_up(prepared)
         own, cluster = self._owned(references, prepared.owner)
         new = _joined(raw, offsets[is_new])
-        self.log.append(_as_pages(new))
+        self.log.append(new)
         skeleton, gaps = _without_pages(raw, offsets)
         coding = Coding(0)
         coded_skeleton: bytes | memoryview = skeleton
@@ -185,10 +185,6 @@ class Sender:
 
 def _joined(raw: memoryview, offsets: Offsets) -> bytes:
     return b"".join([raw[at : at + PAGE_BYTES] for at in offsets.tolist()])
-
-
-def _as_pages(joined: bytes) -> Pages:
-    return np.frombuffer(joined, np.uint8).reshape(-1, PAGE_BYTES)
 
 
 def _without_pages(raw: memoryview, offsets: Offsets) -> tuple[bytes | memoryview, Offsets]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from transhume.execute.migration.content.digests import DIGEST_BYTES, ZERO_PAGE, Digest
-from transhume.execute.migration.content.page_log import Pages, Positions
+from transhume.execute.migration.content.page_log import Positions
 from transhume.execute.migration.splitting import PAGE_BYTES
 
 _READ_BYTES = 4 << 20
@@ -38,20 +38,20 @@ class Catalogue:
     name: bytes
     """The same wherever the same blocks are in the same order: a digest of all digests."""
 
-    def read(self, indices: Positions) -> Pages:
+    def read(self, indices: Positions) -> list[memoryview]:
         """Return blocks of the image.
 
         Raises:
             ImageChanged: one isn't what it was.
             OSError: the image can't be read.
         """
-        found = np.empty((len(indices), PAGE_BYTES), np.uint8)
+        found = []
         with self.path.open("rb", buffering=0) as image:
-            for row, index in enumerate(indices.tolist()):
+            for index in indices.tolist():
                 block = os.pread(image.fileno(), PAGE_BYTES, int(self.offsets[index]))
                 if sha256(block).digest() != self.digests[index]:
                     raise ImageChanged(self.path)
-                found[row] = np.frombuffer(block, np.uint8)
+                found.append(memoryview(block))
         return found
 
 

@@ -14,6 +14,11 @@ DIGEST_BYTES = 32
 ZERO_PAGE = sha256(bytes(PAGE_BYTES)).digest()
 
 
+def digest_of(page: bytes | memoryview) -> Digest:
+    """Return the digest of a page."""
+    return sha256(page).digest()
+
+
 def digests_of(raw: bytes | memoryview, pages: Offsets) -> list[Digest]:
     """Return the digest of each page that begins at these offsets; other threads run meanwhile."""
     view = memoryview(raw)

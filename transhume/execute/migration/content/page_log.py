@@ -20,8 +20,7 @@ SEGMENT_PAGES = 1024
 SEGMENT_BYTES = SEGMENT_PAGES * PAGE_BYTES
 ID_BYTES = 16
 
-Pages = NDArray[np.uint8]
-"""Whole pages, shape (n, PAGE_BYTES)."""
+Octets = bytes | bytearray | memoryview
 Positions = NDArray[np.int64]
 
 
@@ -44,7 +43,7 @@ class PageLog:
         self.next = 0
         self._folder = folder
         self._segments_in_memory = max(2, memory_bytes // SEGMENT_BYTES)
-        self._warm: dict[int, Pages] = {}
+        self._warm: dict[int, memoryview] = {}
         self._vault: Vault | None = None
         self._lock = threading.RLock()
 
@@ -63,25 +62,28 @@ class PageLog:
         """What all pages of the log take."""
         return (self.next - self.first) * PAGE_BYTES
 
-    def append(self, pages: Pages) -> None:
-        """Add pages, shape (n, PAGE_BYTES), at the next positions.
+    def append(self, pages: Octets) -> None:
+        """Add whole pages, one behind another, at the next positions.
 
         Raises:
             OSError: an old segment can't be put on disk to make room.
         """
         with self._lock:
-            done = 0
-            while done < len(pages):
-                segment, at = divmod(self.next, SEGMENT_PAGES)
+            view = memoryview(pages)
+            while view:
+                segment, place = divmod(self.next, SEGMENT_PAGES)
                 if segment not in self._warm:
                     self._add_segment(segment)
-                count = min(len(pages) - done, SEGMENT_PAGES - at)
-                self._warm[segment][at : at + count] = pages[done : done + count]
-                self.next += count
-                done += count
+                begin = place * PAGE_BYTES
+                count = min(len(view), SEGMENT_BYTES - begin)
+                self._warm[segment][begin : begin + count] = view[:count]
+                self.next += count // PAGE_BYTES
+                view = view[count:]
 
-    def read(self, positions: Positions) -> Pages:
-        """Return the pages at these positions, in their order.
+    def read(self, positions: Positions) -> list[memoryview]:
+        """Return the pages at these positions, in their order, where they are: nothing is copied.
+
+        What is added later leaves them as they are; a `truncate` doesn't.
 
         Raises:
             NotInLog: a position isn't kept.
@@ -90,13 +92,16 @@ class PageLog:
         with self._lock:
             if len(positions) and (positions.min() < self.first or positions.max() >= self.next):
                 raise NotInLog(f"the log keeps {self.first} to {self.next}")
-            found = np.empty((len(positions), PAGE_BYTES), np.uint8)
             segments = positions // SEGMENT_PAGES
-            for segment in np.unique(segments).tolist():
-                here = np.flatnonzero(segments == segment)
-                within = positions[here] - segment * SEGMENT_PAGES
-                warm = self._warm.get(segment)
-                found[here] = warm[within] if warm is not None else self._from_disk(segment, within)
+            begins = (positions - segments * SEGMENT_PAGES) * PAGE_BYTES
+            rooms = {
+                segment: self._room(segment, begins[segments == segment])
+                for segment in np.unique(segments).tolist()
+            }
+            found = []
+            for segment, begin in zip(segments.tolist(), begins.tolist(), strict=True):
+                room, first = rooms[segment]
+                found.append(room[begin - first : begin - first + PAGE_BYTES])
             return found
 
     def forget_below(self, position: int) -> None:
@@ -139,7 +144,7 @@ class PageLog:
     def _add_segment(self, segment: int) -> None:
         while len(self._warm) >= self._segments_in_memory:
             oldest = min(self._warm)
-            self._on_disk().put(oldest, self._warm[oldest].data.cast("B"))
+            self._on_disk().put(oldest, self._warm[oldest])
             del self._warm[oldest]
         self._warm[segment] = _memory()
 
@@ -148,17 +153,20 @@ class PageLog:
             self._vault = Vault(self._folder, SEGMENT_BYTES)
         return self._vault
 
-    def _from_disk(self, segment: int, within: Positions) -> Pages:
-        low, high = int(within.min()), int(within.max()) + 1
-        content = self._on_disk().read(segment, low * PAGE_BYTES, (high - low) * PAGE_BYTES)
-        pages = np.frombuffer(content, np.uint8)
-        if len(pages) != (high - low) * PAGE_BYTES:
+    def _room(self, segment: int, begins: Positions) -> tuple[memoryview, int]:
+        """Return as much of a segment as has the pages that begin there, and where that part begins."""
+        warm = self._warm.get(segment)
+        if warm is not None:
+            return warm, 0
+        first, end = int(begins.min()), int(begins.max()) + PAGE_BYTES
+        content = self._on_disk().read(segment, first, end - first)
+        if len(content) != end - first:
             raise OSError(f"segment {segment} is cut short")
-        return pages.reshape(-1, PAGE_BYTES)[within - low]
+        return memoryview(content), first
 
 
-def _memory() -> Pages:
+def _memory() -> memoryview:
     """Return room for a segment that no core dump will show."""
     room = mmap.mmap(-1, SEGMENT_BYTES)
     room.madvise(mmap.MADV_DONTDUMP)
-    return np.frombuffer(room, np.uint8).reshape(SEGMENT_PAGES, PAGE_BYTES)
+    return memoryview(room)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import structlog
 
@@ -22,7 +23,7 @@ from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
-from transhume.execute.migration.gateway.pace import Pace
+from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
 from transhume.execute.migration.gateway.sockets import read_batch, readable, shut_writing
 from transhume.execute.migration.gateway.turns import Urgency
 from transhume.execute.migration.splitting import Split, Splitter
@@ -30,6 +31,8 @@ from transhume.knowledge.model import Transfer
 
 LINGER_SECONDS = 0.005
 """No byte of a hypervisor's is held back for longer."""
+_BUFFERS = 3
+"""Of a channel: a piece is sent, one is ready, and one is read, or made ready."""
 MOST_RETURNED_BYTES = 4 << 20
 """Of a return path, what may wait for its hypervisor."""
 
@@ -273,7 +276,8 @@ class Departures:
         stream: Stream,
         ready: "asyncio.Queue[Prepared | None]",
     ) -> None:
-        while data := await read_batch(connection, self._pace.batch_bytes):
+        buffers = cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)])
+        while data := await read_batch(connection, next(buffers)[: self._pace.batch_bytes]):
             await self._prepare(stream, splitter.split, data, ready)
             if splitter.held_bytes and not await readable(connection, LINGER_SECONDS):
                 await self._prepare(stream, splitter.flush, None, ready)

@@ -15,12 +15,11 @@ from transhume.execute.migration.coding.frame import MOST_RAW_BYTES
 from transhume.execute.migration.coding.receiver import Receiver
 from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.content.catalogue import Catalogue
-from transhume.execute.migration.content.digests import digests_of
-from transhume.execute.migration.content.page_log import NotInLog, PageLog, Pages, Positions
+from transhume.execute.migration.content.digests import digest_of
+from transhume.execute.migration.content.page_log import NotInLog, PageLog, Positions
 from transhume.execute.migration.content.references import Space
 from transhume.execute.migration.gateway.link import Link
 from transhume.execute.migration.gateway.messages import ProtocolError
-from transhume.execute.migration.splitting import PAGE_BYTES
 from transhume.knowledge.model import Transfer
 
 _HASHED_AT_ONCE = 4096
@@ -148,7 +147,7 @@ class Domain:
                 pages = log.read(np.arange(at, at + count))
             except NotInLog:  # forgotten meanwhile
                 continue
-            digests = digests_of(pages.data.cast("B"), np.arange(count) * PAGE_BYTES)
+            digests = [digest_of(page) for page in pages]
             self.sender.index.add_elsewhere(Space.REVERSE, digests, start=at)
             at += count
         self._reverse_hashed = at
@@ -230,7 +229,7 @@ class Domain:
         self.receiver = receiver
         return receiver
 
-    def _read_sent(self, positions: Positions) -> Pages:
+    def _read_sent(self, positions: Positions) -> list[memoryview]:
         return self.sender.log.read(positions)
 
     def _logs(self) -> tuple[PageLog, ...]:

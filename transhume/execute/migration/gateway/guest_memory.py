@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from transhume.execute.migration.content.page_log import Pages
 from transhume.execute.migration.splitting import PAGE_BYTES
+
+Pages = NDArray[np.uint8]
+"""Whole pages, shape (n, PAGE_BYTES)."""
 
 _CHUNK_BYTES = 4 << 20
 _LEAST_BYTES = 16 << 20

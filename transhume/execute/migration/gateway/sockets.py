@@ -78,15 +78,16 @@ async def readable(connection: socket.socket, seconds: float | None = None) -> b
         loop.remove_reader(connection)
 
 
-async def read_batch(connection: socket.socket, most_bytes: int) -> memoryview:
-    """Return what there is to read, and what comes within moments; nothing at the end of the stream.
+async def read_batch(connection: socket.socket, buffer: memoryview) -> memoryview:
+    """Fill a buffer with what there is to read, and what comes within moments; return the part that was filled.
+
+    Nothing comes at the end of the stream.
 
     Raises:
         OSError: the connection was broken off.
     """
-    buffer = memoryview(bytearray(most_bytes))
     at, naps = 0, 0
-    while at < most_bytes:
+    while at < len(buffer):
         try:
             count = connection.recv_into(buffer[at:])
         except BlockingIOError:

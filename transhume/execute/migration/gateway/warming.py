@@ -13,11 +13,11 @@ import numpy as np
 import structlog
 
 from transhume.errors import UsageError
-from transhume.execute.migration.content.page_log import Pages
 from transhume.execute.migration.gateway.departures import Departure, Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
 from transhume.execute.migration.gateway.guest_memory import (
     NoGuestMemory,
+    Pages,
     Stretch,
     find_memory,
     read_pages,

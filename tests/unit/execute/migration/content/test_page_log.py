@@ -8,23 +8,20 @@ from transhume.execute.migration.content.page_log import (
     SEGMENT_PAGES,
     NotInLog,
     PageLog,
-    Pages,
 )
 from transhume.execute.migration.splitting import PAGE_BYTES
 
 SMALL = 2 * SEGMENT_BYTES
 
 
-def pages(*numbers: int) -> Pages:
+def pages(*numbers: int) -> bytes:
     """Make pages that tell their numbers."""
-    found = np.zeros((len(numbers), PAGE_BYTES), np.uint8)
-    found.view(np.uint64)[:, 0] = numbers
-    found.view(np.uint64)[:, -1] = numbers
-    return found
+    return b"".join(number.to_bytes(8) * (PAGE_BYTES // 8) for number in numbers)
 
 
-def numbers_of(found: Pages) -> list[int]:
-    return [int(row[0]) for row in found.view(np.uint64)]
+def numbers_of(found: list[memoryview]) -> list[int]:
+    assert all(page == page[:8].tobytes() * (PAGE_BYTES // 8) for page in found)
+    return [int.from_bytes(page[:8]) for page in found]
 
 
 def test_pages_are_found_at_their_positions_in_any_order(tmp_path: Path) -> None:
@@ -48,8 +45,8 @@ def test_what_has_no_room_in_memory_is_read_from_disk(tmp_path: Path) -> None:
 def test_nothing_on_disk_can_be_read_without_the_key(tmp_path: Path) -> None:
     log = PageLog(tmp_path, memory_bytes=SMALL)
     secret = b"a guest's password" * 200
-    page = np.frombuffer(secret.ljust(PAGE_BYTES, b"!")[:PAGE_BYTES], np.uint8)
-    log.append(np.tile(page, (4 * SEGMENT_PAGES, 1)))
+    page = secret.ljust(PAGE_BYTES, b"!")[:PAGE_BYTES]
+    log.append(page * (4 * SEGMENT_PAGES))
     vault = log._vault
     assert vault is not None
     vault._file.seek(0)
