@@ -23,7 +23,6 @@ from transhume.execute.migration.coding.window import Compressor
 from transhume.execute.migration.content.digests import Digest, digests_of
 from transhume.execute.migration.content.page_index import PageIndex
 from transhume.execute.migration.content.page_log import PageLog
-from transhume.execute.migration.content.references import Space, indices_of, spaces_of
 from transhume.execute.migration.splitting import PAGE_BYTES, Offsets, Split
 from transhume.knowledge.model import Transfer
 
@@ -89,8 +88,8 @@ class Sender:
             OSError: the log can't keep the new pages.
         """
         raw, offsets = memoryview(prepared.split.raw), prepared.split.pages
-        is_new, references = self._look_up(prepared)
-        own, cluster = self._owned(references, prepared.owner)
+        is_new, references = self.index.look_up(prepared.digests, prepared.owner)
+        own, cluster = self.index.count_owned(references, prepared.owner)
         new = _joined(raw, offsets[is_new])
         self.log.append(new)
         skeleton, gaps = _without_pages(raw, offsets)
@@ -159,28 +158,6 @@ class Sender:
         """
         self.log.truncate(position)
         self.index.truncate(position)
-
-    def _look_up(
-        self, prepared: Prepared
-    ) -> tuple["np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", Offsets]:
-        """Say which pages are new, which are known from then on, and return references to the others."""
-        index, owner = self.index, prepared.owner
-        is_new = np.zeros(len(prepared.digests), np.bool_)
-        references = []
-        for number, digest in enumerate(prepared.digests):
-            found = index.find(digest)
-            if found is None:
-                index.add(digest, owner)
-                is_new[number] = True
-            else:
-                references.append(found)
-        return is_new, np.array(references, np.int64)
-
-    def _owned(self, references: Offsets, owner: int) -> tuple[int, int]:
-        """Count the references to pages that the same VM sent, and to those that others did."""
-        logged = indices_of(references[spaces_of(references) == Space.LOG]).tolist()
-        own = sum(self.index.owner_of(position) == owner for position in logged)
-        return own, len(logged) - own
 
 
 def _joined(raw: memoryview, offsets: Offsets) -> bytes:

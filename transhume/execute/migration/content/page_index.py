@@ -3,10 +3,21 @@
 Owns which reference stands for a page, and whose page it was first, so that what was saved can be told apart.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transhume.execute.migration.content.digests import DIGEST_BYTES, Digest
-from transhume.execute.migration.content.references import MOST_REFERENCE, Space, reference
+from transhume.execute.migration.content.page_log import Positions
+from transhume.execute.migration.content.references import (
+    MOST_REFERENCE,
+    Space,
+    indices_of,
+    reference,
+    spaces_of,
+)
 
 
 class PageIndex:
@@ -20,7 +31,7 @@ class PageIndex:
         self._by_digest: dict[Digest, int] = {}
         self._logged = bytearray()
         """The digests from position `first` on."""
-        self._owners: list[int] = []
+        self._owners = array("i")
         """Whose page each of them was first."""
 
     @property
@@ -35,15 +46,33 @@ class PageIndex:
         """Return the reference to a page; None where the other end doesn't have it."""
         return self._by_digest.get(digest)
 
-    def owner_of(self, position: int) -> int:
-        """Say whose page was added at a position of the log."""
-        return self._owners[position - self.first]
+    def look_up(self, digests: Sequence[Digest], owner: int) -> tuple[NDArray[np.bool_], Positions]:
+        """Say which pages are new, and return references to the others; the new ones are known from then on.
 
-    def add(self, digest: Digest, owner: int) -> None:
-        """Note that a page is at the log's next position."""
-        self._by_digest[digest] = reference(Space.LOG, self.next)
-        self._logged += digest
-        self._owners.append(owner)
+        New pages get the log's next positions, in order, and are their owner's.
+        """
+        known = self._by_digest
+        found = list(map(known.get, digests))
+        is_new = np.zeros(len(digests), np.bool_)
+        if None in found:
+            new = [number for number, known_at in enumerate(found) if known_at is None]
+            for number in new:
+                next_one = reference(Space.LOG, self.next)
+                found[number] = at = known.setdefault(digests[number], next_one)
+                if at == next_one:
+                    is_new[number] = True
+                    self._logged += digests[number]
+                    self._owners.append(owner)
+        return is_new, np.array(found, np.int64)[~is_new]
+
+    def count_owned(self, references: Positions, owner: int) -> tuple[int, int]:
+        """Count the references to pages of the log that an owner was first to have, and that others were."""
+        logged = indices_of(references[spaces_of(references) == Space.LOG])
+        if not len(logged):
+            return 0, 0
+        owners = np.frombuffer(self._owners, np.int32)[logged - self.first]
+        own = int(np.count_nonzero(owners == owner))
+        return own, len(logged) - own
 
     def add_elsewhere(self, space: int, digests: Iterable[Digest], start: int = 0) -> None:
         """Note that pages are in another space, at indices from `start` on; what is known stays as it is."""
