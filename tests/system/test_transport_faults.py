@@ -64,7 +64,7 @@ def working() -> LabSpec:
     """A guest with a working set and a writer."""
     spec = plan_lab(clouds=2, vms=1, clusters=1, gateways=True, wan_bytes_per_second=6_000_000)
     (guest,) = spec.guests
-    guest = replace(guest, writer_mib=8, writer_bytes_per_second=300_000, unique_mib=4)
+    guest = replace(guest, writer_mib=4, writer_bytes_per_second=600_000, unique_mib=4)
     return replace(spec, guests=(guest,))
 
 
