@@ -8,8 +8,6 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -22,18 +20,17 @@ from tests.system.running import (
     assert_nothing_was_lost,
     assert_runs_once,
     deployment_of,
+    redis_in,
     settled,
     until,
     where,
     write_pin,
 )
-from transhume.knowledge.server import find_program, run_server
 from transhume.knowledge.store import Store
 from transhume.lab import leftovers
 from transhume.lab.gateways import CONFIGURATION, CONTROL, log_of, start_gateway, wait_for_gateway
 from transhume.lab.guests import Counter, hypervisor
 from transhume.lab.lab import Lab
-from transhume.lab.network import lab_namespaces
 from transhume.lab.spec import UNDERLAY, LabSpec, plan_lab
 
 pytestmark = [
@@ -68,24 +65,7 @@ def working() -> LabSpec:
     return replace(spec, guests=(guest,))
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
-    built = Lab(tmp_path_factory.mktemp("lab") / "state")
-    try:
-        built.up(working())
-        yield built
-    finally:
-        built.down()
-
-
-@asynccontextmanager
-async def knowledge(folder: Path) -> AsyncIterator[str]:
-    """Run a store of an attempt's own, and give its URL."""
-    program = find_program()
-    assert program is not None, "apt-get install redis-server"
-    async with run_server(program, folder / "r") as address:
-        yield address.url
+LAB = working()
 
 
 def in_cloud(lab: Lab, cloud: str, *words: str) -> None:
@@ -209,8 +189,8 @@ async def attempt(lab: Lab, folder: Path, fault: str, random: Random) -> bool:
     source, destination = ("a", "b") if where(lab)[VM] == ["a"] else ("b", "a")
     policy, log = write_pin(folder, VM, destination), folder / "log"
     await asyncio.to_thread(slow_down, lab, source)
-    async with knowledge(folder) as url, Store.connect(url) as store:
-        config = deployment_of(lab, folder, knowledge={"url": url})
+    async with redis_in(folder / "r") as redis, Store.connect(redis.url) as store:
+        config = deployment_of(lab, folder, knowledge={"url": redis.url}, window="1s")
         with RunningDaemon(config, policy, log) as daemon:
 
             async def flowing() -> bool | None:
@@ -229,7 +209,7 @@ async def attempt(lab: Lab, folder: Path, fault: str, random: Random) -> bool:
                 if in_time:
                     await asyncio.to_thread(repair, lab, fault, source, destination)
         if fault == "daemon" and in_time:
-            await run_until(lab, config, policy, log, url)
+            await run_until(lab, config, policy, log, redis.url)
         place = await assert_runs_once(lab, VM)
         await asyncio.to_thread(assert_nothing_was_lost, lab)
         how = ("moved" if place == destination else "undone") if in_time else "too late"
