@@ -124,8 +124,8 @@ class _Telling(Connections):
         super().__init__(load_deployment(lab.deployment).hypervisors)
         self._told = told
 
-    async def call(self, host: HostName, what: Callable[[Any], T]) -> T:
-        return await super().call(host, lambda real: what(_Connection(real, self._told)))
+    async def call_apart(self, host: HostName, what: Callable[[Any], T]) -> T:
+        return await super().call_apart(host, lambda real: what(_Connection(real, self._told)))
 
 
 class _Connection:

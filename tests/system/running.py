@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.migration.transport import Direct
 from transhume.execute.overlay import VxlanOverlay
 from transhume.knowledge.model import HostName, PlanStatus, VmName
+from transhume.knowledge.server import ServerAddress, find_program, run_server
 from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
 from transhume.reach.libvirt import Connections
@@ -120,18 +122,36 @@ async def until(
 
 def bring_home(lab: Lab, cloud: str) -> None:
     """Move every VM that is elsewhere to a cloud, without the daemon."""
+    _bring(lab, {str(guest.name): cloud for guest in lab.spec.guests})
 
+
+def gather(lab: Lab) -> None:
+    """Move every VM back to where it began."""
+    _bring(lab, {str(guest.name): str(guest.cloud) for guest in lab.spec.guests})
+
+
+def _bring(lab: Lab, homes: Mapping[str, str]) -> None:
     async def move() -> None:
         connections = Connections(load_deployment(lab.deployment).hypervisors)
         hosts, overlay = LibvirtHosts(connections, Direct()), VxlanOverlay(lab.network)
         for vm, clouds in where(lab).items():
-            if clouds != [cloud]:
-                source, home = HostName(f"{clouds[0]}1"), HostName(f"{cloud}1")
-                await hosts.migrate(VmName(vm), source, home, lambda _sample: None)
-                await overlay.bind([lab.spec.guest(vm).mac], cloud)
+            home = homes[vm]
+            if clouds != [home]:
+                source = HostName(f"{clouds[0]}1")
+                await hosts.migrate(VmName(vm), source, HostName(f"{home}1"), lambda _sample: None)
+                await overlay.bind([lab.spec.guest(vm).mac], home)
         connections.close()
 
     asyncio.run(move())
+
+
+@asynccontextmanager
+async def redis_in(folder: Path) -> AsyncIterator[ServerAddress]:
+    """Run a Redis in a folder, whose path must be short."""
+    program = find_program()
+    assert program is not None, "apt-get install redis-server"
+    async with run_server(program, folder) as address:
+        yield address
 
 
 def assert_nothing_was_lost(lab: Lab) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.system.redis_gate import Gate
 from tests.system.running import (
@@ -18,11 +18,11 @@ from tests.system.running import (
     where,
     write_pin,
 )
+from transhume.knowledge.lease import forget_dead_holder
 from transhume.knowledge.model import Phase, PlanStatus, StepResult
-from transhume.knowledge.server import ServerAddress, find_program, run_server
+from transhume.knowledge.server import ServerAddress
 from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
-from transhume.lab.network import lab_namespaces
 from transhume.lab.outside import OutsideConnection
 from transhume.lab.spec import plan_lab
 
@@ -33,25 +33,7 @@ pytestmark = [
 
 LINES = (Phase.INTENDED, Phase.MOVED, Phase.VERIFIED, Phase.REPOINTED, Phase.COMMITTED)
 VM = "vm1"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
-    built = Lab(tmp_path_factory.mktemp("lab") / "state")
-    try:
-        built.up(plan_lab(clouds=2, vms=2, clusters=1))
-        yield built
-    finally:
-        built.down()
-
-
-@pytest.fixture
-async def redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerAddress]:
-    program = find_program()
-    assert program is not None, "apt-get install redis-server"
-    async with run_server(program, tmp_path_factory.mktemp("r")) as address:
-        yield address
+LAB = plan_lab(clouds=2, vms=2, clusters=1, wan_bytes_per_second=25_000_000)
 
 
 def ends(lab: Lab) -> tuple[str, str]:
@@ -59,9 +41,22 @@ def ends(lab: Lab) -> tuple[str, str]:
     return ("a", "b") if where(lab)[VM] == ["a"] else ("b", "a")
 
 
+def deployment(lab: Lab, folder: Path, url: str) -> Path:
+    return deployment_of(lab, folder, knowledge={"url": url}, window="1s")
+
+
+async def free_lease(redis: ServerAddress) -> None:
+    """Spare the next daemon the wait for the lease of the one that was killed, which the other test keeps."""
+    client = Redis.from_url(redis.url)
+    try:
+        await forget_dead_holder(client)
+    finally:
+        await client.aclose()
+
+
 async def recover(lab: Lab, folder: Path, redis: ServerAddress, policy: Path) -> StepResult:
     """Start a daemon again, wait until it has finished or undone what was open; return how, and stop it."""
-    config = deployment_of(lab, folder, knowledge={"url": redis.url})
+    config = deployment(lab, folder, redis.url)
     with RunningDaemon(config, policy, folder / "log") as daemon:
         async with Store.connect(redis.url) as store:
             status = await until(lambda: settled(store), f"recovery\n{daemon.log}")
@@ -82,11 +77,12 @@ async def test_killed_at_any_line_of_the_journal_the_vm_runs_exactly_once(
     socket = behind.with_name("gate")
     with OutsideConnection(lab.spec.guest(VM).ip) as outside:
         async with Gate(redis=behind, socket=socket, phase=phase, durable=durable) as gate:
-            config = deployment_of(lab, tmp_path, knowledge={"url": f"unix://{socket}"})
+            config = deployment(lab, tmp_path, f"unix://{socket}")
             with RunningDaemon(config, policy, tmp_path / "log") as daemon:
                 async with asyncio.timeout(120):
                     await gate.shut.wait()
                 daemon.kill()
+        await free_lease(redis)
         result = await recover(lab, tmp_path, redis, policy)
         place = {StepResult.DONE: destination, StepResult.UNDONE: source}
         assert await assert_runs_once(lab) == place[result]
@@ -100,7 +96,7 @@ async def test_killed_while_the_memory_is_on_its_way_the_vm_runs_exactly_once(
     """The hypervisors go on without us; whoever comes after finds the VM where it has arrived."""
     _, destination = ends(lab)
     policy = write_pin(tmp_path, VM, destination)
-    config = deployment_of(lab, tmp_path, knowledge={"url": redis.url})
+    config = deployment(lab, tmp_path, redis.url)
     async with Store.connect(redis.url) as store:
         with RunningDaemon(config, policy, tmp_path / "log") as daemon:
 

@@ -4,36 +4,50 @@ import asyncio
 import json
 import os
 import subprocess
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
+from benchmarks.migration.methods import ByLibvirt, Told, by_libvirt
+from tests.system.disk_moves import (
+    A1,
+    B1,
+    COPY,
+    MIB,
+    VM1,
+    VM2,
+    allocated_bytes,
+    assert_file_system_is_clean,
+    assert_files_are_read_back_as_written,
+    at_hosts,
+    counter,
+    end_with_a_clean_disk,
+    file_of,
+    move,
+    running_at,
+    with_disk,
+)
+from transhume.daemon.composition import transport_of
 from transhume.deployment.loader import load_deployment
 from transhume.errors import DirtyRateUnknown, MoveFailed
 from transhume.execute.hypervisor.disk_copying import DiskCopying
 from transhume.execute.hypervisor.disks import Copies
-from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import (
     AutoConverge,
     Compression,
-    Disks,
     MigrationOptions,
 )
 from transhume.execute.hypervisor.protocol import JobSample
-from transhume.execute.migration.transport import Direct
+from transhume.execute.migration.splitting import PAGE_BYTES
 from transhume.execute.overlay import VxlanOverlay
-from transhume.knowledge.model import HostName, Measurement, VmName
+from transhume.knowledge.model import Transfer, VmName
 from transhume.lab.disks import DISKS, IMAGE
 from transhume.lab.domain_xml import domain_xml
-from transhume.lab.guests import Counter, hypervisor
+from transhume.lab.guests import hypervisor
 from transhume.lab.lab import Lab
-from transhume.lab.network import lab_namespaces
-from transhume.lab.spec import DiskSpec, LabSpec, plan_lab
 from transhume.reach.libvirt import Connections
 
 pytestmark = [
@@ -41,95 +55,15 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: the lab needs root"),
 ]
 
-T = TypeVar("T")
-MIB = 1 << 20
-A1, B1 = HostName("a1"), HostName("b1")
-VM1, VM2, VM3 = VmName("vm1"), VmName("vm2"), VmName("vm3")
-COPY = MigrationOptions(disks=Disks.COPY)
+LAB = with_disk()
+VM3 = VmName("vm3")
 OVER_IMAGE = replace(COPY, base_images=(IMAGE,))
-
-
-def spec() -> LabSpec:
-    """vm1 has a disk over the image; vm2 has none, and works hard on its memory."""
-    plain = plan_lab(clouds=2, vms=2, clusters=1, memory_mib=192, wan_bytes_per_second=40 * MIB)
-    one, two = (replace(guest, sends={}) for guest in plain.guests)
-    disk = DiskSpec(own_mib=16, own_bytes_per_second=2 * MIB)
-    busy = replace(two, memory_mib=112, dirty_bytes_per_second=16 * MIB)
-    return replace(plain, guests=(replace(one, disk=disk), busy))
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
-    built = Lab(tmp_path_factory.mktemp("lab") / "state")
-    try:
-        built.up(spec())
-        yield built
-    finally:
-        built.down()
-
-
-def at_hosts(lab: Lab, what: Callable[[LibvirtHosts], Awaitable[T]]) -> T:
-    """Do something with the lab's hosts."""
-
-    async def act() -> T:
-        connections = Connections(load_deployment(lab.deployment).hypervisors)
-        try:
-            return await what(LibvirtHosts(connections, Direct()))
-        finally:
-            connections.close()
-
-    return asyncio.run(act())
-
-
-def move(
-    lab: Lab,
-    vm: VmName,
-    source: HostName,
-    destination: HostName,
-    options: MigrationOptions,
-    *,
-    on_sample: Callable[[JobSample], None] = lambda _sample: None,
-) -> Measurement:
-    """Move a guest, and let frames find it."""
-    measured = at_hosts(lab, lambda h: h.migrate(vm, source, destination, on_sample, options))
-    if vm != VM3:
-        overlay = VxlanOverlay(lab.network)
-        asyncio.run(overlay.bind([lab.spec.guest(vm).mac], destination.rstrip("1")))
-    return measured
-
-
-def file_of(lab: Lab, cloud: str, name: str) -> Path:
-    return lab.cloud(cloud).home / "disks" / name
-
-
-def allocated_bytes(path: Path) -> int:
-    return path.stat().st_blocks * 512
-
-
-def counter(lab: Lab, vm: VmName, role: str) -> Counter:
-    return next(found for found in lab.counters(vm) if found.role == role)
-
-
-def files_are_read_back_as_written(lab: Lab, vm: VmName) -> None:
-    """Wait until every file of the guest's has been verified after now, and written to again."""
-    before, deadline = counter(lab, vm, "disk"), time.monotonic() + 90
-    while (now := counter(lab, vm, "disk")).sweeps < before.sweeps + 2:
-        assert time.monotonic() < deadline, (before, now)
-        time.sleep(0.5)
-    assert now.errors == 0
-    assert now.bytes > before.bytes
-    assert lab.execute(vm, "dmesg | grep -E 'I/O error|EXT4-fs (error|warning)'").output == ""
-
-
-def running_at(lab: Lab) -> dict[str, tuple[str, ...]]:
-    return {cloud.name: cloud.guests for cloud in lab.status()}
 
 
 def test_a_disk_over_an_image_that_both_sites_have_goes_along_by_what_is_over_it(lab: Lab) -> None:
     measured = move(lab, VM1, A1, B1, OVER_IMAGE)
 
-    files_are_read_back_as_written(lab, VM1)
+    assert_files_are_read_back_as_written(lab, VM1)
     assert "vm1" in running_at(lab)["b"]
     assert not file_of(lab, "a", "vm1.qcow2").exists(), "the move leaves nothing behind"
     assert allocated_bytes(file_of(lab, "b", "vm1.qcow2")) < 100 * MIB
@@ -143,7 +77,7 @@ def test_a_move_whose_time_is_up_leaves_the_guest_and_nothing_at_the_destination
 
     assert not file_of(lab, "a", "vm1.qcow2").exists()
     assert "vm1" in running_at(lab)["b"]
-    files_are_read_back_as_written(lab, VM1)
+    assert_files_are_read_back_as_written(lab, VM1)
 
 
 def test_a_file_of_the_same_name_is_not_overwritten(lab: Lab) -> None:
@@ -172,7 +106,7 @@ def test_without_a_known_image_the_whole_disk_goes_along_and_a_stale_copy_is_rep
 
     measured = move(lab, VM1, B1, A1, COPY)
 
-    files_are_read_back_as_written(lab, VM1)
+    assert_files_are_read_back_as_written(lab, VM1)
     moved = file_of(lab, "a", "vm1.qcow2")
     told = json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", moved]))
     assert told["virtual-size"] == 2048 * MIB
@@ -181,18 +115,53 @@ def test_without_a_known_image_the_whole_disk_goes_along_and_a_stale_copy_is_rep
     assert not file_of(lab, "b", "vm1.qcow2").exists()
 
 
-def test_at_last_the_file_system_is_clean(lab: Lab, tmp_path: Path) -> None:
-    move(lab, VM1, A1, B1, COPY)
-    files_are_read_back_as_written(lab, VM1)
-    lab.execute(VM1, "sync; echo u >/proc/sysrq-trigger; sleep 2")
+def test_through_gateways_every_block_of_a_disk_arrives_as_the_guest_left_it(lab: Lab) -> None:
+    """It writes while it is moved, and is held at the destination until both disks have been compared."""
+    left, arrived = (file_of(lab, cloud, "vm1.qcow2") for cloud in "ab")
+    allocated = allocated_bytes(left)
+
+    sent = asyncio.run(_moved_by_gateways_and_held(lab))
+
     with hypervisor(lab.cloud("b").uri) as connection:
-        connection.lookupByName(VM1).destroy()
-    plain = tmp_path / "disk.raw"
-    source = file_of(lab, "b", "vm1.qcow2")
-    subprocess.run(["qemu-img", "check", "-q", source], check=True)
-    subprocess.run(["qemu-img", "convert", "-O", "raw", source, plain], check=True)
-    checked = subprocess.run(["e2fsck", "-fn", plain], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout
+        domain = connection.lookupByName(VM1)
+        _flush_disks(domain)
+        compared = ["qemu-img", "compare", "-U", "-s", str(left), str(arrived)]
+        assert subprocess.run(compared, check=False).returncode == 0
+        domain.resume()
+    left.unlink()
+    assert_files_are_read_back_as_written(lab, VM1)
+    assert sent.raw_bytes > allocated, "memory and disk"
+    assert sent.site_pages * PAGE_BYTES > 0.8 * allocated, "the image is at both sites"
+
+
+async def _moved_by_gateways_and_held(lab: Lab) -> Transfer:
+    held = Told(flags=("VIR_MIGRATE_PAUSED",))
+    transport = transport_of(load_deployment(lab.deployment))
+    options = replace(COPY, keep_left_copies=True)
+    async with by_libvirt(held, transport)(lab) as method:
+        assert isinstance(method, ByLibvirt)
+        measured = await method.hosts.migrate(VM1, A1, B1, lambda _sample: None, options)
+    await VxlanOverlay(lab.network).bind([lab.spec.guest(VM1).mac], "b")
+    assert measured.transfer is not None
+    return measured.transfer
+
+
+def _flush_disks(domain: object) -> None:
+    """Have a hypervisor write out what it still knows of the tables of its disks."""
+    import libvirt_qemu
+
+    told = libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-block"}', 0)
+    for device in json.loads(told)["return"]:
+        words = f"qemu-io {device['inserted']['node-name']} flush"
+        libvirt_qemu.qemuMonitorCommand(
+            domain, words, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
+        )
+
+
+def test_at_last_the_file_system_is_clean(lab: Lab, tmp_path: Path) -> None:
+    """After all these moves, with gateways and without."""
+    disk = end_with_a_clean_disk(lab, VM1, "b")
+    assert_file_system_is_clean(disk, tmp_path / "disk.raw")
 
 
 def _forget_record(lab: Lab, cloud: str) -> None:

@@ -5,7 +5,6 @@ import hashlib
 import mmap
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from transhume.lab import leftovers
 from transhume.lab.delay import PID_FILE
 from transhume.lab.guests import Counter, hypervisor
 from transhume.lab.lab import Lab
-from transhume.lab.network import lab_namespaces
 from transhume.lab.spec import DiskSpec, LabSpec, plan_lab
 from transhume.reach.netns import socket_in
 
@@ -41,17 +39,7 @@ def server_like() -> LabSpec:
     return replace(spec, guests=(busy, replace(two, working_set_mib=0, disk=DiskSpec(own_mib=2))))
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    assert lab_namespaces() == (), (
-        "a lab is up, and these tests would remove it: transhume lab down"
-    )
-    built = Lab(tmp_path_factory.mktemp("lab") / "state")
-    try:
-        built.up(server_like())
-        yield built
-    finally:
-        built.down()
+LAB = server_like()
 
 
 def migrate(lab: Lab, vm: str, source: str, destination: str, *, storage: bool = False) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepId, StepRes
 from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
-from transhume.lab.network import lab_namespaces
 from transhume.lab.outside import OutsideConnection
 from transhume.lab.spec import plan_lab
 
@@ -37,6 +35,7 @@ pytestmark = [
 ]
 
 EXAMPLES = Path(__file__).parents[2] / "policies"
+LAB = plan_lab(clouds=2, vms=6)
 BLAST, WEB = {"vm1", "vm3", "vm5"}, {"vm2", "vm4", "vm6"}
 
 LICENCE = """
@@ -45,17 +44,6 @@ mode: auto
 rules:
   - pin: {vm: vm2, cloud: a}
 """
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
-    built = Lab(tmp_path_factory.mktemp("lab") / "state")
-    try:
-        built.up(plan_lab(clouds=2, vms=6))
-        yield built
-    finally:
-        built.down()
 
 
 @pytest.fixture

@@ -63,8 +63,6 @@ auth_unix_rw = "none"
 unix_sock_group = "root"
 unix_sock_rw_perms = "0700"
 host_uuid = "{uuid}"
-max_workers = 64
-max_client_requests = 64
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,27 @@ def cached_image(root: Root, tell: Narrator) -> Path:
         tell("the image of the guests' disks, once")
         _make_image(root, place)
     return place
+
+
+def fill_image(image: Path, files: Mapping[str, Path]) -> None:
+    """Put files into the top folder of an image that nobody uses.
+
+    Raises:
+        LabError: debugfs failed.
+    """
+    commands = "".join(f"write {path} {name}\n" for name, path in files.items())
+    done = subprocess.run(
+        ["debugfs", "-w", "-f", "-", str(image)],
+        input=commands,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # It ends well whatever happens, and begins with a line about itself.
+    complaints = [line for line in done.stderr.splitlines() if not line.startswith("debugfs ")]
+    if done.returncode or complaints:
+        told = " ".join(complaints)
+        raise LabError(f"the image of the guests' disks can't be filled: {told}")
 
 
 def _make_image(root: Root, place: Path) -> None:

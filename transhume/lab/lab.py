@@ -51,10 +51,24 @@ class Lab:
     """The lab whose state is in one directory; built by `up`, or found there."""
 
     def __init__(
-        self, state: Path = STATE, *, cache: Path = CACHE, mirror: str | None = None
+        self,
+        state: Path = STATE,
+        *,
+        cache: Path = CACHE,
+        image: Path | None = None,
+        mirror: str | None = None,
     ) -> None:
+        """Take the lab in a directory.
+
+        Args:
+            state: the directory.
+            cache: where roots and images are kept for the next lab.
+            image: an ext4 file system of `IMAGE_MIB` for the guests' disks; None: a small Debian.
+            mirror: of Debian.
+        """
         self.state = state
         self._cache = cache
+        self._image = image
         self._mirror = mirror
 
     @property
@@ -155,7 +169,8 @@ class Lab:
         build_initramfs(root, folder)
         disks = None
         if any(guest.disk for guest in spec.guests):
-            disks = Disks(image=cached_image(root, tell), guests=spec.guests)
+            image = self._image or cached_image(root, tell)
+            disks = Disks(image=image, guests=spec.guests)
         clouds = [Cloud(cloud, self.state) for cloud in spec.clouds]
         for cloud in clouds:
             tell("libvirt daemons", f"cloud {cloud.spec.name}")

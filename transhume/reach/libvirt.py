@@ -1,8 +1,8 @@
 """Connections to libvirt daemons, shared by whoever senses or moves VMs.
 
-Owns the opening of connections (once a host, reopened when dead), the bounded pool of threads that libvirt's
-blocking calls run in, and libvirt's event loop, which keep-alives and events need. Leaves out what the calls
-mean.
+Owns the opening of connections (once a host, reopened when dead, and one for each long call), the bounded pools
+of threads that libvirt's blocking calls run in, and libvirt's event loop, which keep-alives and events need.
+Leaves out what the calls mean.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-THREADS = 32
+THREADS, LONG_CALLS = 32, 256
+"""At the same time, to all hosts together."""
 OPENING_SECONDS = 10.0
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 
@@ -34,6 +35,7 @@ class Connections:
         self._open: dict[HostName, libvirt.virConnect] = {}
         self._opening: dict[HostName, asyncio.Future[libvirt.virConnect]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
+        self._apart = ThreadPoolExecutor(LONG_CALLS, thread_name_prefix="libvirt-apart")
         self._events = _start_events()
 
     @property
@@ -57,6 +59,27 @@ class Connections:
         connection = await self._connection(host)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._call, host, connection, what)
+
+    async def call_apart(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
+        """Run a call that takes long over a connection of its own; errors as with `call`.
+
+        A daemon works on so many calls of one connection at a time (libvirt's `max_client_requests`, 5), and
+        while these last it reads nothing more from there: no question, no abortion, no sign of life. After
+        half a minute it breaks the connection off.
+        """
+        await self._connection(host)  # which waits for a moment only
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._apart, self._call_apart, host, what)
+
+    def _call_apart(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
+        import libvirt
+
+        connection = self._connect(self.hypervisor(host))
+        try:
+            return self._call(host, connection, what)
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.close()
 
     def _call(
         self,
@@ -114,7 +137,8 @@ class Connections:
             with contextlib.suppress(Exception):
                 connection.close()
         self._open.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._apart):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 _events_lock = threading.Lock()

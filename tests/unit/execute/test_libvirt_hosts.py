@@ -113,6 +113,8 @@ class Pool:
     async def call(self, host: HostName, what: Callable[[Any], Any]) -> Any:
         return await asyncio.to_thread(what, self.hosts[host])
 
+    call_apart = call
+
 
 def hosts(source: Domain | None, destination: Domain | None = None, **more: bool) -> LibvirtHosts:
     pool = Pool({A1: Host(source, **more), B1: Host(destination, **more)})

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from transhume.errors import UsageError
-from transhume.lab.disks import Disks, cached_image, receiving_command
+from transhume.errors import LabError, UsageError
+from transhume.lab.disks import Disks, cached_image, fill_image, receiving_command
 from transhume.lab.narration import silent
 from transhume.lab.root import Root
 from transhume.lab.spec import IMAGE_MIB, DiskSpec, plan_lab
@@ -100,3 +100,20 @@ def test_the_image_is_sound_and_made_once(root):
     assert sorted(path.name for path in image.parent.iterdir()) == sorted(
         [image.name, root.path.name]
     )
+
+
+@pytest.mark.skipif(not shutil.which("mkfs.ext4"), reason="e2fsprogs isn't installed")
+def test_an_image_is_filled_with_files_or_it_is_said_that_it_has_no_room(tmp_path):
+    image, small, large = (tmp_path / name for name in ("image", "small", "large"))
+    with image.open("wb") as file:
+        file.truncate(4 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    small.write_bytes(b"all of it")
+    large.write_bytes(bytes(range(256)) * (8 << 12))
+
+    fill_image(image, {"mine": small})
+
+    read = ["debugfs", "-R", "cat /mine", image]
+    assert subprocess.run(read, capture_output=True, check=True).stdout == b"all of it"
+    with pytest.raises(LabError, match="can't be filled"):
+        fill_image(image, {"more": large})

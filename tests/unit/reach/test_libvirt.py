@@ -104,3 +104,14 @@ async def test_an_error_on_a_broken_connection_means_that_the_host_is_unreachabl
 
     with pytest.raises(HypervisorUnreachable, match="client socket is closed"):
         await connections.call(A1, breaks)  # type: ignore[arg-type]
+
+
+async def test_a_call_that_takes_long_has_a_connection_of_its_own(
+    connections: Connections, daemons: Daemons
+) -> None:
+    shared = await connections.call(A1, lambda c: c)
+    apart = await connections.call_apart(A1, lambda c: c)
+    assert apart is not shared
+    assert (shared.isAlive(), apart.isAlive()) == (True, False)
+    assert await connections.call(A1, lambda c: c) is shared
+    assert daemons.opened == ["a1", "a1"]

@@ -129,7 +129,7 @@ class LibvirtHosts:
         """Migrate, steering and reporting the job; return the most bytes it told of."""
         vm, source, _ = way
         order = await self._order(way, route, options, copies)
-        call = self._connections.call(source, lambda c: job.migrate(c, order))
+        call = self._connections.call_apart(source, lambda c: job.migrate(c, order))
         moving = asyncio.create_task(call, name=f"migration of {vm}")
         began, steering, sent = time.monotonic(), Steering(options), 0
         try:
