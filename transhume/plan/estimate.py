@@ -116,6 +116,10 @@ class Estimator:
         """Return the bytes per second that a move gets of a path: its part of it, where several share it."""
         return self._path_rate(source, destination) / self.settings.moves_per_link
 
+    def share(self, source: CloudName, destination: CloudName) -> float | None:
+        """Return what of a link between clouds a move is to keep to; None where that would be a guess."""
+        return None if self.is_guess(source, destination) else self.link_rate(source, destination)
+
     def is_guess(self, source: CloudName, destination: CloudName) -> bool:
         """Say whether nobody told what a path carries."""
         return source == destination or not self.snapshot.bytes_per_second_between(

@@ -95,6 +95,15 @@ def test_a_link_of_which_nobody_said_what_it_carries_is_assumed() -> None:
     assert predict(known).seconds == pytest.approx(MEMORY / 2 / SETTINGS.link_bytes_per_second + 2)
 
 
+def test_a_moves_share_of_a_link_is_told_where_the_link_is_known() -> None:
+    shared = replace(SETTINGS, moves_per_link=4)
+    known = snapshot()
+
+    assert Estimator.learnt_from(known, shared).share(A, B) == 10e6 / 4
+    assert Estimator.learnt_from(known, shared).share(A, A) is None
+    assert Estimator.learnt_from(replace(known, links=()), shared).share(A, B) is None
+
+
 def test_only_what_the_destination_doesnt_know_is_sent() -> None:
     known = snapshot()
     (mover,) = known.vms

@@ -75,7 +75,7 @@ class LibvirtHosts:
         pause = _Pause(vm)
         async with (
             pause.watched(self._lifecycles, source, destination),
-            self._transport.route(vm, source, destination) as route,
+            self._transport.route(vm, source, destination, options.share) as route,
         ):
             began = time.monotonic()
             try:
@@ -86,7 +86,7 @@ class LibvirtHosts:
                 raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
             downtime = await pause.seconds()
-            transfer = await route.transfer()
+            transfer = await route.transfer(None)
         completed = await self._connections.call(destination, lambda c: job.completed_bytes(c, vm))
         return Measurement(
             bytes=transfer.wire_bytes if transfer else max(completed, sent),
@@ -148,7 +148,8 @@ class LibvirtHosts:
                 sample = await self._connections.call(source, lambda c: job.sample(c, vm))
                 if sample is not None:
                     sent = max(sent, sample.bytes_sent)
-                    on_sample(replace(sample, transfer=await route.transfer()))
+                    transfer = await route.transfer(sample.bytes_remaining or None)
+                    on_sample(replace(sample, transfer=transfer))
         except asyncio.CancelledError:
             await self._give_up(vm, source, moving)
             raise

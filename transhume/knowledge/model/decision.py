@@ -143,6 +143,8 @@ class Step:
     """Steps without which this one can't be: they make room for it, bring its VM, or keep a spread."""
     starts_after_seconds: float = 0.0
     """When the step is predicted to begin, counted from the plan's beginning."""
+    bytes_per_second: float | None = None
+    """Its share of the link; None within a cloud, and where nobody said what the link carries."""
     split_dollars: float = 0.0
     """What traffic costs, once, that crosses clouds only while the plan is being carried out."""
 
