@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from transhume.daemon.dirtying import dirty_rates
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.recording import Recording
 from transhume.daemon.senses import progress_keys, senses_of
@@ -204,7 +205,11 @@ async def serving(
                         token=token,
                         loop=Loop(PlannerSettings()),
                         book=book,
-                        senses=[*senses_of(deployment, source, now), progress_keys(book, now)],
+                        senses=[
+                            *senses_of(deployment, source, now),
+                            progress_keys(book, now),
+                            dirty_rates(hypervisors.dirty_rate, now),
+                        ],
                         world=worlds(hypervisors, overlay, lambda: book.policies),
                         reconcile=Reconciler(overlay),
                         clock=now,

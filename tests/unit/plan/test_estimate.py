@@ -127,3 +127,42 @@ def test_nothing_is_learnt_from_a_vm_whose_memory_was_known() -> None:
     sent = replace(warm.measured, transfer=Transfer(own_pages=1000, new_pages=10))
 
     assert predict(snapshot(replace(warm, measured=sent))).bytes == MEMORY // 2
+
+
+@pytest.mark.parametrize(
+    ("dirty", "converges"),
+    [
+        pytest.param(None, True, id="unknown"),
+        pytest.param(9.9e6, True, id="just slower than the link"),
+        pytest.param(10e6, False, id="as fast as the link"),
+        pytest.param(20e6, False, id="faster"),
+    ],
+)
+def test_a_guest_that_writes_faster_than_the_link_isnt_promised_to_converge(
+    dirty: float | None, converges: bool
+) -> None:
+    assert predict(snapshot(dirty=dirty)).converges is converges
+
+
+def test_a_share_of_a_link_is_what_a_guests_writing_is_held_against() -> None:
+    known = snapshot(dirty=4e6)
+    (mover,) = known.vms.values()
+    shared = Estimator.learnt_from(known, replace(SETTINGS, moves_per_link=4))
+
+    assert predict(known).converges
+    assert not shared.predict(mover, A, B, price(B, 1.0), 0.0).converges
+
+
+def test_what_gateways_make_of_a_byte_is_learnt_and_holds_for_what_is_rewritten() -> None:
+    """A guest that writes twice as fast as the link carries converges where three quarters are spared."""
+    carried = took(MEMORY / 2)
+    assert carried.measured is not None
+    thin = Transfer(raw_bytes=MEMORY, wire_bytes=MEMORY // 4, new_pages=1)
+    known = snapshot(
+        replace(carried, measured=replace(carried.measured, transfer=thin)), dirty=20e6
+    )
+
+    found = predict(known)
+    assert found.converges
+    assert found.bytes == pytest.approx(MEMORY / 2, rel=0.01), "learnt with the same inflation"
+    assert predict(replace(known, outcomes=())).converges is False

@@ -15,6 +15,7 @@ from transhume.cli.views.tables import add_numbers, table
 from transhume.cli.views.transfers import saved
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import CAUSES, CostRate, NoPlan, Outcome, Plan, StepResult
+from transhume.plan.explain import NOT_CONVERGING
 from transhume.plan.standing import standing
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
 
@@ -63,7 +64,11 @@ def moves(plan: Plan) -> Table:
 
 
 def _why(plan: Plan) -> list[Text]:
-    return [text(f"{', '.join(vms)}: {reason}") for reason, vms in reasons(plan).items()]
+    lines = [text(f"{', '.join(vms)}: {reason}") for reason, vms in reasons(plan).items()]
+    busy = dict.fromkeys(step.vm for step in plan.steps if not step.prediction.converges)
+    if busy:
+        lines.append(text((f"{', '.join(busy)}: ends only {NOT_CONVERGING}", "yellow")))
+    return lines
 
 
 def bill(before: CostRate, after: CostRate | None) -> Table:

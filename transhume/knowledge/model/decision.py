@@ -52,6 +52,9 @@ class Prediction:
     seconds: float
     downtime_seconds: float
     dollars: float
+    converges: bool = True
+    """False: the guest rewrites its memory faster than its share of the path carries. Unless the hypervisor
+    slows it, or it goes on at the destination before all of it is there, the move doesn't end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
