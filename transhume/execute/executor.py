@@ -245,6 +245,7 @@ class Executor:
                 bytes_per_second=sample.bytes_per_second,
                 dirty_bytes_per_second=sample.dirty_bytes_per_second,
                 transfer=sample.transfer,
+                rounds=sample.rounds,
             )
             # A sample that can't be written is lost; the move, and the next sample, are not.
             with suppress(TemporaryError):

@@ -1,7 +1,7 @@
 """What a move will take: bytes, seconds, the guest's pause and dollars, learnt from past moves.
 
     bytes    = memory x factor x inflation
-    seconds  = bytes / link rate + overhead
+    seconds  = bytes / link rate + memory x drag + overhead
     dollars  = bytes x egress price of the source cloud (0 within a cloud)
              + seconds x compute price at the destination (both ends are occupied while a VM moves)
 
@@ -12,7 +12,11 @@ it: how much is the geometric mean of what they made of past moves.
 
 The factor is how much of a VM's memory goes over the wire; it's the geometric mean of what past moves took over
 memory and inflation, so that one odd move in either direction weighs little. Where a VM's memory is known
-beforehand at the destination, only the rest of it is sent; nothing is learnt from moves of such VMs.
+beforehand at the destination, only the rest of it is sent; no factor is learnt from moves of such VMs.
+
+The drag is how much longer moves took than their link needed, for each byte of memory: where processors are
+slower than links, memory has to be read and looked up all the same. It's the median of past moves, of those
+within clouds and of those between them. So are the rounds, and what gateways computed for each byte of memory.
 """
 
 import math
@@ -28,7 +32,6 @@ from transhume.knowledge.model import (
     Outcome,
     Prediction,
     PriceTick,
-    Resources,
     Snapshot,
     StepResult,
     Vm,
@@ -43,6 +46,28 @@ LEAST_UNKNOWN = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drag:
+    """What moves take beside bytes on a link, learnt from past ones."""
+
+    inner_seconds_per_byte: float = 0.0
+    """Of a VM's memory, within a cloud."""
+    crossing_seconds_per_byte: float = 0.0
+    cpu_seconds_per_byte: float | None = None
+    """Of a gateway's processor; None until it's known."""
+    rounds: int | None = None
+
+    def seconds(self, vm: Vm, *, crosses: bool) -> float:
+        """Return how much longer a move takes than its link needs."""
+        each = self.crossing_seconds_per_byte if crosses else self.inner_seconds_per_byte
+        return vm.needs.memory_bytes * each
+
+    def cpu_seconds(self, vm: Vm, *, crosses: bool) -> float | None:
+        """Return what it costs a gateway, where one has told and may take part."""
+        each = self.cpu_seconds_per_byte
+        return vm.needs.memory_bytes * each if crosses and each is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
     """Predicts moves. Build it with `learnt_from`."""
 
@@ -50,6 +75,7 @@ class Estimator:
     settings: PlannerSettings
     factor: float
     downtime_seconds: float
+    drag: Drag = field(default_factory=Drag)
     thinning: float = 1.0
     """What becomes of a byte of memory on its way between clouds, by deduplication and compression."""
     unknown: Mapping[tuple[VmName, CloudName], float] = field(default_factory=dict)
@@ -81,6 +107,7 @@ class Estimator:
             factor=statistics.geometric_mean(factors) if factors else novice.factor,
             downtime_seconds=statistics.median(pauses) if pauses else novice.downtime_seconds,
             thinning=novice.thinning,
+            drag=novice._drag(done),
             unknown={
                 (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
                 for each in snapshot.warmth
@@ -110,6 +137,8 @@ class Estimator:
             downtime_seconds=self.downtime_seconds,
             dollars=crossing + twice,
             converges=self.rewritten(vm, rate, crosses=crosses) < 1,
+            rounds=self.drag.rounds,
+            cpu_seconds=self.drag.cpu_seconds(vm, crosses=crosses),
         )
 
     def transfer(
@@ -125,7 +154,8 @@ class Estimator:
         """
         inflation = self.inflation(vm, rate, crosses=crosses)
         count = vm.needs.memory_bytes * self.factor * inflation * unknown
-        return count, count / rate + self.settings.overhead_seconds
+        dragged = self.drag.seconds(vm, crosses=crosses)
+        return count, count / rate + dragged + self.settings.overhead_seconds
 
     def link_rate(self, source: CloudName, destination: CloudName) -> float:
         """Return the bytes per second that a move gets of a path: its part of it, where several share it."""
@@ -159,18 +189,42 @@ class Estimator:
         return most if share >= 1 else min(most, 1 / (1 - share))
 
     def _factors(self, done: list[tuple[Outcome, Measurement]]) -> Iterator[float]:
+        for vm, rate, crosses, measured in self._known(done):
+            sent = vm.needs.memory_bytes * self.inflation(vm, rate, crosses=crosses)
+            if not _was_warm(measured) and measured.bytes > 0 and math.isfinite(measured.bytes):
+                yield measured.bytes / sent
+
+    def _drag(self, done: list[tuple[Outcome, Measurement]]) -> Drag:
+        spent: dict[bool, list[float]] = {True: [], False: []}
+        computed = []
+        for vm, rate, crosses, measured in self._known(done):
+            linked = measured.bytes / rate + self.settings.overhead_seconds
+            spent[crosses].append(max(0.0, measured.seconds - linked) / vm.needs.memory_bytes)
+            if measured.transfer is not None and measured.transfer.cpu_seconds > 0:
+                computed.append(measured.transfer.cpu_seconds / vm.needs.memory_bytes)
+        rounds = [m.rounds for _, m in done if m.rounds is not None]
+        return Drag(
+            inner_seconds_per_byte=_median(spent[False]) or 0.0,
+            crossing_seconds_per_byte=_median(spent[True]) or 0.0,
+            cpu_seconds_per_byte=_median(computed),
+            rounds=round(statistics.median(rounds)) if rounds else None,
+        )
+
+    def _known(
+        self, done: list[tuple[Outcome, Measurement]]
+    ) -> Iterator[tuple[Vm, float, bool, Measurement]]:
+        """Yield the VM of each move that is still known, its rate, and whether it left its cloud."""
         for outcome, measured in done:
-            if _was_warm(measured):
-                continue
             vm = self.snapshot.vms.get(outcome.vm)
             ends = [self.snapshot.hosts.get(h) for h in (outcome.source, outcome.destination)]
-            if vm is None or vm.needs == Resources(vcpus=0, memory_bytes=0) or None in ends:
+            if vm is None or vm.needs.memory_bytes <= 0 or None in ends:
                 continue
             source, destination = (host.cloud for host in ends if host is not None)
-            rate, crosses = self.link_rate(source, destination), source != destination
-            sent = vm.needs.memory_bytes * self.inflation(vm, rate, crosses=crosses)
-            if sent > 0 and measured.bytes > 0 and math.isfinite(measured.bytes):
-                yield measured.bytes / sent
+            yield vm, self.link_rate(source, destination), source != destination, measured
+
+
+def _median(found: list[float]) -> float | None:
+    return statistics.median(found) if found else None
 
 
 def _was_warm(measured: Measurement) -> bool:

@@ -55,6 +55,10 @@ class Prediction:
     converges: bool = True
     """False: the guest rewrites its memory faster than its share of the path carries. Unless the hypervisor
     slows it, or it goes on at the destination before all of it is there, the move doesn't end."""
+    rounds: int | None = None
+    """How often the hypervisor goes through the memory; None until past moves have told."""
+    cpu_seconds: float | None = None
+    """Of a processor of the source's gateway; None without one, or until past moves have told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class Transfer:
     """What isn't pages: headers, the state of devices, what isn't understood."""
     other_wire_bytes: int = 0
     """What that became, with the frames' own bookkeeping."""
+    cpu_seconds: float = 0.0
+    """Of a processor of the source's gateway: finding pages, hashing and encoding."""
 
     def __add__(self, other: "Transfer") -> "Transfer":
         """Return both together."""
@@ -94,6 +100,7 @@ class Transfer:
             new_wire_bytes=self.new_wire_bytes + other.new_wire_bytes,
             other_bytes=self.other_bytes + other.other_bytes,
             other_wire_bytes=self.other_wire_bytes + other.other_wire_bytes,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
         )
 
 
@@ -107,6 +114,8 @@ class Measurement:
     downtime_seconds: float | None = None
     transfer: Transfer | None = None
     """Where gateways carried it."""
+    rounds: int | None = None
+    """How often the hypervisor went through the memory, where it told."""
 
 
 class MoveKind(StrEnum):

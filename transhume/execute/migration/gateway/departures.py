@@ -308,23 +308,27 @@ class Departures:
     ) -> None:
         stream = Stream(owner=departure.desk.domain.owner(departure.vm))
         while data := await read_batch(connection, departure.most_piece_bytes(self._pace)):
-            await self._prepare(stream, splitter.split, data, ready)
+            await self._prepare(departure, stream, splitter.split, data, ready)
             if splitter.held_bytes and not await readable(connection, LINGER_SECONDS):
-                await self._prepare(stream, splitter.flush, None, ready)
-        await self._prepare(stream, splitter.flush, None, ready)
+                await self._prepare(departure, stream, splitter.flush, None, ready)
+        await self._prepare(departure, stream, splitter.flush, None, ready)
         await ready.put(None)
 
     async def _prepare(
         self,
+        departure: Departure,
         stream: Stream,
         split: Callable[..., Split],
         data: memoryview | None,
         ready: "asyncio.Queue[Prepared | None]",
     ) -> None:
-        def work() -> Prepared:
-            return prepare(stream, split() if data is None else split(data))
+        def work() -> tuple[Prepared, Transfer]:
+            began = time.thread_time()
+            prepared = prepare(stream, split() if data is None else split(data))
+            return prepared, Transfer(cpu_seconds=time.thread_time() - began)
 
-        prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        departure.sent += spent
         if len(prepared.split.raw):
             await ready.put(prepared)
 
@@ -492,12 +496,13 @@ def _encode(
     prepared: Prepared,
     compress: bool,
 ) -> tuple[list[bytes | memoryview], Transfer, int | None]:
+    began = time.thread_time()
     sender = desk.domain.sender
     pieces, transfer = sender.encode(prepared, compress=compress)
     forgotten = sender.surplus()
     if forgotten is not None:
         sender.forget_below(forgotten)
-    return pieces, transfer, forgotten
+    return pieces, transfer + Transfer(cpu_seconds=time.thread_time() - began), forgotten
 
 
 def _tell_opaque(departure: Departure, splitter: Splitter) -> None:
