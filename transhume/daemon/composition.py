@@ -124,14 +124,23 @@ def transport_of(deployment: Deployment) -> Transport:
     )
 
 
-def prewarming_by(transport: Transport, budget_bytes: int | None) -> "Prewarming | None":
-    """Return what keeps VMs warm that may move, where gateways can do that and may."""
+def prewarming_by(
+    transport: Transport,
+    budget_bytes: int | None,
+    policies: Callable[[], Sequence[Policy]] = tuple,
+) -> "Prewarming | None":
+    """Return what keeps VMs warm that may move, where gateways can do that and may.
+
+    Their disks are, where the policies that are in force then have them copied.
+    """
     if budget_bytes is None or isinstance(transport, Direct):
         return None
     from transhume.daemon.prewarming import Prewarming
     from transhume.execute.migration.gateways import Gateways
 
-    return Prewarming(transport, budget_bytes) if isinstance(transport, Gateways) else None
+    if not isinstance(transport, Gateways):
+        return None
+    return Prewarming(transport, budget_bytes, lambda vm: terms_for(policies(), vm).copy_disks)
 
 
 @asynccontextmanager
@@ -216,7 +225,9 @@ async def serving(
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,
                         recording=recording,
                         shadows=shadows,
-                        prewarming=prewarming_by(transport, deployment.prewarm_bytes),
+                        prewarming=prewarming_by(
+                            transport, deployment.prewarm_bytes, lambda: book.policies
+                        ),
                     )
                 ),
                 store,

@@ -67,6 +67,7 @@ class Gateways:
         *,
         most_wire_bytes: int | None = None,
         passes: int | None = None,
+        disks: bool = False,
     ) -> None:
         """Begin to send a running VM's memory to where it may go.
 
@@ -75,6 +76,7 @@ class Gateways:
             source, destination: clouds with gateways.
             most_wire_bytes: when so much is sent, it ends.
             passes: after so many scans it ends; None: when it's stopped.
+            disks: whether its own disk images are sent, too, as far as half of the budget goes.
 
         Raises:
             GatewayUnreachable, GatewayFailed, Refused: it can't begin.
@@ -97,6 +99,7 @@ class Gateways:
             ticket=admitted["ticket"],
             most_wire_bytes=most_wire_bytes,
             passes=passes,
+            disks=disks,
         )
 
     async def cool(self, vm: VmName, source: CloudName, destination: CloudName) -> None:

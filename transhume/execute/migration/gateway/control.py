@@ -6,7 +6,8 @@
     {"do": "progress", "migration": …}     what a migration has sent so far; {"remaining_bytes": …} tells what
         its hypervisor has still to send
     {"do": "close", "migration": …}        the same, and its route is taken away
-    {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand
+    {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand, and with
+        {"disks": true} its own images after it
     {"do": "cool", "vm": …, "destination": …}                             stop that
     {"do": "status"}                       the store, links, routes, warming
 
@@ -145,6 +146,7 @@ class Control:
             bytes.fromhex(words["ticket"]),
             most_wire_bytes=words.get("most_wire_bytes"),
             passes=words.get("passes"),
+            disks=words.get("disks") is True,
         )
         return {}
 
