@@ -16,6 +16,7 @@ from transhume.knowledge.model import (
     Cloud,
     CloudName,
     CommunicationMatrix,
+    DirtyRate,
     Endpoint,
     Group,
     GroupId,
@@ -124,6 +125,10 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     warm = Warmth(vm=VmName("v1"), cloud=AWAY.name, at=NOON, known_share=0.9)
     gone = Warmth(vm=VmName("gone"), cloud=AWAY.name, at=NOON, known_share=0.9)
     await store.put_warmth([warm, gone])
+    await store.put_dirty_rates(
+        DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=rate)
+        for name, rate in (("v1", 2e6), ("gone", 1e6))
+    )
     await store.put_matrix(matrix)
     await store.put_groups((group,), (pattern,))
 
@@ -135,7 +140,7 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     assert seen.links == (PATH,)
     assert seen.prices_ahead == (soon,)
     assert seen.warmth == (warm,)
-    assert seen.vms == {"v1": vm("v1"), "v2": vm("v2")}
+    assert seen.vms == {"v1": replace(vm("v1"), dirty_bytes_per_second=2e6), "v2": vm("v2")}
     assert seen.clusters["c"].vms == ("v1", "v2")
     assert seen.placement.host_of == {"v1": "h1", "v2": "h1"}
     assert seen.capacity["h1"].free.vcpus == 4
@@ -376,3 +381,17 @@ async def test_cancelling_a_reader_is_never_lost(store: Store, turns: int) -> No
     done, _ = await asyncio.wait([waiting], timeout=1)
     assert done
     assert waiting.cancelled()
+
+
+async def test_how_fast_a_vm_writes_outlives_what_the_hypervisors_say_and_ends_with_the_vm(
+    store: Store,
+) -> None:
+    await put_vms(store, "v1", "v2")
+    await store.put_dirty_rates(
+        [DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=5e6) for name in ("v1", "v2")]
+    )
+    await put_vms(store, "v1", "v2")
+    await store.drop_dirty_rates([VmName("v2")])
+
+    rates = {name: vm.dirty_bytes_per_second for name, vm in (await store.snapshot()).vms.items()}
+    assert rates == {"v1": 5e6, "v2": None}

@@ -96,7 +96,10 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
     for kept in status["warming"]:
         share = share_of(kept["known_pages"], kept["scanned_pages"])
         ended = f" ({kept['ended']})" if kept["ended"] else ""
-        console.print(f"  {kept['vm']} is kept warm at {kept['destination']}: {share} known{ended}")
+        blocks = kept.get("image_pages")
+        disks = f", and {blocks:,} blocks of its disks" if blocks else ""
+        where = f"  {kept['vm']} is kept warm at {kept['destination']}"
+        console.print(f"{where}: {share} known{disks}{ended}")
     for route in status["routes"]:
         told = saved(transfer_of(route["sent"]))
         console.print(f"  {route['vm']} on its way to {route['destination']}: {told}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.argument("destination")
 @click.option("--at-most", metavar="BYTES", help="End when so much was sent, such as 2GiB.")
 @click.option("--once", is_flag=True, help="End after one look at the memory.")
+@click.option("--disks", is_flag=True, help="Send its own disk images, too, after its memory.")
 @click.option("--stop", is_flag=True, help="Stop instead; what was sent stays known.")
 @config_option
 def command(
@@ -26,6 +27,7 @@ def command(
     destination: str,
     at_most: str | None,
     once: bool,
+    disks: bool,
     stop: bool,
     config: Path,
 ) -> None:
@@ -33,12 +35,13 @@ def command(
 
     VM runs in cloud SOURCE, and may go to cloud DESTINATION. What the gateway there doesn't know yet is sent at
     low priority, again and again as memory changes, until it's stopped. A migration after that sends references
-    almost only, and takes seconds. `transhume store` shows how much is known.
+    almost only, and takes seconds. `transhume store` shows how much is known. Disk images that move with the VM
+    can follow its memory, once, and in at most half of the bytes that may be sent.
 
     \b
     Examples:
       transhume warm db-1 campus rented
-      transhume warm db-1 campus rented --at-most 4GiB --once
+      transhume warm db-1 campus rented --at-most 4GiB --once --disks
       transhume warm db-1 campus rented --stop
     """
     import asyncio
@@ -57,7 +60,8 @@ def command(
         asyncio.run(gateways.cool(name, *ends))
         click.echo(f"{vm} isn't kept warm at {destination} any more")
         return
-    asyncio.run(gateways.warm(name, *ends, most_wire_bytes=budget, passes=1 if once else None))
+    passes = 1 if once else None
+    asyncio.run(gateways.warm(name, *ends, most_wire_bytes=budget, passes=passes, disks=disks))
     click.echo(f"{vm} is being kept warm at {destination}; `transhume store` shows how far it is")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from transhume.daemon.dirtying import dirty_rates
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.recording import Recording
 from transhume.daemon.senses import progress_keys, senses_of
@@ -123,14 +124,23 @@ def transport_of(deployment: Deployment) -> Transport:
     )
 
 
-def prewarming_by(transport: Transport, budget_bytes: int | None) -> "Prewarming | None":
-    """Return what keeps VMs warm that may move, where gateways can do that and may."""
+def prewarming_by(
+    transport: Transport,
+    budget_bytes: int | None,
+    policies: Callable[[], Sequence[Policy]] = tuple,
+) -> "Prewarming | None":
+    """Return what keeps VMs warm that may move, where gateways can do that and may.
+
+    Their disks are, where the policies that are in force then have them copied.
+    """
     if budget_bytes is None or isinstance(transport, Direct):
         return None
     from transhume.daemon.prewarming import Prewarming
     from transhume.execute.migration.gateways import Gateways
 
-    return Prewarming(transport, budget_bytes) if isinstance(transport, Gateways) else None
+    if not isinstance(transport, Gateways):
+        return None
+    return Prewarming(transport, budget_bytes, lambda vm: terms_for(policies(), vm).copy_disks)
 
 
 @asynccontextmanager
@@ -204,14 +214,20 @@ async def serving(
                         token=token,
                         loop=Loop(PlannerSettings()),
                         book=book,
-                        senses=[*senses_of(deployment, source, now), progress_keys(book, now)],
+                        senses=[
+                            *senses_of(deployment, source, now),
+                            progress_keys(book, now),
+                            dirty_rates(hypervisors.dirty_rate, now),
+                        ],
                         world=worlds(hypervisors, overlay, lambda: book.policies),
                         reconcile=Reconciler(overlay),
                         clock=now,
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,
                         recording=recording,
                         shadows=shadows,
-                        prewarming=prewarming_by(transport, deployment.prewarm_bytes),
+                        prewarming=prewarming_by(
+                            transport, deployment.prewarm_bytes, lambda: book.policies
+                        ),
                     )
                 ),
                 store,

@@ -1,18 +1,19 @@
 """Pre-warming: while a plan waits for somebody's word, its VMs' memory goes ahead to where they may go.
 
-Owns which VMs are kept warm where, and since when not any more; how is the gateways' affair. Each VM has a
-budget of bytes. A gateway that doesn't answer, or refuses, costs a line in the log and nothing else.
+Owns which VMs are kept warm where, and since when not any more; how is the gateways' affair. Disks that would
+be copied go along. Each VM has a budget of bytes. A gateway that doesn't answer, or refuses, costs a line in
+the log and nothing else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 import structlog
 
 from transhume.errors import Error
 from transhume.execute.migration.gateways import Gateways
-from transhume.knowledge.model import CloudName, Plan, PlanStatus, VmName
+from transhume.knowledge.model import CloudName, Plan, PlanStatus, Vm, VmName
 from transhume.knowledge.store import Store
 
 LOOK_SECONDS = 3.0
@@ -35,19 +36,29 @@ class Prewarming:
     Args:
         gateways: those of the federation.
         budget_bytes: what may be sent for a VM, on the wire.
+        copies_disks: says whether a VM's own disks would move with it.
     """
 
-    def __init__(self, gateways: Gateways, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        gateways: Gateways,
+        budget_bytes: int,
+        copies_disks: Callable[[Vm], bool] = lambda _vm: False,
+    ) -> None:
         self._gateways = gateways
         self._budget_bytes = budget_bytes
+        self._copies_disks = copies_disks
         self._warm: set[_Way] = set()
 
     async def keep(self, store: Store) -> AsyncIterator[None]:
         """Look at the plans that wait, again and again."""
         while True:
             wanted = await self._wanted(store)
-            for way in wanted - self._warm:
-                await self._begin(way)
+            begun = wanted - self._warm
+            vms = (await store.snapshot()).vms if begun else {}
+            for way in begun:
+                vm = vms.get(way.vm)
+                await self._begin(way, disks=vm is not None and self._copies_disks(vm))
             for way in self._warm - wanted:
                 await self._end(way)
             yield
@@ -73,11 +84,15 @@ class Prewarming:
             and step.destination_cloud in known
         ]
 
-    async def _begin(self, way: _Way) -> None:
+    async def _begin(self, way: _Way, *, disks: bool) -> None:
         self._warm.add(way)  # also where it can't be: it isn't asked for again and again
         try:
             await self._gateways.warm(
-                way.vm, way.source, way.destination, most_wire_bytes=self._budget_bytes
+                way.vm,
+                way.source,
+                way.destination,
+                most_wire_bytes=self._budget_bytes,
+                disks=disks,
             )
         except Error as error:
             log.warning("not_warmed", vm=way.vm, destination=way.destination, why=str(error))

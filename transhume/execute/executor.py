@@ -7,7 +7,7 @@ stage run at the same time) and nothing of the order of effects, which the trans
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -36,6 +36,7 @@ from transhume.execute.instructions import (
     Settle,
 )
 from transhume.execute.ledger import Ledger
+from transhume.execute.migration.transport import Share
 from transhume.execute.overlay.protocol import Overlay
 from transhume.execute.plan_transaction import PlanTransaction, step_of
 from transhume.execute.step_transaction import RESULTS, StepTransaction
@@ -63,6 +64,16 @@ OptionsOf = Callable[[VmName], MigrationOptions]
 def default_options(_vm: VmName) -> MigrationOptions:
     """Return what nobody has said anything else than."""
     return MigrationOptions()
+
+
+def share_of(plan: Plan, step: Step) -> Share | None:
+    """Return what a step may use of its link, and together with which others; None where it needs none."""
+    if step.source_cloud == step.destination_cloud:
+        return None
+    if step.group is None and step.bytes_per_second is None:
+        return None
+    gang = f"{plan.id}/{step.group or step.id}"
+    return Share(gang=gang, bytes_per_second=step.bytes_per_second)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +223,7 @@ class Executor:
                 order.source,
                 order.destination,
                 samples.put_nowait,
-                self.world.options_of(step.vm),
+                replace(self.world.options_of(step.vm), share=share_of(self.plan, step)),
             )
         except MoveFailed as error:
             return MigrationFailed(why=error.seen)
@@ -234,6 +245,7 @@ class Executor:
                 bytes_per_second=sample.bytes_per_second,
                 dirty_bytes_per_second=sample.dirty_bytes_per_second,
                 transfer=sample.transfer,
+                rounds=sample.rounds,
             )
             # A sample that can't be written is lost; the move, and the next sample, are not.
             with suppress(TemporaryError):

@@ -5,6 +5,7 @@ may stop the daemon. Owns doubts and the assembling of a `Snapshot`; leaves the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from transhume.knowledge.model import (
     CapacityReport,
     Cloud,
     CommunicationMatrix,
+    DirtyRate,
     Group,
     Host,
     HostName,
@@ -55,6 +57,7 @@ _HASHES = (
     keys.NOTICES,
     keys.PROGRESS,
     keys.WARMTH,
+    keys.DIRTY_RATES,
     keys.GROUPS,
     keys.PATTERNS,
 )
@@ -134,7 +137,8 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
 
     clouds = {cloud.name: cloud for cloud in read(Cloud, keys.CLOUDS)}
     hosts = {host.name: host for host in read(Host, keys.HOSTS) if host.cloud in clouds}
-    vms = {vm.name: vm for vm in read(Vm, keys.VMS)}
+    dirtying = {rate.vm: rate for rate in read(DirtyRate, keys.DIRTY_RATES)}
+    vms = {vm.name: _with_rate(vm, dirtying.get(vm.name)) for vm in read(Vm, keys.VMS)}
     going = _plain(facts[keys.GOING])
     host_of = _plain(facts[keys.PLACEMENT]) | {vm: host for vm, host in going.items() if host}
     return Snapshot(
@@ -158,6 +162,10 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
         warmth=tuple(each for each in read(Warmth, keys.WARMTH) if each.vm in vms),
         outcomes=reader.entries(Outcome, facts[keys.OUTCOMES] or (), keys.OUTCOMES),
     )
+
+
+def _with_rate(vm: Vm, rate: DirtyRate | None) -> Vm:
+    return vm if rate is None else replace(vm, dirty_bytes_per_second=rate.bytes_per_second)
 
 
 def _plain(values: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -32,6 +32,7 @@ class ChangeKind(StrEnum):
     NOTICE = "notice"
     PROGRESS = "progress"
     WARMTH = "warmth"
+    DIRTY_RATES = "dirty-rates"
     WINDOW = "window"
     MATRIX = "matrix"
     GROUPS = "groups"

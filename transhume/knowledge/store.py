@@ -34,6 +34,7 @@ from transhume.knowledge.model import (
     CapacityReport,
     Cloud,
     CommunicationMatrix,
+    DirtyRate,
     Group,
     Host,
     JournalRecord,
@@ -55,6 +56,7 @@ from transhume.knowledge.model import (
     TrafficWindow,
     VirtualCluster,
     Vm,
+    VmName,
     Warmth,
 )
 from transhume.knowledge.reading import Reader, read_snapshot
@@ -183,6 +185,19 @@ class Store:
         """Replace what clouds know of the memory of VMs that may go there."""
         fields = {f"{each.vm}@{each.cloud}": encode(each) for each in warmth}
         await self._announce(self._writing().replace(keys.WARMTH, fields), ChangeKind.WARMTH)
+
+    async def put_dirty_rates(self, rates: Iterable[DirtyRate]) -> None:
+        """Set how fast VMs write to their memory; what isn't mentioned stays."""
+        fields = {str(rate.vm): encode(rate) for rate in rates}
+        writing = self._writing().merge(keys.DIRTY_RATES, fields)
+        await self._announce(writing, ChangeKind.DIRTY_RATES)
+
+    async def drop_dirty_rates(self, vms: Iterable[VmName]) -> None:
+        """Forget how fast VMs write that are gone."""
+        writing = self._writing()
+        for vm in vms:
+            writing.remove(keys.DIRTY_RATES, vm)
+        await self._announce(writing, ChangeKind.DIRTY_RATES)
 
     async def put_matrix(self, matrix: CommunicationMatrix) -> None:
         """Replace the matrix of the recent past."""

@@ -24,6 +24,9 @@ from transhume.quantities import format_bytes, format_dollars_per_hour, format_d
 MOST_HELD_BACK = 5
 """Of the reasons why VMs stay though moving them would pay, as many are told."""
 MOST_NAMES = 12
+NOT_CONVERGING = (
+    "if the guest is slowed or starts there early: it rewrites its memory faster than it is sent"
+)
 LEAST_DOLLARS = 0.00005
 """Less isn't worth a word."""
 
@@ -116,6 +119,8 @@ def explain_step(step: Step) -> list[str]:
         numbers.append(f"paid for after {format_duration(step.payback_seconds)}")
     if step.deadline is not None:
         numbers.append(f"by {step.deadline:%H:%M:%S} UTC")
+    if not prediction.converges:
+        numbers.append(f"ends only {NOT_CONVERGING}")
     start = f"{step.stage + 1}. "
     way = (
         f"{step.vm}: {step.source} ({step.source_cloud}) to {step.destination} "

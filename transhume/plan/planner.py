@@ -313,6 +313,7 @@ class _Planner:
             after=tuple(map(_numbered, leg.after)),
             relies_on=tuple(map(_numbered, leg.relies_on)),
             starts_after_seconds=leg.start,
+            bytes_per_second=self.bill.estimator.share(move.source_cloud, move.destination_cloud),
             split_dollars=0.0 if parks else arrangement.split.get(move.vm, 0.0),
         )
 

@@ -54,7 +54,7 @@ class MigrationModel:
         )
         return cls(
             settings=found,
-            estimator=Estimator.learnt_from(_snapshot(facts, (), at), found),
+            estimator=replace(learnt, snapshot=_snapshot(facts, (), at), settings=found),
             learnt_from=len(done),
         )
 

@@ -76,6 +76,7 @@ MOVE = MoveSight(
         bytes_remaining=60_000_000,
         bytes_per_second=12e6,
         dirty_bytes_per_second=1e6,
+        rounds=3,
     ),
 )
 DECISION = DecisionSight(
@@ -165,6 +166,7 @@ def lines(sight: Sight) -> list[str]:
         "why: transhume explain",
         "host a1 of away will be gone in 1m 35s",
         "vm1 h1 → a1 intended 33% 90 MB 12 MB/s 9s",
+        "round 3",
         "home $0.2 $0 $0 3 vm1, vm2, vm3",
         "away – – – 0",
         "h1 home 3/8 3.22 GB/17.2 GB",

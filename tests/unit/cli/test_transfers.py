@@ -1,5 +1,10 @@
+from dataclasses import replace
+
+from tests.unit.cli.drawing import printed
+from tests.unit.cli.test_report import OUTCOME
+from transhume.cli.views.plans import outcomes
 from transhume.cli.views.transfers import saved
-from transhume.knowledge.model import Transfer
+from transhume.knowledge.model import Measurement, Transfer
 
 
 def test_what_was_saved_is_told_with_its_reasons_the_most_frequent_first() -> None:
@@ -20,3 +25,13 @@ def test_what_was_saved_is_told_with_its_reasons_the_most_frequent_first() -> No
 
 def test_a_transfer_of_nothing_has_nothing_to_tell() -> None:
     assert saved(Transfer()).endswith("– saved: nothing")
+
+
+def test_rounds_and_processor_time_are_told_with_what_was_predicted_of_them() -> None:
+    measured = Measurement(
+        bytes=1000, seconds=3.0, rounds=1, transfer=Transfer(raw_bytes=1000, cpu_seconds=2.5)
+    )
+    unforeseen = replace(OUTCOME, measured=measured)
+    foreseen = replace(unforeseen, predicted=replace(OUTCOME.predicted, rounds=2, cpu_seconds=3.0))
+    assert "vm1: 1 round; 2.5s CPU; 1 kB in 0 B" in printed(outcomes([unforeseen]))
+    assert "vm1: 2→1 round; 3s→2.5s CPU; 1 kB in 0 B" in printed(outcomes([foreseen]))

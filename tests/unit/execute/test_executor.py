@@ -1,16 +1,20 @@
 """The executor on simulated clouds: effects, outcomes, undoing, and taking up after a crash."""
 
 import asyncio
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 
 from tests.unit.execute.plans import NOW, clouds, plan, step
 from transhume.errors import HypervisorUnreachable, LeaseLost
-from transhume.execute.executor import Executor, World
+from transhume.execute.executor import Executor, World, share_of
+from transhume.execute.hypervisor.options import MigrationOptions
+from transhume.execute.hypervisor.protocol import OnSample
+from transhume.execute.migration.transport import Share
 from transhume.knowledge.model import (
     HostName,
     JournalRecord,
+    Measurement,
     MoveProgress,
     Outcome,
     PlanStatus,
@@ -138,3 +142,48 @@ async def test_stopping_finishes_the_move_under_way_and_leaves_the_rest() -> Non
     await running
     assert hosts.running_at == {"vm1": "b1", "vm2": "a1", "vm3": "a1"}
     assert notebook.outcomes[-1].why == "the daemon was stopped"
+
+
+class Asked(SimulatedClouds):
+    """Clouds that remember how they were asked to move VMs."""
+
+    shares: dict[VmName, Share | None]
+
+    async def migrate(
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        on_sample: OnSample,
+        options: MigrationOptions | None = None,
+    ) -> Measurement:
+        assert options is not None
+        self.shares[vm] = options.share
+        return await SimulatedClouds.migrate(self, vm, source, destination, on_sample, options)
+
+
+async def test_a_group_has_one_budget_and_a_vm_alone_its_own_share() -> None:
+    simulated = clouds()
+    hosts = Asked(
+        hosts=simulated.hosts,
+        vms=simulated.vms,
+        link_bytes_per_second=simulated.link_bytes_per_second,
+        speedup=simulated.speedup,
+        running_at=simulated.running_at,
+    )
+    hosts.shares = {}
+    mates = [replace(step(number), bytes_per_second=1e6) for number in (1, 2)]
+    alone = replace(step(3, group=None), bytes_per_second=2e6)
+    await Executor(plan(*mates, alone), world(hosts, Notebook())).carry_out()
+    assert hosts.shares == {
+        "vm1": Share(gang="p1/g1", bytes_per_second=1e6),
+        "vm2": Share(gang="p1/g1", bytes_per_second=1e6),
+        "vm3": Share(gang="p1/s3", bytes_per_second=2e6),
+    }
+
+
+def test_a_move_that_shares_no_link_has_no_share() -> None:
+    inner = replace(step(1), destination_cloud=step(1).source_cloud, bytes_per_second=1e6)
+    assert share_of(plan(inner), inner) is None
+    unlimited = step(1, group=None)
+    assert share_of(plan(unlimited), unlimited) is None

@@ -47,6 +47,8 @@ class Domain:
     move: Callable[[], None] = lambda: None
     on_abort: Callable[[], None] = lambda: None
     downtime_limit_ms: int = 300
+    rounds: int = 0
+    on_stats: Callable[[], None] = lambda: None
 
     def state(self) -> list[int]:
         return [self.state_number, 0]
@@ -64,7 +66,8 @@ class Domain:
         return [self.job]
 
     def jobStats(self, _flags: int = 0) -> dict[str, int]:
-        return {"type": JOB, "data_processed": 7}
+        self.on_stats()
+        return {"type": JOB, "data_processed": 7, "memory_iteration": self.rounds}
 
     def migrateToURI3(self, _peer: str, _parameters: object, _flags: int) -> None:
         self.move()
@@ -261,3 +264,24 @@ async def test_a_domain_that_stays_gets_its_downtime_limit_back() -> None:
     with pytest.raises(MoveFailed):
         await move(hosts(domain), MigrationOptions(downtime_limit_ms=77))
     assert domain.downtime_limit_ms == 300
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "expected"),
+    [
+        pytest.param(4, 0, 4, id="the destination doesn't say"),
+        pytest.param(3, 4, 4, id="the last sample came too early"),
+        pytest.param(0, 0, None, id="nobody says"),
+    ],
+)
+async def test_the_rounds_of_a_migration_are_the_most_that_either_end_tells(
+    source: int, destination: int, expected: int | None
+) -> None:
+    sampled = threading.Event()
+    slow = Domain(rounds=source, move=lambda: _wait(sampled), on_stats=sampled.set)
+    found = await hosts(slow, Domain(rounds=destination)).migrate(VM, A1, B1, lambda _sample: None)
+    assert found.rounds == expected
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(10)

@@ -1,5 +1,10 @@
 """The text of plans: what a person has to know is in it."""
 
+from dataclasses import replace
+from io import StringIO
+
+from rich.console import Console
+
 from tests.unit.plan.scenario import (
     NAMES,
     ON_BLAST,
@@ -11,6 +16,7 @@ from tests.unit.plan.scenario import (
     web,
 )
 from tests.unit.plan.worlds import moved, notice, price
+from transhume.cli.views.plans import decision
 from transhume.plan import explain_no_plan, explain_plan
 from transhume.policies.model import ElectiveLimits
 
@@ -85,3 +91,31 @@ def test_no_plan_tells_the_limit_and_the_alternative() -> None:
     assert (
         "vm1, vm3, vm5: b would save $0.45/h, 3 VMs moving as one, but vm1, vm3, vm5 moved" in text
     )
+
+
+def test_a_guest_that_writes_faster_than_it_is_sent_is_told_of_and_its_move_isnt_promised() -> None:
+    known = two_clusters()
+    busy = {
+        name: replace(vm, dirty_bytes_per_second=1e9 if name == "vm3" else 1e3)
+        for name, vm in known.vms.items()
+    }
+    plan = planned(replace(known, vms=busy), policy(applies_to=ON_BLAST))
+
+    assert {step.vm: step.prediction.converges for step in plan.steps} == {
+        "vm1": True,
+        "vm3": False,
+        "vm5": True,
+    }
+    text = flat(explain_plan(plan))
+    assert text.count("ends only if the guest is slowed or starts there early") == 1
+
+
+def test_a_busy_guests_move_is_marked_in_the_list_of_moves() -> None:
+    known = two_clusters()
+    busy = {name: replace(vm, dirty_bytes_per_second=1e9) for name, vm in known.vms.items()}
+    plan = planned(replace(known, vms=busy), policy(applies_to=ON_BLAST))
+
+    console = Console(file=StringIO(), width=200)
+    console.print(decision(plan))
+    assert isinstance(console.file, StringIO)
+    assert "vm1, vm3, vm5: ends only if" in console.file.getvalue()

@@ -14,7 +14,17 @@ from transhume.cli.views.reasons import reasons
 from transhume.cli.views.tables import add_numbers, table
 from transhume.cli.views.transfers import saved
 from transhume.knowledge.codec import encode
-from transhume.knowledge.model import CAUSES, CostRate, NoPlan, Outcome, Plan, StepResult
+from transhume.knowledge.model import (
+    CAUSES,
+    CostRate,
+    Measurement,
+    NoPlan,
+    Outcome,
+    Plan,
+    Prediction,
+    StepResult,
+)
+from transhume.plan.explain import NOT_CONVERGING
 from transhume.plan.standing import standing
 from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
 
@@ -63,7 +73,11 @@ def moves(plan: Plan) -> Table:
 
 
 def _why(plan: Plan) -> list[Text]:
-    return [text(f"{', '.join(vms)}: {reason}") for reason, vms in reasons(plan).items()]
+    lines = [text(f"{', '.join(vms)}: {reason}") for reason, vms in reasons(plan).items()]
+    busy = dict.fromkeys(step.vm for step in plan.steps if not step.prediction.converges)
+    if busy:
+        lines.append(text((f"{', '.join(busy)}: ends only {NOT_CONVERGING}", "yellow")))
+    return lines
 
 
 def bill(before: CostRate, after: CostRate | None) -> Table:
@@ -110,9 +124,34 @@ def outcomes(found: Iterable[Outcome]) -> RenderableType:
         )
         if outcome.why:
             notes.append(text(f"{outcome.vm} {outcome.result}: {outcome.why}"))
-        if measured and measured.transfer:
-            notes.append(text(f"{outcome.vm}: {saved(measured.transfer)}"))
+        if told := _told(predicted, measured):
+            notes.append(text(f"{outcome.vm}: {'; '.join(told)}"))
     return Lines(shown, *notes)
+
+
+def _told(predicted: Prediction, measured: Measurement | None) -> list[str]:
+    """Say what only some moves can tell: rounds, processor time, and what was saved."""
+    if measured is None:
+        return []
+    told = []
+    if measured.rounds is not None:
+        told.append(f"{_from(predicted.rounds, str)}{_counted(measured.rounds, 'round')}")
+    if measured.transfer is not None:
+        spent = measured.transfer.cpu_seconds
+        if spent:
+            told.append(
+                f"{_from(predicted.cpu_seconds, format_duration)}{format_duration(spent)} CPU"
+            )
+        told.append(saved(measured.transfer))
+    return told
+
+
+def _from(predicted: float | None, written: Callable[[float], str]) -> str:
+    return "" if predicted is None else f"{written(predicted)}→"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _when(at: datetime) -> str:

@@ -20,7 +20,7 @@ from transhume.cli.sight import (
 from transhume.cli.views.harmless import text
 from transhume.cli.views.tables import add_numbers, table
 from transhume.cli.views.transfers import saved
-from transhume.knowledge.model import PriceTick, RevocationNotice
+from transhume.knowledge.model import MoveProgress, PriceTick, RevocationNotice
 from transhume.knowledge.records import PoliciesStatus, ShadowStatus
 from transhume.quantities import (
     format_bytes,
@@ -135,9 +135,18 @@ def _moves(moves: Sequence[MoveSight], at: datetime) -> Table:
     for move in moves:
         way = f" {move.source} → {move.destination}" if move.source else ""
         shown.add_row(text(f"{move.vm}{way}"), move.phase, *_sent(move), _ago(move.since, at, ""))
-        if move.progress is not None and move.progress.transfer is not None:
-            shown.add_row(text(f"  {saved(move.progress.transfer)}"))
+        if notes := _notes(move.progress):
+            shown.add_row(text(f"  {'; '.join(notes)}"))
     return shown
+
+
+def _notes(progress: MoveProgress | None) -> list[str]:
+    notes = []
+    if progress is not None and progress.rounds is not None:
+        notes.append(f"round {progress.rounds}")
+    if progress is not None and progress.transfer is not None:
+        notes.append(saved(progress.transfer))
+    return notes
 
 
 def _sent(move: MoveSight) -> tuple[str, str, str]:

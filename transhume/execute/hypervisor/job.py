@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from transhume.execute.hypervisor.disks import Copies
 from transhume.execute.hypervisor.options import MigrationOptions
@@ -98,15 +98,27 @@ def sample(connection: "libvirt.virConnect", vm: VmName) -> JobSample | None:
         bytes_remaining=int(stats.get("data_remaining", 0)),
         bytes_per_second=float(stats.get("memory_bps", 0)),
         dirty_bytes_per_second=float(stats.get("memory_dirty_rate", 0)) * page_bytes,
+        rounds=int(stats.get("memory_iteration", 0)) or None,
     )
 
 
-def completed_bytes(connection: "libvirt.virConnect", vm: VmName) -> int:
-    """Return how much was sent for the migration that brought a VM here; 0 where that isn't known."""
+class Told(NamedTuple):
+    """What libvirt says in the end that a migration took; 0 where it doesn't say."""
+
+    sent_bytes: int = 0
+    rounds: int = 0
+
+    def at_least(self, other: "Told") -> "Told":
+        """Return the larger of each: neither end, nor the last sample, always knows all."""
+        return Told(max(self.sent_bytes, other.sent_bytes), max(self.rounds, other.rounds))
+
+
+def completed(connection: "libvirt.virConnect", vm: VmName) -> Told:
+    """Return what the migration took that brought a VM here."""
     import libvirt
 
     try:
         stats = connection.lookupByName(vm).jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     except libvirt.libvirtError:
-        return 0
-    return int(stats.get("data_processed", 0))
+        return Told()
+    return Told(int(stats.get("data_processed", 0)), int(stats.get("memory_iteration", 0)))

@@ -75,24 +75,26 @@ class LibvirtHosts:
         pause = _Pause(vm)
         async with (
             pause.watched(self._lifecycles, source, destination),
-            self._transport.route(vm, source, destination) as route,
+            self._transport.route(vm, source, destination, options.share) as route,
         ):
             began = time.monotonic()
             try:
                 async with self._disks.prepared(vm, source, destination, options) as copies:
                     way = (vm, source, destination)
-                    sent = await self._move(way, route, options, copies, on_sample)
+                    told = await self._move(way, route, options, copies, on_sample)
             except libvirt.libvirtError as error:
                 raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
             downtime = await pause.seconds()
-            transfer = await route.transfer()
-        completed = await self._connections.call(destination, lambda c: job.completed_bytes(c, vm))
+            transfer = await route.transfer(None)
+        there = await self._connections.call(destination, lambda c: job.completed(c, vm))
+        told = told.at_least(there)
         return Measurement(
-            bytes=transfer.wire_bytes if transfer else max(completed, sent),
+            bytes=transfer.wire_bytes if transfer else told.sent_bytes,
             seconds=seconds,
             downtime_seconds=downtime,
             transfer=transfer,
+            rounds=told.rounds or None,
         )
 
     async def dirty_rate(self, vm: VmName, host: HostName, seconds: int) -> float:
@@ -125,13 +127,13 @@ class LibvirtHosts:
         options: MigrationOptions,
         copies: Copies,
         on_sample: OnSample,
-    ) -> int:
-        """Migrate, steering and reporting the job; return the most bytes it told of."""
+    ) -> job.Told:
+        """Migrate, steering and reporting the job; return the most that it told of."""
         vm, source, _ = way
         order = await self._order(way, route, options, copies)
         call = self._connections.call_apart(source, lambda c: job.migrate(c, order))
         moving = asyncio.create_task(call, name=f"migration of {vm}")
-        began, steering, sent = time.monotonic(), Steering(options), 0
+        began, steering, told = time.monotonic(), Steering(options), job.Told()
         try:
             while not moving.done():
                 await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
@@ -147,8 +149,9 @@ class LibvirtHosts:
                         steering.in_post_copy = await switched
                 sample = await self._connections.call(source, lambda c: job.sample(c, vm))
                 if sample is not None:
-                    sent = max(sent, sample.bytes_sent)
-                    on_sample(replace(sample, transfer=await route.transfer()))
+                    told = told.at_least(job.Told(sample.bytes_sent, sample.rounds or 0))
+                    transfer = await route.transfer(sample.bytes_remaining or None)
+                    on_sample(replace(sample, transfer=transfer))
         except asyncio.CancelledError:
             await self._give_up(vm, source, moving)
             raise
@@ -156,7 +159,7 @@ class LibvirtHosts:
             # Whatever ends the watching, the call ends before we do.
             await asyncio.gather(moving, return_exceptions=True)
         moving.result()
-        return sent
+        return told
 
     async def _order(
         self,

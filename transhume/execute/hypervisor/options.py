@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from transhume.errors import UsageError
+from transhume.execute.migration.transport import Share
 
 
 class Compression(StrEnum):
@@ -45,6 +46,8 @@ class MigrationOptions:
     compression: Compression = Compression.NONE
     bytes_per_second: float | None = None
     """A limit; where the route has one, too, the lower of the two holds."""
+    share: Share | None = None
+    """Of the link that it goes over, as far as its transport can keep to one."""
     downtime_limit_ms: int | None = None
     """How long the hypervisor may plan to stop the guest for at the end; None: as it likes."""
     switchover_bytes_per_second: float | None = None

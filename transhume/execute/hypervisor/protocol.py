@@ -41,6 +41,8 @@ class JobSample:
     dirty_bytes_per_second: float
     transfer: Transfer | None = None
     """What gateways made of it so far."""
+    rounds: int | None = None
+    """For which time it goes through the memory, where it tells."""
 
 
 OnSample = Callable[[JobSample], None]

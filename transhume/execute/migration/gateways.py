@@ -6,11 +6,11 @@ Moves within a cloud, and those between clouds of which one has no gateway, go s
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from transhume.errors import Error, MoveFailed
 from transhume.execute.migration.control_client import GatewayClient, transfer_of
-from transhume.execute.migration.transport import Route
+from transhume.execute.migration.transport import Route, Share
 from transhume.knowledge.model import CloudName, HostName, Transfer, VmName
 
 
@@ -24,7 +24,7 @@ class Gateways:
 
     @asynccontextmanager
     async def route(
-        self, vm: VmName, source: HostName, destination: HostName
+        self, vm: VmName, source: HostName, destination: HostName, share: Share | None = None
     ) -> AsyncIterator[Route]:
         """Have a VM admitted at its destination and a way there opened; both end with the context.
 
@@ -38,13 +38,14 @@ class Gateways:
         sender, receiver = self.clients[ends[0]], self.clients[ends[1]]
         migration = secrets.token_hex(8)
         try:
-            sockets = await self._open(migration, vm, sender, receiver)
+            sockets = await self._open(migration, vm, sender, receiver, share)
         except Error as error:
             raise MoveFailed(vm, source, destination, str(error)) from error
 
-        async def transfer() -> Transfer | None:
+        async def transfer(remaining_bytes: int | None) -> Transfer | None:
             with suppress(Error):
-                return transfer_of(await sender.ask("progress", migration=migration))
+                asked = {"migration": migration, "remaining_bytes": remaining_bytes}
+                return transfer_of(await sender.ask("progress", **asked))
             return None
 
         try:
@@ -66,6 +67,7 @@ class Gateways:
         *,
         most_wire_bytes: int | None = None,
         passes: int | None = None,
+        disks: bool = False,
     ) -> None:
         """Begin to send a running VM's memory to where it may go.
 
@@ -74,6 +76,7 @@ class Gateways:
             source, destination: clouds with gateways.
             most_wire_bytes: when so much is sent, it ends.
             passes: after so many scans it ends; None: when it's stopped.
+            disks: whether its own disk images are sent, too, as far as half of the budget goes.
 
         Raises:
             GatewayUnreachable, GatewayFailed, Refused: it can't begin.
@@ -96,6 +99,7 @@ class Gateways:
             ticket=admitted["ticket"],
             most_wire_bytes=most_wire_bytes,
             passes=passes,
+            disks=disks,
         )
 
     async def cool(self, vm: VmName, source: CloudName, destination: CloudName) -> None:
@@ -109,7 +113,12 @@ class Gateways:
         )
 
     async def _open(
-        self, migration: str, vm: VmName, sender: GatewayClient, receiver: GatewayClient
+        self,
+        migration: str,
+        vm: VmName,
+        sender: GatewayClient,
+        receiver: GatewayClient,
+        share: Share | None,
     ) -> dict[str, str]:
         tenant = self.tenant_of(vm)
         admitted = await receiver.ask(
@@ -122,6 +131,7 @@ class Gateways:
             tenant=tenant,
             destination=receiver.address.site,
             ticket=admitted["ticket"],
+            share=asdict(share) if share else None,
         )
         sockets: dict[str, str] = admitted["sockets"]
         return sockets

@@ -40,6 +40,8 @@ class Understanding:
     opaque_from: int | None = None
     """The offset in the stream from which nothing is understood, as at the end of memory; None: all is."""
     why_opaque: str = ""
+    memory_ends: bool = False
+    """Whether the last of the memory is on its way: its guest stands still, or runs at the other end."""
 
 
 class Splitter(Protocol):

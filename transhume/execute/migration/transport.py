@@ -12,8 +12,18 @@ from typing import Protocol
 from transhume.knowledge.model import HostName, Transfer, VmName
 
 
-async def _uncounted() -> None:
+async def _uncounted(_remaining_bytes: int | None) -> None:
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a migration may use of the link that it goes over."""
+
+    gang: str
+    """Migrations of one gang, over one link, have their shares in common, and are to end together."""
+    bytes_per_second: float | None = None
+    """On the wire; None: all that the link gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +36,22 @@ class Route:
     """What the source connects to with the disks that are copied; None: what the destination proposes."""
     bytes_per_second: float | None = None
     """The rate that the migration may use; None: all that the path gives."""
-    transfer: Callable[[], Awaitable[Transfer | None]] = _uncounted
-    """Tells what became of the bytes so far, where somebody counts them."""
+    transfer: Callable[[int | None], Awaitable[Transfer | None]] = _uncounted
+    """Takes how many bytes the hypervisor has still to send, where that's known, and tells what became of
+    those so far, where somebody counts them."""
 
 
 class Transport(Protocol):
     """Something that carries migrations."""
 
     def route(
-        self, vm: VmName, source: HostName, destination: HostName
+        self, vm: VmName, source: HostName, destination: HostName, share: Share | None = None
     ) -> AbstractAsyncContextManager[Route]:
-        """Open a route for one migration; leaving the context takes it away."""
+        """Open a route for one migration; leaving the context takes it away.
+
+        A share is kept to where there is somebody to keep it: hypervisors that talk to each other have all
+        that their path gives.
+        """
         ...
 
 
@@ -45,7 +60,7 @@ class Direct:
 
     @asynccontextmanager
     async def route(
-        self, vm: VmName, source: HostName, destination: HostName
+        self, vm: VmName, source: HostName, destination: HostName, share: Share | None = None
     ) -> AsyncIterator[Route]:
         """Give the route that needs nothing."""
         yield Route()

@@ -52,6 +52,13 @@ class Prediction:
     seconds: float
     downtime_seconds: float
     dollars: float
+    converges: bool = True
+    """False: the guest rewrites its memory faster than its share of the path carries. Unless the hypervisor
+    slows it, or it goes on at the destination before all of it is there, the move doesn't end."""
+    rounds: int | None = None
+    """How often the hypervisor goes through the memory; None until past moves have told."""
+    cpu_seconds: float | None = None
+    """Of a processor of the source's gateway; None without one, or until past moves have told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,8 @@ class Transfer:
     """What isn't pages: headers, the state of devices, what isn't understood."""
     other_wire_bytes: int = 0
     """What that became, with the frames' own bookkeeping."""
+    cpu_seconds: float = 0.0
+    """Of a processor of the source's gateway: finding pages, hashing and encoding."""
 
     def __add__(self, other: "Transfer") -> "Transfer":
         """Return both together."""
@@ -91,6 +100,7 @@ class Transfer:
             new_wire_bytes=self.new_wire_bytes + other.new_wire_bytes,
             other_bytes=self.other_bytes + other.other_bytes,
             other_wire_bytes=self.other_wire_bytes + other.other_wire_bytes,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
         )
 
 
@@ -104,6 +114,8 @@ class Measurement:
     downtime_seconds: float | None = None
     transfer: Transfer | None = None
     """Where gateways carried it."""
+    rounds: int | None = None
+    """How often the hypervisor went through the memory, where it told."""
 
 
 class MoveKind(StrEnum):
@@ -143,6 +155,8 @@ class Step:
     """Steps without which this one can't be: they make room for it, bring its VM, or keep a spread."""
     starts_after_seconds: float = 0.0
     """When the step is predicted to begin, counted from the plan's beginning."""
+    bytes_per_second: float | None = None
+    """Its share of the link; None within a cloud, and where nobody said what the link carries."""
     split_dollars: float = 0.0
     """What traffic costs, once, that crosses clouds only while the plan is being carried out."""
 

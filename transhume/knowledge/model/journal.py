@@ -59,3 +59,5 @@ class MoveProgress:
     dirty_bytes_per_second: float
     transfer: Transfer | None = None
     """What became of the bytes so far, where gateways carry them."""
+    rounds: int | None = None
+    """For which time the hypervisor goes through the memory, where it tells."""

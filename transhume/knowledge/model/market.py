@@ -90,6 +90,15 @@ class Warmth:
     """Of the pages that aren't zero; 0 to 1."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirtyRate:
+    """How fast a VM writes to its memory, as its hypervisor has sampled it lately."""
+
+    vm: VmName
+    at: datetime
+    bytes_per_second: float
+
+
 class SymptomKind(StrEnum):
     """The reasons to think again."""
 

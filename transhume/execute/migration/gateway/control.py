@@ -1,10 +1,13 @@
 """What a daemon, or a person, asks of a gateway: one JSON object a line, one line of answer each.
 
     {"do": "admit", "vm": …, "tenant": …, "source": …, "most_bytes": …}   at the destination: a ticket
-    {"do": "open", "migration": …, "vm": …, "tenant": …, "destination": …, "ticket": …}   at the source
-    {"do": "progress", "migration": …}     what a migration has sent so far
+    {"do": "open", "migration": …, "vm": …, "tenant": …, "destination": …, "ticket": …}   at the source, and
+        {"share": {"gang": …, "bytes_per_second": …}}   with what it may use of the link, and together with whom
+    {"do": "progress", "migration": …}     what a migration has sent so far; {"remaining_bytes": …} tells what
+        its hypervisor has still to send
     {"do": "close", "migration": …}        the same, and its route is taken away
-    {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand
+    {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand, and with
+        {"disks": true} its own images after it
     {"do": "cool", "vm": …, "destination": …}                             stop that
     {"do": "status"}                       the store, links, routes, warming
 
@@ -13,6 +16,7 @@ An answer is `{"ok": …}`, or `{"error": …, "code": …}`.
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +28,7 @@ from transhume.execute.migration.gateway.gateway import SOCKETS, Gateway
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.execute.migration.gateway.warming import Warmer
+from transhume.execute.migration.transport import Share
 from transhume.execute.migration.trust.admission import AdmissionRequest, TenantName
 from transhume.execute.migration.trust.peers import Peer
 from transhume.knowledge.model import VmName
@@ -115,6 +120,7 @@ class Control:
             str(words["tenant"]),
             str(words["destination"]),
             bytes.fromhex(words["ticket"]),
+            share=_share_of(words),
         )
         return {}
 
@@ -122,6 +128,8 @@ class Control:
         route = self._gateway.routes.get(str(words["migration"]))
         if route is None:
             raise UsageError(f"there is no migration {words['migration']}")
+        if words.get("remaining_bytes"):
+            route.departure.remains(int(words["remaining_bytes"]))
         return {**asdict(route.departure.sent), "broken": route.departure.broken}
 
     async def _close(self, words: Words, _operator: Peer) -> Words:
@@ -138,6 +146,7 @@ class Control:
             bytes.fromhex(words["ticket"]),
             most_wire_bytes=words.get("most_wire_bytes"),
             passes=words.get("passes"),
+            disks=words.get("disks") is True,
         )
         return {}
 
@@ -181,6 +190,7 @@ class Control:
                     "destination": route.departures.link.peer,
                     "connections": route.connections,
                     "broken": route.departure.broken,
+                    "share": asdict(route.share) if route.share else None,
                     "sent": asdict(route.departure.sent),
                 }
                 for route in gateway.routes.values()
@@ -191,3 +201,17 @@ class Control:
                 for each in gateway.admissions.open
             ],
         }
+
+
+def _share_of(words: Words) -> Share | None:
+    match words.get("share"):
+        case None:
+            return None
+        case {"gang": str(gang), "bytes_per_second": None}:
+            return Share(gang=gang)
+        case {"gang": str(gang), "bytes_per_second": float() | int() as rate} if (
+            0 < rate < math.inf
+        ):
+            return Share(gang=gang, bytes_per_second=float(rate))
+        case share:
+            raise ValueError(f"{share!r} is no share of a link")

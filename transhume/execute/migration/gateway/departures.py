@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -21,6 +21,7 @@ from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.agreement import Agreement
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.domains import Desk, Domains
+from transhume.execute.migration.gateway.gangs import Member
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
 from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
@@ -54,6 +55,37 @@ class Departure:
     closed: bool = False
     broken: str | None = None
     """Why it was broken off, if it was."""
+    member: Member | None = None
+    """Of those with whom it shares a budget; None: it takes what the link gives."""
+    stopped: bool = False
+    """Whether its guest stands still by now, waiting for the last of its memory."""
+
+    def remains(self, remaining_bytes: int) -> None:
+        """Take how much the hypervisor has still to send."""
+        if self.member is not None:
+            self.member.expect(remaining_bytes)
+
+    def stands_still(self) -> None:
+        """Take note that its guest does."""
+        self.stopped = True
+        if self.member is not None:
+            self.member.stopped = True
+
+    def most_piece_bytes(self, pace: Pace) -> int:
+        """Say how much to encode at once."""
+        if self.member is None:
+            return pace.batch_bytes
+        return min(pace.batch_bytes, self.member.most_piece_bytes)
+
+    def passage(self) -> AbstractAsyncContextManager[None]:
+        """Wait until its budget, and those that share it, let a piece pass."""
+        return self.member.passage() if self.member else nullcontext()
+
+    def has_sent(self, transfer: Transfer) -> None:
+        """Count what a piece became."""
+        self.sent += transfer
+        if self.member is not None:
+            self.member.has_sent(transfer)
 
 
 @dataclass(slots=True)
@@ -242,11 +274,12 @@ class Departures:
     ) -> None:
         departure = channel.departure
         ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
-        stream = Stream(owner=departure.desk.domain.owner(departure.vm))
-        reading = asyncio.create_task(self._read(connection, splitter, stream, ready))
+        reading = asyncio.create_task(self._read(departure, connection, splitter, ready))
         try:
             while (prepared := await self._next(ready, reading)) is not None:
                 await channel.credit.take(len(prepared.split.raw))
+                if splitter.understanding.memory_ends:
+                    departure.stands_still()
                 await self._send(number, departure, prepared, urgency)
             self.link.say(Kind.END, number)
             departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
@@ -271,30 +304,38 @@ class Departures:
 
     async def _read(
         self,
+        departure: Departure,
         connection: socket.socket,
         splitter: Splitter,
-        stream: Stream,
         ready: "asyncio.Queue[Prepared | None]",
     ) -> None:
-        buffers = cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)])
-        while data := await read_batch(connection, next(buffers)[: self._pace.batch_bytes]):
-            await self._prepare(stream, splitter.split, data, ready)
+        stream = Stream(owner=departure.desk.domain.owner(departure.vm))
+        for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
+            most_bytes = departure.most_piece_bytes(self._pace)
+            data = await read_batch(connection, buffer[:most_bytes])
+            if not data:
+                break
+            await self._prepare(departure, stream, splitter.split, data, ready)
             if splitter.held_bytes and not await readable(connection, LINGER_SECONDS):
-                await self._prepare(stream, splitter.flush, None, ready)
-        await self._prepare(stream, splitter.flush, None, ready)
+                await self._prepare(departure, stream, splitter.flush, None, ready)
+        await self._prepare(departure, stream, splitter.flush, None, ready)
         await ready.put(None)
 
     async def _prepare(
         self,
+        departure: Departure,
         stream: Stream,
         split: Callable[..., Split],
         data: memoryview | None,
         ready: "asyncio.Queue[Prepared | None]",
     ) -> None:
-        def work() -> Prepared:
-            return prepare(stream, split() if data is None else split(data))
+        def work() -> tuple[Prepared, Transfer]:
+            began = time.thread_time()
+            prepared = prepare(stream, split() if data is None else split(data))
+            return prepared, Transfer(cpu_seconds=time.thread_time() - began)
 
-        prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        departure.sent += spent
         if len(prepared.split.raw):
             await ready.put(prepared)
 
@@ -318,7 +359,8 @@ class Departures:
     ) -> None:
         desk = departure.desk
         loop = asyncio.get_running_loop()
-        async with self.link.turns.turn(urgency):
+        urgency = Urgency.STOPPED if departure.stopped else urgency
+        async with departure.passage(), self.link.turns.turn(urgency):
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)
             if number not in self._channels:
@@ -328,7 +370,7 @@ class Departures:
                 desk.coder, _encode, desk, prepared, self._pace.compress
             )
             coded = time.perf_counter()
-            departure.sent += transfer
+            departure.has_sent(transfer)
             desk.domain.sent += transfer
             await self.link.send(Kind.DATA, number, pieces)
             self._pace.sent(transfer.raw_bytes, coded - began, time.perf_counter() - coded)
@@ -461,12 +503,13 @@ def _encode(
     prepared: Prepared,
     compress: bool,
 ) -> tuple[list[bytes | memoryview], Transfer, int | None]:
+    began = time.thread_time()
     sender = desk.domain.sender
     pieces, transfer = sender.encode(prepared, compress=compress)
     forgotten = sender.surplus()
     if forgotten is not None:
         sender.forget_below(forgotten)
-    return pieces, transfer, forgotten
+    return pieces, transfer + Transfer(cpu_seconds=time.thread_time() - began), forgotten
 
 
 def _tell_opaque(departure: Departure, splitter: Splitter) -> None:

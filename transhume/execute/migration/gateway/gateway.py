@@ -22,11 +22,13 @@ from transhume.execute.migration.gateway.configuration import GatewaySettings
 from transhume.execute.migration.gateway.departures import Departure, Departures
 from transhume.execute.migration.gateway.domain import StoreLimits
 from transhume.execute.migration.gateway.domains import Domains, SharedImage
+from transhume.execute.migration.gateway.gangs import Gangs
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS, Link, LinkLost
 from transhume.execute.migration.gateway.messages import Kind
 from transhume.execute.migration.gateway.sockets import listen, readable
 from transhume.execute.migration.nbd import NbdSplitter
 from transhume.execute.migration.stream import QemuSplitter
+from transhume.execute.migration.transport import Share
 from transhume.execute.migration.trust.identity import (
     Identity,
     expect_peer,
@@ -61,6 +63,7 @@ class Route:
     began: float
     listeners: list[socket.socket]
     paths: list[Path]
+    share: Share | None = None
     tasks: "list[asyncio.Task[None]]" = field(default_factory=list)
     connections: int = 0
 
@@ -93,6 +96,7 @@ class Gateway:
         self.domains = Domains(limits, images)
         self.admissions = Admissions(policy=settings.admission)
         self.routes: dict[str, Route] = {}
+        self.gangs = Gangs()
         self.control: Operators | None = None
         """Serves operators who come over TLS; nobody does while it's None."""
         self._identity = identity
@@ -223,9 +227,16 @@ class Gateway:
     # --- routes --------------------------------------------------------------------------------
 
     async def open_route(
-        self, migration: str, vm: str, tenant: str, destination: str, token: bytes
+        self,
+        migration: str,
+        vm: str,
+        tenant: str,
+        destination: str,
+        token: bytes,
+        *,
+        share: Share | None = None,
     ) -> Route:
-        """Listen for a hypervisor that sends a VM away.
+        """Listen for a hypervisor that sends a VM away; what it sends keeps to its share of the link.
 
         Raises:
             Refused: the destination doesn't take the ticket.
@@ -244,7 +255,10 @@ class Gateway:
                 listener.close()
             departures.close(departure)
             raise
-        route = Route(migration, vm, departures, departure, time.monotonic(), listeners, paths)
+        if share is not None:
+            departure.member = self.gangs.join(destination, share)
+        began = time.monotonic()
+        route = Route(migration, vm, departures, departure, began, listeners, paths, share)
         self.routes[migration] = route
         for number, listener in enumerate(listeners):
             task = asyncio.create_task(self._accept(route, listener, number), name=f"{vm} leaves")
@@ -262,6 +276,8 @@ class Gateway:
             listener.close()
             path.unlink(missing_ok=True)
         route.departures.close(route.departure)
+        if route.departure.member is not None:
+            route.departure.member.leave()
         return route
 
     async def _accept(self, route: Route, listener: socket.socket, number: int) -> None:

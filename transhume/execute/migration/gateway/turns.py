@@ -14,9 +14,11 @@ from itertools import count
 class Urgency(IntEnum):
     """Lower goes first."""
 
-    MEMORY = 0
-    DISK = 1
-    WARMING = 2
+    STOPPED = 0
+    """The guest stands still until it has arrived."""
+    MEMORY = 1
+    DISK = 2
+    WARMING = 3
 
 
 class Turns:

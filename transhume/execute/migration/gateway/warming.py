@@ -1,7 +1,8 @@
 """Pre-warming: a running VM's memory goes to a destination's store before a move is decided.
 
 At low priority, within a budget of bytes on the wire; scanned again and again, each time only what is new. A
-migration that follows sends references almost only.
+migration that follows sends references almost only. On request the VM's own disk images follow its memory, once
+and within half of the budget: memory goes on changing, and needs the rest.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import structlog
 from transhume.errors import UsageError
 from transhume.execute.migration.gateway.departures import Departure, Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
+from transhume.execute.migration.gateway.guest_images import find_images
 from transhume.execute.migration.gateway.guest_memory import (
     NoGuestMemory,
     Pages,
@@ -48,6 +50,8 @@ class _Kept:
     """In the last whole scan."""
     known_pages: int = 0
     """Of those, what the destination had already."""
+    image_pages: int = 0
+    """Blocks of its images that were read, and are known there."""
     warm_at: float | None = None
     """When the last whole scan ended, by the monotonic clock."""
     why_ended: str = ""
@@ -70,21 +74,31 @@ class Warmer:
         *,
         most_wire_bytes: int | None = None,
         passes: int | None = None,
+        disks: bool = False,
     ) -> None:
         """Begin to send a VM's memory, until it's stopped, the budget is used, or so many scans are done.
+
+        Args:
+            vm, tenant: who, and whose it is.
+            destination: a peer.
+            token: of a ticket for it.
+            most_wire_bytes: the budget.
+            passes: how many scans of its memory.
+            disks: whether its own images are to follow.
 
         Raises:
             UsageError: the VM's memory can't be found here.
             Refused: the destination doesn't take the ticket.
             LinkLost: it can't be reached.
         """
-        memory = self._memory(vm)
+        memory, images = self._memory(vm), self._images(vm) if disks else ()
         self.stop(vm, destination)
         departures = await self._gateway.departures(destination)
         departure = await departures.request(vm, tenant, token)
         kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes)
         self._kept[vm, destination] = kept
-        kept.task = asyncio.create_task(self._keep(kept, memory, passes), name=f"warming {vm}")
+        keeping = self._keep(kept, memory, images, passes)
+        kept.task = asyncio.create_task(keeping, name=f"warming {vm}")
 
     def stop(self, vm: str, destination: str) -> None:
         """Stop it; what was sent stays known."""
@@ -103,6 +117,7 @@ class Warmer:
                 "scans": kept.scans,
                 "scanned_pages": kept.scanned_pages,
                 "known_pages": kept.known_pages,
+                "image_pages": kept.image_pages,
                 "age_seconds": None if kept.warm_at is None else now - kept.warm_at,
                 "ended": kept.why_ended,
                 "sent": asdict(kept.departure.sent),
@@ -112,20 +127,38 @@ class Warmer:
 
     def _memory(self, vm: str) -> tuple[Stretch, ...]:
         try:
-            pid = int((self._gateway.settings.pids / f"{vm}.pid").read_text())
-            return find_memory(pid)
+            return find_memory(self._pid(vm))
         except (OSError, ValueError, NoGuestMemory) as error:
             raise UsageError(
                 f"the memory of {vm} can't be read at {self._gateway.site}: {error}; does it run here, "
                 "and is `pids` in the gateway's configuration libvirt's folder?"
             ) from error
 
-    async def _keep(self, kept: _Kept, memory: tuple[Stretch, ...], passes: int | None) -> None:
+    def _images(self, vm: str) -> tuple[Stretch, ...]:
+        try:
+            return find_images(self._pid(vm))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the disks of {vm} can't be read at {self._gateway.site}: {error}"
+            ) from error
+
+    def _pid(self, vm: str) -> int:
+        return int((self._gateway.settings.pids / f"{vm}.pid").read_text())
+
+    async def _keep(
+        self,
+        kept: _Kept,
+        memory: tuple[Stretch, ...],
+        images: tuple[Stretch, ...],
+        passes: int | None,
+    ) -> None:
         warming = kept.departures.open_store(kept.departure)
         try:
             while passes is None or kept.scans < passes:
                 began = time.monotonic()
                 await self._scan(kept, warming, memory)
+                await self._send_images(kept, warming, images)
+                images = ()
                 if passes is None or kept.scans < passes:
                     await asyncio.sleep(max(PAUSE_SECONDS, _REST * (time.monotonic() - began)))
             kept.why_ended = "done"
@@ -149,6 +182,18 @@ class Warmer:
         kept.known_pages = scanned - (kept.departure.sent.new_pages - before)
         kept.warm_at = time.monotonic()
 
+    async def _send_images(
+        self, kept: _Kept, warming: Warming, images: tuple[Stretch, ...]
+    ) -> None:
+        """Send what images hold, as far as half of the budget goes."""
+        pages = iter(read_pages(images))
+        while (piece := await asyncio.to_thread(next, pages, None)) is not None:
+            if _half_spent(kept):
+                log.info("images_warmed_in_part", vm=kept.vm, blocks=kept.image_pages)
+                return
+            await self._send(kept, warming, piece)
+            kept.image_pages += len(piece)
+
     async def _send(self, kept: _Kept, warming: Warming, pages: Pages) -> None:
         at = 0
         while at < len(pages):
@@ -160,6 +205,11 @@ class Warmer:
             offsets = np.arange(len(part), dtype=np.int64) * PAGE_BYTES
             await warming.send(Split(part.data.cast("B"), offsets))
             at += count
+
+
+def _half_spent(kept: _Kept) -> bool:
+    most = kept.most_wire_bytes
+    return most is not None and 2 * kept.departure.sent.wire_bytes >= most
 
 
 class _BudgetSpent(Exception):

@@ -48,6 +48,7 @@ class PlainGrammar:
 
     def __init__(self, understanding: Understanding) -> None:
         self.lost = ""
+        self._understanding = understanding
         self._ram = RamRecords(understanding)
         self._next: Callable[[Cursor], Step] = self._head
         self._names: dict[int, bytes] = {}
@@ -123,7 +124,8 @@ class PlainGrammar:
         number = cursor.number32()
         if number not in self._names:
             raise NotUnderstoodError(f"more of section {number}, which never began")
-        self._memory_ended |= kind == Kind.END and number == self._ram_id
+        if kind == Kind.END and number == self._ram_id:
+            self._memory_ended = self._understanding.memory_ends = True
         return self._contents(number)
 
     def _contents(self, number: int) -> Step:

@@ -26,6 +26,7 @@ async def test_a_stream_arrives_byte_for_byte_and_so_does_its_answer(tmp_path: P
         assert_arrived(await migrate(a, b, migration, content), content)
         sent = await a.client.ask("close", migration=migration)
     assert sent["raw_bytes"] == len(content)
+    assert sent["cpu_seconds"] > 0
     assert (sent["new_pages"], sent["own_pages"], sent["broken"]) == (500, 500, None)
 
 

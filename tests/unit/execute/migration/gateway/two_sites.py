@@ -83,7 +83,9 @@ async def two_sites(folder: Path, **changes: object) -> AsyncIterator[tuple[Site
         yield one, other
 
 
-async def open_way(source: Site, destination: Site, vm: str = "vm1", **words: object) -> str:
+async def open_way(
+    source: Site, destination: Site, vm: str = "vm1", *, share: object = None, **words: object
+) -> str:
     """Have a VM admitted and its way opened; return the migration's name."""
     migration = words.pop("migration", f"m-{vm}")
     tenant = words.pop("tenant", "t")
@@ -97,6 +99,7 @@ async def open_way(source: Site, destination: Site, vm: str = "vm1", **words: ob
         tenant=tenant,
         destination=destination.gateway.site,
         ticket=admitted["ticket"],
+        share=share,
     )
     return str(migration)
 

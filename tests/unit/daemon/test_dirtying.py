@@ -1,0 +1,115 @@
+"""How fast VMs write to memory is measured in turn, a few at a time, and never while they move."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from structlog.testing import capture_logs
+
+from tests.unit.plan.worlds import vm, world
+from transhume.daemon.dirtying import AT_ONCE, EVERY, DirtyRates
+from transhume.errors import DirtyRateUnknown
+from transhume.knowledge.model import DirtyRate, HostName, Snapshot, VmName
+from transhume.knowledge.store import Store
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+COUNT = AT_ONCE + 2
+
+
+class Kept:
+    """A store that shows a snapshot and keeps the rates."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.shown = snapshot
+        self.rates: dict[VmName, DirtyRate] = {}
+
+    async def snapshot(self) -> Snapshot:
+        return self.shown
+
+    async def put_dirty_rates(self, rates: Iterable[DirtyRate]) -> None:
+        self.rates |= {rate.vm: rate for rate in rates}
+
+    async def drop_dirty_rates(self, vms: Iterable[VmName]) -> None:
+        for name in vms:
+            self.rates.pop(name, None)
+
+
+class Stage:
+    """VMs that write, and a clock."""
+
+    def __init__(self, **rates: float | None) -> None:
+        self.now = START
+        self.rates = {VmName(name): rate for name, rate in rates.items()}
+        known = world({"a1": [vm(name) for name in rates]}, room={"a1": 9, "b1": 9})
+        self.store = Kept(known)
+        self.asked: list[VmName] = []
+        self._looks = DirtyRates(self.measure, lambda: self.now).perceive(cast("Store", self.store))
+
+    async def measure(self, name: VmName, host: HostName, _seconds: int) -> float:
+        self.asked.append(name)
+        rate = self.rates[name]
+        if rate is None:
+            raise DirtyRateUnknown(name, host, "it is too old")
+        return rate
+
+    async def look(self) -> list[VmName]:
+        self.asked = []
+        await anext(self._looks)
+        return self.asked
+
+
+def many() -> Stage:
+    return Stage(**{f"vm{number}": 1e6 * number for number in range(COUNT)})
+
+
+async def test_each_vm_is_measured_in_turn_and_not_again_for_a_while() -> None:
+    stage = many()
+    first, second = await stage.look(), await stage.look()
+    assert len(first) == AT_ONCE
+    assert sorted(first + second) == sorted(stage.rates)
+    assert {rate.vm: rate.bytes_per_second for rate in stage.store.rates.values()} == stage.rates
+
+
+async def test_who_was_measured_longest_ago_is_next(monkeypatch) -> None:
+    monkeypatch.setattr("transhume.daemon.dirtying.LOOK_SECONDS", 0.0)
+    stage = many()
+    first = await stage.look()
+    stage.now += timedelta(seconds=10)
+    await stage.look()
+    assert await stage.look() == []
+    stage.now = START + EVERY
+    assert await stage.look() == first
+
+
+async def test_a_vm_on_its_way_is_left_alone() -> None:
+    stage = Stage(vm1=1e6, vm2=2e6)
+    stage.store.shown = replace(stage.store.shown, moving=frozenset((VmName("vm1"),)))
+    assert await stage.look() == ["vm2"]
+
+
+async def test_one_odd_sample_weighs_half() -> None:
+    stage = Stage(vm1=9e6)
+    busy = replace(stage.store.shown.vms[VmName("vm1")], dirty_bytes_per_second=1e6)
+    stage.store.shown = replace(stage.store.shown, vms={busy.name: busy})
+    await stage.look()
+    assert stage.store.rates[busy.name].bytes_per_second == 5e6
+
+
+async def test_a_vm_that_cant_be_measured_is_told_of_once_and_hinders_nobody() -> None:
+    stage = Stage(vm1=None, vm2=2e6)
+    with capture_logs() as logs:
+        await stage.look()
+        stage.now += EVERY
+        await stage.look()
+    assert [line["event"] for line in logs] == ["dirty_rate_unknown"]
+    assert stage.store.rates.keys() == {"vm2"}
+
+
+async def test_what_a_vm_wrote_is_forgotten_when_it_is_gone(monkeypatch) -> None:
+    monkeypatch.setattr("transhume.daemon.dirtying.LOOK_SECONDS", 0.0)
+    stage = Stage(vm1=1e6, vm2=2e6)
+    await stage.look()
+    stage.store.shown = world({"a1": [vm("vm1")]}, room={"a1": 9, "b1": 9})
+    await stage.look()
+    assert stage.store.rates.keys() == {"vm1"}

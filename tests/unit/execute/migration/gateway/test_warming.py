@@ -1,0 +1,89 @@
+"""A running guest's memory and its own images are known at the destination before anything moves."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.unit.execute.migration.gateway.hypervisors import (
+    PATIENCE_SECONDS,
+    assert_arrived,
+    memory_stream,
+    migrate,
+    pages_of,
+)
+from tests.unit.execute.migration.gateway.running_guest import running_guest
+from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.execute.migration.gateway.guest_images import find_images
+
+MEMORY_PAGES = 4096
+IMAGE = pages_of(2, 600)
+MIB = 1 << 20
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A guest that runs, with 16 MiB of memory and an image over a base; its number, and its image."""
+    files = {name: tmp_path / name for name in ("memory", "image", "base", "log")}
+    files["memory"].write_bytes(Random(1).randbytes(MEMORY_PAGES * 4096))
+    files["image"].write_bytes(b"".join(IMAGE) + bytes(100 * 4096))
+    files["base"].write_bytes(bytes(2 * MIB))
+    files["log"].write_bytes(bytes(2 * MIB))
+    with running_guest(*files.values()) as pid:
+        yield pid, files["image"]
+
+
+def test_a_guests_images_are_those_that_it_may_write_to_each_once(guest: tuple[int, Path]) -> None:
+    pid, image = guest
+    (found,) = find_images(pid)
+    assert found.path.samefile(image)
+    assert found.length == 700 * 4096
+
+
+async def warmed(a: Site, b: Site, **words: object) -> dict[str, Any]:
+    """Warm vm1 once; return what the gateway says of it."""
+    admitted = await b.client.ask(
+        "admit", migration="w", vm="vm1", tenant="t", source="a", warm=True
+    )
+    await a.client.ask(
+        "warm",
+        vm="vm1",
+        tenant="t",
+        destination="b",
+        ticket=admitted["ticket"],
+        passes=1,
+        **words,
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (kept := (await a.client.ask("status"))["warming"][0])["ended"]:
+            await asyncio.sleep(0.01)
+    found: dict[str, Any] = kept
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "image_pages"),
+    [
+        pytest.param({"disks": True}, 600, id="asked for"),
+        pytest.param({}, 0, id="not asked for"),
+        pytest.param({"disks": True, "most_wire_bytes": 24 * MIB}, 0, id="more than half is spent"),
+    ],
+)
+async def test_images_follow_the_memory_within_half_of_the_budget(
+    tmp_path: Path, guest: tuple[int, Path], words: dict[str, object], image_pages: int
+) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    (pids / "vm1.pid").write_text(str(guest[0]))
+    async with two_sites(tmp_path, pids=str(pids)) as (a, b):
+        kept = await warmed(a, b, **words)
+        migration = await open_way(a, b)
+        content = memory_stream(IMAGE)
+        assert_arrived(await migrate(a, b, migration, content), content)
+        sent = await a.client.ask("close", migration=migration)
+    assert (kept["ended"], kept["scanned_pages"]) == ("done", MEMORY_PAGES)
+    assert kept["image_pages"] == image_pages
+    assert sent["own_pages"] == image_pages
