@@ -57,7 +57,8 @@ unit: $(VENV)/.dev
 test: $(VENV)/.dev ## all that CI runs: check, the store on real servers, and real guests where root is available
 	@tools/debian-packages lab
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest tests/contract tests/fuzz tests/system
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/contract tests/fuzz
+	@$(BIN)/pytest tests/system
 
 system: $(VENV)/.dev ## only the tests with real guests
 	@tools/debian-packages lab

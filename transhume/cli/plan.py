@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from transhume.cli.connection import knowledge_options, with_store
+from transhume.cli.connection import deployment_in, knowledge_options, with_store
 
 if TYPE_CHECKING:
     from transhume.knowledge.model import Snapshot
@@ -48,8 +48,11 @@ def command(
         return await store.snapshot(), policy_paths or await _in_force(store)
 
     snapshot, paths = with_store(config, url, read)
-    policies = DeadlineKeeper(PlannerSettings()).heed(snapshot, load_policies(paths))
-    result = make_plan(snapshot, policies, trigger="asked by hand")
+    settings = PlannerSettings()
+    if config.exists():
+        settings = PlannerSettings(moves_per_link=deployment_in(config).moves_per_link)
+    policies = DeadlineKeeper(settings).heed(snapshot, load_policies(paths))
+    result = make_plan(snapshot, policies, trigger="asked by hand", settings=settings)
     if as_json:
         click.echo(encode(result))
     else:

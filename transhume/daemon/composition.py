@@ -212,7 +212,7 @@ async def serving(
                         store=store,
                         lease=lease,
                         token=token,
-                        loop=Loop(PlannerSettings()),
+                        loop=Loop(PlannerSettings(moves_per_link=deployment.moves_per_link)),
                         book=book,
                         senses=[
                             *senses_of(deployment, source, now),

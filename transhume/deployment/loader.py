@@ -73,6 +73,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         ),
         hypervisors=tuple(_hypervisors(written)),
         links=tuple(_links(written)),
+        moves_per_link=written.moves_per_link,
         capture=tuple(_capture_points(written)),
         window_seconds=written.window,
         traffic_horizon_seconds=written.traffic_horizon,

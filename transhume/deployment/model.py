@@ -131,6 +131,8 @@ class Deployment:
     hosts: tuple[Host, ...]
     hypervisors: tuple[Hypervisor, ...]
     links: tuple[Link, ...] = ()
+    moves_per_link: int = 1
+    """How many moves share a link at a time."""
     capture: tuple[CapturePoint, ...] = ()
     window_seconds: float = 5.0
     traffic_horizon_seconds: float = 300.0

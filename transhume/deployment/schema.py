@@ -352,6 +352,11 @@ class DeploymentSchema(_Record):
         default=TransportSchema(), description="how gateways carry migrations"
     )
     links: list[LinkSchema] = Field(default=[], description="the paths between clouds")
+    moves_per_link: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="how many moves share a link at a time, each with its share: more than one lets a group's "
+        "VMs go and arrive together, and each takes longer",
+    )
     clusters: dict[Name, Patterns] = Field(
         default={}, description="names or patterns of VMs, for VMs whose metadata names no cluster"
     )

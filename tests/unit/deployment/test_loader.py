@@ -127,6 +127,10 @@ def test_what_is_left_out_is_as_the_model_has_it(load, tmp_path):
     assert found == bare
 
 
+def test_several_moves_may_share_a_link(load):
+    assert load("clouds: {a: {}}\nmoves_per_link: 4").moves_per_link == 4
+
+
 def test_prices_and_knowledge_may_be_servers(load):
     found = load(
         "clouds: {a: {}}\nprices: {url: 'http://p/', every: 5s}\nknowledge: {url: 'redis://r'}"
@@ -227,6 +231,7 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
             "2:18: knowledge.url: http://r is no URL that works here; begin it with redis",
         ),
         ("clouds: {a: {}}\nwindow: 0s", "2:9: window: 0 is too little; write more"),
+        ("clouds: {a: {}}\nmoves_per_link: 0", "2:17: moves_per_link is 0; it must be at least 1"),
     ],
     ids=lambda text: text.replace("\n", " ")[-50:],
 )

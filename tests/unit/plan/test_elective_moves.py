@@ -287,3 +287,15 @@ def test_what_a_group_costs_while_it_is_split_can_keep_it_where_it_is() -> None:
     assert 0 < sum(step.split_dollars for step in calm.steps) < 0.01
     nothing = unplanned(two_clusters(matrix=busy), hasty)
     assert "doesn't pay for itself within 10m" in nothing.reason
+
+
+def test_a_group_goes_together_where_moves_may_share_a_link_each_with_its_share() -> None:
+    asked = [policy(applies_to=ON_BLAST)]
+    shared = PlannerSettings(moves_per_link=4)
+    plan = make_plan(two_clusters(), asked, trigger="a test", settings=shared)
+    assert isinstance(plan, Plan)
+    alone = planned(two_clusters(), *asked)
+
+    assert {step.starts_after_seconds for step in plan.steps} == {0.0}
+    assert {step.bytes_per_second for step in plan.steps} == {alone.steps[0].bytes_per_second / 4}
+    assert len({step.starts_after_seconds for step in alone.steps}) == 3

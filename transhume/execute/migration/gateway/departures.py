@@ -81,6 +81,12 @@ class Departure:
         """Wait until its budget, and those that share it, let a piece pass."""
         return self.member.passage() if self.member else nullcontext()
 
+    def takes_seconds(self, transfer: Transfer, link_seconds: float) -> float:
+        """Say how long a piece takes of what it may use, however fast it was on the link."""
+        if self.member is None:
+            return link_seconds
+        return max(link_seconds, self.member.pays_seconds(transfer))
+
     def has_sent(self, transfer: Transfer) -> None:
         """Count what a piece became."""
         self.sent += transfer
@@ -373,7 +379,8 @@ class Departures:
             departure.has_sent(transfer)
             desk.domain.sent += transfer
             await self.link.send(Kind.DATA, number, pieces)
-            self._pace.sent(transfer.raw_bytes, coded - began, time.perf_counter() - coded)
+            waited = departure.takes_seconds(transfer, time.perf_counter() - coded)
+            self._pace.sent(transfer.raw_bytes, coded - began, waited)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
 

@@ -114,6 +114,13 @@ class Member:
         self.raw_bytes += transfer.raw_bytes
         self._gang.bucket.spend(transfer.wire_bytes)
 
+    def pays_seconds(self, transfer: Transfer) -> float:
+        """Return how long the budget takes to pay for a piece: that's its narrow place, where the link isn't.
+
+        Who looks at the link alone would find it idle, and compression a waste.
+        """
+        return transfer.wire_bytes / max(1.0, self._gang.bucket.bytes_per_second)
+
     @asynccontextmanager
     async def passage(self) -> AsyncIterator[None]:
         """Wait until a piece of this member's may pass; the gang's next one waits until the context ends."""

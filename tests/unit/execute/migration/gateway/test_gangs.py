@@ -201,6 +201,20 @@ async def test_a_migration_keeps_to_its_share_on_the_wire(tmp_path: Path) -> Non
     assert sent["wire_bytes"] - last_piece <= 1e6 * (time.now + BURST_SECONDS)
 
 
+async def test_where_the_budget_is_the_narrow_place_what_is_new_goes_compressed(
+    tmp_path: Path,
+) -> None:
+    """The link itself is never waited for, and the compressor is slower than it."""
+    content = memory_stream([bytes([n % 251, n // 251]) * 2048 for n in range(1, 8001)])
+    async with two_sites(tmp_path) as (a, b):
+        time = HastyTime()
+        a.gateway.gangs = Gangs(time.clock, time.after)
+        migration = await open_way(a, b, share={"gang": "p1/g1", "bytes_per_second": 1e5})
+        departures = a.gateway.routes[migration].departures
+        assert_arrived(await migrate(a, b, migration, content), content)
+        assert departures._pace.compress
+
+
 async def test_a_broken_route_leaves_its_gang(tmp_path: Path) -> None:
     async with two_sites(tmp_path) as (a, b):
         migration = await open_way(a, b, share={"gang": "p1/g1", "bytes_per_second": 1.0})
