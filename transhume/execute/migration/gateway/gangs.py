@@ -103,7 +103,8 @@ class Member:
         rate = self._gang.bucket.bytes_per_second
         if not math.isfinite(rate):
             return LARGEST_BATCH
-        return max(SMALLEST_BATCH, min(LARGEST_BATCH, int(rate * _PIECE_SECONDS)))
+        whole = int(rate * _PIECE_SECONDS) // SMALLEST_BATCH * SMALLEST_BATCH
+        return max(SMALLEST_BATCH, min(LARGEST_BATCH, whole))
 
     def expect(self, remaining_bytes: int) -> None:
         """Take how many raw bytes are still to be sent, as its hypervisor says."""

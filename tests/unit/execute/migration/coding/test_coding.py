@@ -134,3 +134,14 @@ def test_a_frame_that_is_cut_short_is_found_out(tmp_path: Path, kept: int) -> No
     pieces, _ = both.sender.encode(prepare(stream, split_of([page(1), page(1)])))
     with pytest.raises(BadFrame):
         both.receiver.decode(Arriving(), b"".join(pieces)[:kept])
+
+
+def test_a_piece_of_nothing_isnt_sent_and_changes_nothing(tmp_path: Path) -> None:
+    """A splitter that holds a part of a page has nothing to give out when only a few bytes more come."""
+    both, stream, arriving = pair(tmp_path), Stream(owner=1), Arriving()
+    both.send(stream, arriving, split_of([page(1)]))
+
+    prepare(stream, Split(b""))
+
+    split = split_of([page(2)])
+    assert both.send(stream, arriving, split)[0] == bytes(split.raw)
