@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: the lab needs root"),
 ]
 
-LAB = plan_lab(clouds=2, vms=6)
+LAB = plan_lab(clouds=2, vms=6, wan_bytes_per_second=40_000_000)
 A1, B1 = HostName("a1"), HostName("b1")
 SLOWLY = MigrationOptions(bytes_per_second=1 << 20)
 

@@ -25,6 +25,7 @@ from transhume.execute.plan_transaction import UNDO_SUFFIX
 from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepId, StepResult
 from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store
+from transhume.lab.guests import hypervisor
 from transhume.lab.lab import Lab
 from transhume.lab.outside import OutsideConnection
 from transhume.lab.spec import plan_lab
@@ -35,7 +36,7 @@ pytestmark = [
 ]
 
 EXAMPLES = Path(__file__).parents[2] / "policies"
-LAB = plan_lab(clouds=2, vms=6)
+LAB = plan_lab(clouds=2, vms=6, wan_bytes_per_second=40_000_000)
 BLAST, WEB = {"vm1", "vm3", "vm5"}, {"vm2", "vm4", "vm6"}
 
 LICENCE = """
@@ -174,6 +175,7 @@ def test_a_move_that_fails_takes_the_moves_of_its_group_back(
 ) -> None:
     """The destination's QEMU of the second VM is killed while memory flows; the first VM returns."""
     bring_home(lab, "a")
+    slow_down(lab, "a")
     shutil.copy(EXAMPLES / "cheap-but-on-time.yaml", policies)
     (policies / "licence.yaml").write_text(LICENCE)
     dear = prices(
@@ -200,6 +202,13 @@ def test_a_move_that_fails_takes_the_moves_of_its_group_back(
         assert outside.survived().failure is None
         assert daemon.stop() == 0, daemon.log
     assert_nothing_was_lost(lab)
+
+
+def slow_down(lab: Lab, cloud: str) -> None:
+    """Have the VMs leave at no more than 12 MiB/s, which leaves time to do something to them on their way."""
+    with hypervisor(lab.cloud(cloud).uri) as connection:
+        for domain in connection.listAllDomains():
+            domain.migrateSetMaxSpeed(12)
 
 
 async def second_under_way(state: Path) -> str:
