@@ -8,11 +8,9 @@ goes on where it is.
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import cycle
 
 import structlog
 
@@ -20,78 +18,22 @@ from transhume.errors import Refused
 from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.agreement import Agreement
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
+from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.domains import Desk, Domains
-from transhume.execute.migration.gateway.gangs import Member
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
-from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
-from transhume.execute.migration.gateway.sockets import read_batch, readable, shut_writing
+from transhume.execute.migration.gateway.pace import Pace
+from transhume.execute.migration.gateway.questions import Questions
+from transhume.execute.migration.gateway.reader import Reader
+from transhume.execute.migration.gateway.sockets import shut_writing
 from transhume.execute.migration.gateway.turns import Urgency
 from transhume.execute.migration.splitting import Split, Splitter
 from transhume.knowledge.model import Transfer
 
-LINGER_SECONDS = 0.005
-"""No byte of a hypervisor's is held back for longer."""
-_BUFFERS = 3
-"""Of a channel: a piece is sent, one is ready, and one is read, or made ready."""
 MOST_RETURNED_BYTES = 4 << 20
 """Of a return path, what may wait for its hypervisor."""
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Departure:
-    """A migration that goes out."""
-
-    number: int
-    vm: str
-    desk: Desk
-    domain_number: int
-    sent: Transfer = field(default_factory=Transfer)
-    channels: set[int] = field(default_factory=set)
-    sending: "set[asyncio.Future[None]]" = field(default_factory=set)
-    """Pieces that are encoded and sent whatever becomes of their channels."""
-    closed: bool = False
-    broken: str | None = None
-    """Why it was broken off, if it was."""
-    member: Member | None = None
-    """Of those with whom it shares a budget; None: it takes what the link gives."""
-    stopped: bool = False
-    """Whether its guest stands still by now, waiting for the last of its memory."""
-
-    def remains(self, remaining_bytes: int) -> None:
-        """Take how much the hypervisor has still to send."""
-        if self.member is not None:
-            self.member.expect(remaining_bytes)
-
-    def stands_still(self) -> None:
-        """Take note that its guest does."""
-        self.stopped = True
-        if self.member is not None:
-            self.member.stopped = True
-
-    def most_piece_bytes(self, pace: Pace) -> int:
-        """Say how much to encode at once."""
-        if self.member is None:
-            return pace.batch_bytes
-        return min(pace.batch_bytes, self.member.most_piece_bytes)
-
-    def passage(self) -> AbstractAsyncContextManager[None]:
-        """Wait until its budget, and those that share it, let a piece pass."""
-        return self.member.passage() if self.member else nullcontext()
-
-    def takes_seconds(self, transfer: Transfer, link_seconds: float) -> float:
-        """Say how long a piece takes of what it may use, however fast it was on the link."""
-        if self.member is None:
-            return link_seconds
-        return max(link_seconds, self.member.pays_seconds(transfer))
-
-    def has_sent(self, transfer: Transfer) -> None:
-        """Count what a piece became."""
-        self.sent += transfer
-        if self.member is not None:
-            self.member.has_sent(transfer)
 
 
 @dataclass(slots=True)
@@ -121,11 +63,10 @@ class Departures:
         self._domains = domains
         self._workers = workers
         self._pace = Pace()
-        self._last_number = 0
-        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._questions = Questions(link)
         self._opened: dict[str, int] = {}
         """Domains by tenant, by their numbers on this link."""
-        self._agreement = Agreement(domains, self._ask)
+        self._agreement = Agreement(domains, self._questions.ask)
         self._opening = asyncio.Lock()
         self._departures: dict[int, Departure] = {}
         self._channels: dict[int, _Channel] = {}
@@ -163,7 +104,7 @@ class Departures:
             "tenant": tenant,
             "ticket": token.hex(),
         }
-        answer = await self._ask(Kind.REQUEST, words)
+        answer = await self._questions.ask(Kind.REQUEST, words)
         if answer.kind is Kind.REFUSED:
             said = answer.words
             reason, why = str(said.get("reason")), str(said.get("why"))
@@ -221,30 +162,12 @@ class Departures:
         if departure.closed and not departure.sending:
             self.link.say(Kind.CLOSE, departure.number)
 
-    # --- questions -------------------------------------------------------------------------------
-
-    async def _ask(self, kind: Kind, words: Mapping[str, object]) -> Message:
-        number = self._number()
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        if self.link.lost is not None:
-            raise LinkLost(self.link.lost)
-        self._answers[number] = answer
-        try:
-            self.link.say_words(kind, number, words)
-            return await answer
-        finally:
-            self._answers.pop(number, None)
-
-    def _number(self) -> int:
-        self._last_number += 1
-        return self._last_number
-
     # --- channels ------------------------------------------------------------------------------
 
     def _open_channel(
         self, departure: Departure, connection: socket.socket | None, socket_number: int | None
     ) -> tuple[int, _Channel]:
-        number = self._number()
+        number = self._questions.number()
         channel = self._channels[number] = _Channel(departure, connection)
         departure.channels.add(number)
         words = {
@@ -279,71 +202,15 @@ class Departures:
         urgency: Urgency,
     ) -> None:
         departure = channel.departure
-        ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
-        reading = asyncio.create_task(self._read(departure, connection, splitter, ready))
-        try:
-            while (prepared := await self._next(ready, reading)) is not None:
+        async with Reader(departure, connection, splitter, self._pace, self._workers) as reader:
+            while (prepared := await reader.next()) is not None:
                 await channel.credit.take(len(prepared.split.raw))
                 if splitter.understanding.memory_ends:
                     departure.stands_still()
                 await self._send(number, departure, prepared, urgency)
-            self.link.say(Kind.END, number)
-            departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
-            _tell_opaque(departure, splitter)
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-    @staticmethod
-    async def _next(
-        ready: "asyncio.Queue[Prepared | None]", reading: "asyncio.Task[None]"
-    ) -> Prepared | None:
-        """Return the next piece; raise what kept the reader from making one."""
-        getting = asyncio.ensure_future(ready.get())
-        try:
-            await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not getting.done():
-                reading.result()
-            return await getting
-        finally:
-            getting.cancel()
-
-    async def _read(
-        self,
-        departure: Departure,
-        connection: socket.socket,
-        splitter: Splitter,
-        ready: "asyncio.Queue[Prepared | None]",
-    ) -> None:
-        stream = Stream(owner=departure.desk.domain.owner(departure.vm))
-        for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
-            most_bytes = departure.most_piece_bytes(self._pace)
-            data = await read_batch(connection, buffer[:most_bytes])
-            if not data:
-                break
-            await self._prepare(departure, stream, splitter.split, data, ready)
-            if splitter.held_bytes and not await readable(connection, LINGER_SECONDS):
-                await self._prepare(departure, stream, splitter.flush, None, ready)
-        await self._prepare(departure, stream, splitter.flush, None, ready)
-        await ready.put(None)
-
-    async def _prepare(
-        self,
-        departure: Departure,
-        stream: Stream,
-        split: Callable[..., Split],
-        data: memoryview | None,
-        ready: "asyncio.Queue[Prepared | None]",
-    ) -> None:
-        def work() -> tuple[Prepared, Transfer]:
-            began = time.thread_time()
-            prepared = prepare(stream, split() if data is None else split(data))
-            return prepared, Transfer(cpu_seconds=time.thread_time() - began)
-
-        prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
-        departure.sent += spent
-        if len(prepared.split.raw):
-            await ready.put(prepared)
+        self.link.say(Kind.END, number)
+        departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
+        _tell_opaque(departure, splitter)
 
     async def _send(
         self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
@@ -417,9 +284,7 @@ class Departures:
         self.link.end(why)
         for number in list(self._channels):
             self._break_off(number, why)
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(LinkLost(why))
+        self._questions.end(why)
 
     # --- what the peer says ----------------------------------------------------------------------
 
@@ -428,9 +293,7 @@ class Departures:
         channel = self._channels.get(number)
         match message.kind:
             case Kind.ADMITTED | Kind.REFUSED | Kind.KNOWN | Kind.DIGESTS:
-                answer = self._answers.get(number)
-                if answer is not None and not answer.done():
-                    answer.set_result(message)
+                self._questions.take(message)
             case Kind.CREDIT if channel is not None:
                 channel.credit.give(message.amount)
             case Kind.BACK if channel is not None:

@@ -19,7 +19,8 @@ from transhume.errors import PeerRefused, UsageError
 from transhume.execute.migration.content.catalogue import index_image
 from transhume.execute.migration.gateway.arrivals import Arrivals, ReceivingSite
 from transhume.execute.migration.gateway.configuration import GatewaySettings
-from transhume.execute.migration.gateway.departures import Departure, Departures
+from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.departures import Departures
 from transhume.execute.migration.gateway.domain import StoreLimits
 from transhume.execute.migration.gateway.domains import Domains, SharedImage
 from transhume.execute.migration.gateway.gangs import Gangs

@@ -14,7 +14,8 @@ import numpy as np
 import structlog
 
 from transhume.errors import UsageError
-from transhume.execute.migration.gateway.departures import Departure, Departures, Warming
+from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.departures import Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
 from transhume.execute.migration.gateway.guest_images import find_images
 from transhume.execute.migration.gateway.guest_memory import (

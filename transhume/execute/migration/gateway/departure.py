@@ -1,0 +1,64 @@
+"""A migration that goes out: what it has sent, what it may send, and whom it shares its budget with."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+
+from transhume.execute.migration.gateway.domains import Desk
+from transhume.execute.migration.gateway.gangs import Member
+from transhume.execute.migration.gateway.pace import Pace
+from transhume.knowledge.model import Transfer
+
+
+@dataclass(slots=True)
+class Departure:
+    """A migration that goes out."""
+
+    number: int
+    vm: str
+    desk: Desk
+    domain_number: int
+    sent: Transfer = field(default_factory=Transfer)
+    channels: set[int] = field(default_factory=set)
+    sending: "set[asyncio.Future[None]]" = field(default_factory=set)
+    """Pieces that are encoded and sent whatever becomes of their channels."""
+    closed: bool = False
+    broken: str | None = None
+    """Why it was broken off, if it was."""
+    member: Member | None = None
+    """Of those with whom it shares a budget; None: it takes what the link gives."""
+    stopped: bool = False
+    """Whether its guest stands still by now, waiting for the last of its memory."""
+
+    def remains(self, remaining_bytes: int) -> None:
+        """Take how much the hypervisor has still to send."""
+        if self.member is not None:
+            self.member.expect(remaining_bytes)
+
+    def stands_still(self) -> None:
+        """Take note that its guest does."""
+        self.stopped = True
+        if self.member is not None:
+            self.member.stopped = True
+
+    def most_piece_bytes(self, pace: Pace) -> int:
+        """Say how much to encode at once."""
+        if self.member is None:
+            return pace.batch_bytes
+        return min(pace.batch_bytes, self.member.most_piece_bytes)
+
+    def passage(self) -> AbstractAsyncContextManager[None]:
+        """Wait until its budget, and those that share it, let a piece pass."""
+        return self.member.passage() if self.member else nullcontext()
+
+    def takes_seconds(self, transfer: Transfer, link_seconds: float) -> float:
+        """Say how long a piece takes of what it may use, however fast it was on the link."""
+        if self.member is None:
+            return link_seconds
+        return max(link_seconds, self.member.pays_seconds(transfer))
+
+    def has_sent(self, transfer: Transfer) -> None:
+        """Count what a piece became."""
+        self.sent += transfer
+        if self.member is not None:
+            self.member.has_sent(transfer)

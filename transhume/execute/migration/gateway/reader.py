@@ -1,0 +1,105 @@
+"""Reads one connection of a hypervisor, a piece ahead of whoever sends it: batches, split and hashed.
+
+No byte is held back for longer than the linger, and none is read that nobody will take soon: what was read
+can't be overtaken any more.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import cycle
+from types import TracebackType
+from typing import Self
+
+from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
+from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
+from transhume.execute.migration.gateway.sockets import read_batch, readable
+from transhume.execute.migration.splitting import Split, Splitter
+from transhume.knowledge.model import Transfer
+
+LINGER_SECONDS = 0.005
+"""No byte of a hypervisor's is held back for longer."""
+_BUFFERS = 3
+"""A piece is sent, one is ready, and one is read, or made ready."""
+
+
+class Reader:
+    """The pieces of one connection; reads within its context.
+
+    A piece may be a view of a buffer that is used again: be done with it before asking for the next.
+
+    Args:
+        departure: whose connection it is.
+        connection: to read.
+        splitter: finds the pages.
+        pace: says how much to read at once.
+        workers: for splitting and hashing.
+    """
+
+    def __init__(
+        self,
+        departure: Departure,
+        connection: socket.socket,
+        splitter: Splitter,
+        pace: Pace,
+        workers: Executor,
+    ) -> None:
+        self._departure, self._connection, self._splitter = departure, connection, splitter
+        self._pace, self._workers = pace, workers
+        self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
+        self._ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read(), name=f"reading {self._departure.vm}")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def next(self) -> Prepared | None:
+        """Return the next piece; None at the end of the stream.
+
+        Raises:
+            OSError: the connection was broken off.
+        """
+        getting = asyncio.ensure_future(self._ready.get())
+        try:
+            await asyncio.wait({getting, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                self._reading.result()
+            return await getting
+        finally:
+            getting.cancel()
+
+    async def _read(self) -> None:
+        splitter = self._splitter
+        for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
+            most_bytes = self._departure.most_piece_bytes(self._pace)
+            data = await read_batch(self._connection, buffer[:most_bytes])
+            if not data:
+                break
+            await self._prepare(splitter.split, data)
+            if splitter.held_bytes and not await readable(self._connection, LINGER_SECONDS):
+                await self._prepare(splitter.flush, None)
+        await self._prepare(splitter.flush, None)
+        await self._ready.put(None)
+
+    async def _prepare(self, split: Callable[..., Split], data: memoryview | None) -> None:
+        def work() -> tuple[Prepared, Transfer]:
+            began = time.thread_time()
+            prepared = prepare(self._stream, split() if data is None else split(data))
+            return prepared, Transfer(cpu_seconds=time.thread_time() - began)
+
+        prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        self._departure.sent += spent
+        if len(prepared.split.raw):
+            await self._ready.put(prepared)
