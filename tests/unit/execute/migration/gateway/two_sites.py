@@ -3,10 +3,11 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import SystemRandom
 
 import yaml
 
@@ -19,6 +20,8 @@ from transhume.execute.migration.gateway.sockets import listen, short_path
 from transhume.execute.migration.trust import Peer, PeerKind, init_authority, load_authority
 
 LIFETIME = timedelta(days=1)
+LOWEST_PORT = 10_000
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(slots=True)
@@ -31,9 +34,12 @@ class Site:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port of the loopback that nobody has, nor gets for a connection that goes out."""
+    lowest_outgoing = int(OUTGOING_PORTS.read_text("ascii").split()[0])
+    while True:
+        port = SystemRandom().randrange(LOWEST_PORT, lowest_outgoing)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def write_site(folder: Path, name: str, ports: dict[str, int], **changes: object) -> Path:
