@@ -5,14 +5,14 @@ since it was indexed is found out, and never taken for what it was.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from transhume.execute.migration.content.digests import DIGEST_BYTES, ZERO_PAGE, Digest
+from transhume.execute.migration.content.digests import ZERO_PAGE, Digest
 from transhume.execute.migration.content.page_log import Positions
 from transhume.execute.migration.splitting import PAGE_BYTES
 
@@ -70,8 +70,13 @@ def index_image(path: Path) -> Catalogue:
         path=path,
         digests=digests,
         offsets=np.fromiter(places.values(), np.int64, len(places)),
-        name=sha256(b"".join(digests)).digest()[:DIGEST_BYTES],
+        name=name_of(digests),
     )
+
+
+def name_of(digests: Sequence[Digest]) -> bytes:
+    """Return the name of the catalogue that lists these."""
+    return sha256(b"".join(digests)).digest()
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, memoryview]]:

@@ -6,6 +6,9 @@ Owns the order of offers and answers on a new link. What follows from them is th
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
+
+from transhume.execute.migration.content.catalogue import name_of
 from transhume.execute.migration.content.digests import DIGEST_BYTES
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.messages import Kind, Message, ProtocolError
@@ -15,7 +18,10 @@ Ask = Callable[[Kind, Mapping[str, object]], Awaitable[Message]]
 
 _MOST_OFFERS = 2
 """The second is of an empty log, which anybody has."""
-_MOST_BLOCKS = 1 << 26
+_MOST_BLOCKS = 1 << 22
+"""Of all of a peer's images: 16 GiB, whose digests take some hundreds of MB here."""
+
+log = structlog.get_logger()
 
 
 class Agreement:
@@ -29,6 +35,8 @@ class Agreement:
     def __init__(self, domains: Domains, ask: Ask) -> None:
         self._domains = domains
         self._ask = ask
+        self._blocks = 0
+        """In the catalogues that were fetched over this link."""
 
     async def open_domain(self, desk: Desk, tenant: str) -> int:
         """Agree on a tenant's pages, and return the number that the domain has on this link.
@@ -51,14 +59,20 @@ class Agreement:
 
     async def _learn_catalogue(self, desk: Desk, domain: int, index: int, listed: object) -> None:
         match listed:
-            case {"name": str(name), "blocks": int(blocks)} if 0 <= blocks <= _MOST_BLOCKS:
-                key = bytes.fromhex(name)
+            case {"name": str(name), "blocks": int(blocks)} if blocks >= 0:
+                pass
             case _:
                 raise ProtocolError("a catalogue without name or size")
-        digests = self._domains.digests(key)
+        digests = self._domains.digests(name)
         if digests is None:
+            if self._blocks + blocks > _MOST_BLOCKS:
+                log.warning("catalogue_too_large", blocks=blocks, most_blocks=_MOST_BLOCKS)
+                return
+            self._blocks += blocks
             digests = await self._fetch_digests(domain, index, blocks)
-            self._domains.learn(key, digests)
+            if name_of(digests).hex() != name:
+                raise ProtocolError("a catalogue that lists other blocks than its name says")
+            self._domains.learn(name, digests)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(desk.coder, desk.domain.know_catalogue, index, digests)
 

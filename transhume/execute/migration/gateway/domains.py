@@ -43,8 +43,8 @@ class Domains:
         self._limits = limits
         self.images = tuple(images)
         self._desks: dict[tuple[str, str], Desk] = {}
-        self._digests: dict[bytes, Sequence[bytes]] = {
-            image.catalogue.name: image.catalogue.digests for image in images
+        self._digests: dict[str, Sequence[bytes]] = {
+            image.catalogue.name.hex(): image.catalogue.digests for image in images
         }
         """Of images here and elsewhere, by the names of their catalogues."""
 
@@ -64,11 +64,11 @@ class Domains:
         """Return what two sites have in common of a tenant's, if they have anything yet."""
         return self._desks.get((peer, tenant))
 
-    def digests(self, catalogue: bytes) -> Sequence[bytes] | None:
+    def digests(self, catalogue: str) -> Sequence[bytes] | None:
         """Return what a catalogue lists, if that is known here."""
         return self._digests.get(catalogue)
 
-    def learn(self, catalogue: bytes, digests: Sequence[bytes]) -> None:
+    def learn(self, catalogue: str, digests: Sequence[bytes]) -> None:
         """Keep what a peer's catalogue lists."""
         self._digests[catalogue] = digests
 
