@@ -27,7 +27,7 @@ from transhume.execute.migration.gateway.questions import Questions
 from transhume.execute.migration.gateway.reader import Reader
 from transhume.execute.migration.gateway.sockets import shut_writing
 from transhume.execute.migration.gateway.turns import Urgency
-from transhume.execute.migration.splitting import Split, Splitter
+from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
 from transhume.knowledge.model import Transfer
 
 MOST_RETURNED_BYTES = 4 << 20
@@ -247,7 +247,8 @@ class Departures:
             desk.domain.sent += transfer
             await self.link.send(Kind.DATA, number, pieces)
             waited = departure.takes_seconds(transfer, time.perf_counter() - coded)
-            self._pace.sent(transfer.raw_bytes, coded - began, waited)
+            new_bytes = transfer.new_pages * PAGE_BYTES + transfer.other_bytes
+            self._pace.sent(transfer.raw_bytes, new_bytes, coded - began, waited)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
 

@@ -10,6 +10,8 @@ _TOO_LONG_SECONDS, _SHORT_SECONDS = 0.08, 0.02
 _PROBE_BYTES = 64 << 20
 """So much goes by between two looks at how the other way does."""
 _LOOK_BYTES = 8 << 20
+_TELLING = 0.5
+"""Of a frame, what has to be new for it to count."""
 _LINK_BOUND = 0.25
 """Of the time, what has to be spent waiting for the link for it to be the narrow place."""
 
@@ -20,20 +22,27 @@ class Pace:
     def __init__(self) -> None:
         self.batch_bytes = 256 << 10
         self.compress = True
-        self._raw_bytes = 0
+        self._new_bytes = 0
         self._seconds = 0.0
         self._waiting = 0.0
         self._other: float | None = None
-        """Raw bytes per second of the way that isn't taken now, when it was."""
+        """New bytes per second of the way that isn't taken now, when it was."""
         self._until = _LOOK_BYTES
 
-    def sent(self, raw_bytes: int, coding_seconds: float, waiting_seconds: float) -> None:
-        """Take what a frame took."""
+    def sent(
+        self, raw_bytes: int, new_bytes: int, coding_seconds: float, waiting_seconds: float
+    ) -> None:
+        """Take what a frame took, and how much of it there was to compress.
+
+        Frames of references mostly, which wait for no link, say nothing of compressing.
+        """
         self._adapt_batch(coding_seconds + waiting_seconds)
-        self._raw_bytes += raw_bytes
+        if new_bytes < _TELLING * raw_bytes:
+            return
+        self._new_bytes += new_bytes
         self._seconds += coding_seconds + waiting_seconds
         self._waiting += waiting_seconds
-        if self._raw_bytes >= self._until:
+        if self._new_bytes >= self._until:
             self._reconsider()
 
     def _adapt_batch(self, seconds: float) -> None:
@@ -43,7 +52,7 @@ class Pace:
             self.batch_bytes = min(LARGEST_BATCH, self.batch_bytes * 2)
 
     def _reconsider(self) -> None:
-        rate = self._raw_bytes / max(self._seconds, 1e-9)
+        rate = self._new_bytes / max(self._seconds, 1e-9)
         link_bound = self._waiting > _LINK_BOUND * self._seconds
         previous, self._other = self._other, rate
         self._until = _PROBE_BYTES
@@ -56,4 +65,4 @@ class Pace:
             self._until = _LOOK_BYTES if previous is None else _PROBE_BYTES
         else:
             self._other = previous * 0.9  # old news count less
-        self._raw_bytes, self._seconds, self._waiting = 0, 0.0, 0.0
+        self._new_bytes, self._seconds, self._waiting = 0, 0.0, 0.0

@@ -12,7 +12,7 @@ def send(
         batch = min(left, pace.batch_bytes)
         coding = batch / (compressed if pace.compress else raw)
         crossing = batch / (ratio if pace.compress else 1) / link
-        pace.sent(batch, coding, max(0.0, crossing - coding))
+        pace.sent(batch, batch, coding, max(0.0, crossing - coding))
         left -= batch
 
 
@@ -40,4 +40,14 @@ def test_the_compressor_comes_back_when_the_link_becomes_the_narrow_place() -> N
 def test_where_compressing_costs_nothing_it_stays() -> None:
     pace = Pace()
     send(pace, 2000 * MB, compressed=1000e6, raw=800e6, link=5e9, ratio=2)
+    assert pace.compress
+
+
+def test_what_is_known_anyhow_says_nothing_of_compressing() -> None:
+    """Nobody waits for a link over which only references go, however slow it is."""
+    pace = Pace()
+    for _ in range(1000):
+        pace.sent(MB, MB // 10, 0.005, 0.0)
+    assert pace.compress
+    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=2)
     assert pace.compress
