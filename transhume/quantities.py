@@ -153,6 +153,11 @@ def parse_moment(text: str) -> timedelta | datetime:
         raise ValueError(f"{error}; or write an instant, as in 2030-01-01T18:00Z") from error
 
 
+def format_count(count: int, noun: str) -> str:
+    """Write how many of something there are: `1 VM`, `1,024 VMs`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """Write a duration in its one or two largest units: `500ms`, `45s`, `2m 5s`, `1h 30m`, `3d`."""
     if seconds < 0:

@@ -16,7 +16,7 @@ from transhume.knowledge.model import (
     UnattributedTraffic,
     Vm,
 )
-from transhume.quantities import format_bytes, format_duration
+from transhume.quantities import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
     from transhume.monitor.capture.files import CaptureSummary
@@ -53,7 +53,7 @@ class Analysis:
         count = sum(summary.bytes for summary in self.summaries)
         return (
             f"{frames:,} frames, {format_bytes(count)} in {format_duration(self.matrix.seconds)};"
-            f" {_counted(len(self.vms), 'VM')}, {_counted(len(self.groups), 'group')}"
+            f" {format_count(len(self.vms), 'VM')}, {format_count(len(self.groups), 'group')}"
         )
 
     @property
@@ -70,10 +70,6 @@ class Analysis:
         for summary in self.summaries:
             if summary.parts_read_again:
                 yield (
-                    f"{summary.path}: {_counted(summary.parts_read_again, 'part')} did not begin at a"
+                    f"{summary.path}: {format_count(summary.parts_read_again, 'part')} did not begin at a"
                     " frame and had to be read twice; the result is right all the same"
                 )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -26,7 +26,12 @@ from transhume.knowledge.model import (
 )
 from transhume.plan.explain import NOT_CONVERGING
 from transhume.plan.standing import standing
-from transhume.quantities import format_bytes, format_dollars_per_hour, format_duration
+from transhume.quantities import (
+    format_bytes,
+    format_count,
+    format_dollars_per_hour,
+    format_duration,
+)
 
 COLOURS = {
     StepResult.DONE: "green",
@@ -135,7 +140,7 @@ def _told(predicted: Prediction, measured: Measurement | None) -> list[str]:
         return []
     told = []
     if measured.rounds is not None:
-        told.append(f"{_from(predicted.rounds, str)}{_counted(measured.rounds, 'round')}")
+        told.append(f"{_from(predicted.rounds, str)}{format_count(measured.rounds, 'round')}")
     if measured.transfer is not None:
         spent = measured.transfer.cpu_seconds
         if spent:
@@ -148,10 +153,6 @@ def _told(predicted: Prediction, measured: Measurement | None) -> list[str]:
 
 def _from(predicted: float | None, written: Callable[[float], str]) -> str:
     return "" if predicted is None else f"{written(predicted)}→"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _when(at: datetime) -> str:

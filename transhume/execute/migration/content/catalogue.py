@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transhume.execute.migration.content.digests import ZERO_PAGE, Digest
+from transhume.execute.migration.content.digests import ZERO_PAGE, Digest, digest_of
 from transhume.execute.migration.content.page_log import Positions
 from transhume.execute.migration.splitting import PAGE_BYTES
 
@@ -49,7 +49,7 @@ class Catalogue:
         with self.path.open("rb", buffering=0) as image:
             for index in indices.tolist():
                 block = os.pread(image.fileno(), PAGE_BYTES, int(self.offsets[index]))
-                if sha256(block).digest() != self.digests[index]:
+                if digest_of(block) != self.digests[index]:
                     raise ImageChanged(self.path)
                 found.append(memoryview(block))
         return found
@@ -63,7 +63,7 @@ def index_image(path: Path) -> Catalogue:
     """
     places: dict[Digest, int] = {}
     for offset, block in _blocks(path):
-        places.setdefault(sha256(block).digest(), offset)
+        places.setdefault(digest_of(block), offset)
     places.pop(ZERO_PAGE, None)
     digests = tuple(places)
     return Catalogue(

@@ -20,7 +20,6 @@ SEGMENT_PAGES = 1024
 SEGMENT_BYTES = SEGMENT_PAGES * PAGE_BYTES
 ID_BYTES = 16
 
-Octets = bytes | bytearray | memoryview
 Positions = NDArray[np.int64]
 
 
@@ -62,7 +61,7 @@ class PageLog:
         """What all pages of the log take."""
         return (self.next - self.first) * PAGE_BYTES
 
-    def append(self, pages: Octets) -> None:
+    def append(self, pages: bytes | memoryview) -> None:
         """Add whole pages, one behind another, at the next positions.
 
         Raises:
