@@ -76,9 +76,11 @@ if TYPE_CHECKING:
         MacAddress,
         NetworkName,
         PlanId,
+        SiteName,
         StepId,
         VmName,
     )
+    from transhume.knowledge.model.overlay import Binding, BindingState
     from transhume.knowledge.model.shapes import (
         Forecast,
         Pattern,
@@ -180,9 +182,11 @@ _MODULES: Final = {
         "MacAddress",
         "NetworkName",
         "PlanId",
+        "SiteName",
         "StepId",
         "VmName",
     ),
+    "overlay": ("Binding", "BindingState"),
     "shapes": (
         "Forecast",
         "Pattern",
@@ -228,6 +232,8 @@ __all__ = [
     "AddressPairs",
     "Alternative",
     "BillLine",
+    "Binding",
+    "BindingState",
     "CapacityReport",
     "Cloud",
     "CloudName",
@@ -277,6 +283,7 @@ __all__ = [
     "Progress",
     "Resources",
     "RevocationNotice",
+    "SiteName",
     "Snapshot",
     "Step",
     "StepId",

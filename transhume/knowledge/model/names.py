@@ -13,3 +13,5 @@ JobName = NewType("JobName", str)
 MacAddress = NewType("MacAddress", str)
 IpAddress = NewType("IpAddress", str)
 NetworkName = NewType("NetworkName", str)
+SiteName = NewType("SiteName", str)
+"""A site of the overlay: a cloud's name, or a gateway site's own."""

@@ -1,0 +1,19 @@
+"""Where a site sends the frames for an address: what the control plane decides and the data plane carries out."""
+
+from dataclasses import dataclass
+
+from transhume.knowledge.model import IpAddress, MacAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What one site does with frames for one address of a virtual network."""
+
+    mac: MacAddress
+    vtep: IpAddress | None
+    """The tunnels' end at the site that has it; None: it is here."""
+    detour: bool = False
+    """Whether it was here a moment ago: frames that still come for it, from other sites too, go on to `vtep`, by
+    a second network number that no site forwards, so that none can go round in circles."""
+    ips: tuple[IpAddress, ...] = ()
+    """What neighbours here are told without asking the VM."""

@@ -1,0 +1,45 @@
+"""Which site of the overlay has which address, and who knows it better.
+
+The rule is that of MAC mobility in EVPN (RFC 7432, section 15): each move of an address draws a higher sequence
+number, so the newest wins in whatever order it is heard of.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from transhume.knowledge.model.names import IpAddress, MacAddress, SiteName
+
+
+class BindingState(StrEnum):
+    """How sure a site is of an address."""
+
+    SETTLED = "settled"
+    """Its VM runs there."""
+    MOVING = "moving"
+    """Its VM has stopped at another site and is about to run there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """An interface of a VM, and the site that its frames go to."""
+
+    vni: int
+    """The virtual network, by VXLAN's number."""
+    mac: MacAddress
+    site: SiteName
+    sequence: int
+    """Of the moves of this address, from 1; a binding that is only confirmed keeps it."""
+    state: BindingState = BindingState.SETTLED
+    origin: SiteName | None = None
+    """Where frames went before, while it is moving."""
+    ips: tuple[IpAddress, ...] = ()
+    """What neighbours may be told without asking the VM."""
+
+    @property
+    def rank(self) -> tuple[int, str, bool]:
+        """What decides between two bindings of an address: the higher one holds."""
+        return self.sequence, self.site, self.state is BindingState.SETTLED
+
+    def supersedes(self, other: "Binding | None") -> bool:
+        """Say whether this one holds, and the other no more."""
+        return other is None or self.rank > other.rank
