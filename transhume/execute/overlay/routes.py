@@ -1,4 +1,4 @@
-"""Where a site sends the frames for an address: what the control plane decides and the data plane carries out."""
+"""Where a site sends the frames for an address: the control plane decides it, the data plane carries it out."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Route:
     vtep: IpAddress | None
     """The tunnels' end at the site that has it; None: it is here."""
     detour: bool = False
-    """Whether it was here a moment ago: frames that still come for it, from other sites too, go on to `vtep`, by
-    a second network number that no site forwards, so that none can go round in circles."""
+    """Whether it was here a moment ago: frames that still come for it, from other sites too, go on to `vtep`
+    under a second network number; no site forwards what comes under that, so that nothing goes in circles."""
     ips: tuple[IpAddress, ...] = ()
     """What neighbours here are told without asking the VM."""
