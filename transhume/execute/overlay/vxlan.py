@@ -1,7 +1,7 @@
 """The overlay on the kernel's bridges and VXLAN, re-pointed by netlink; no frame passes through Python.
 
-Owns the order in which sites are told, and turns what netlink says into errors a person understands; what is
-told to one site is `tunnel_end`'s. Leaves out encryption and the crossing of NAT: the underlay must be trusted.
+Owns the order in which sites are told; what is told to one site is `plane`'s. Leaves out encryption and the
+crossing of NAT: the underlay must be trusted.
 """
 
 import asyncio
@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
-from transhume.errors import OverlayError, UsageError
-from transhume.execute.overlay.tunnel_end import TunnelEnd
-from transhume.knowledge.model import MacAddress
-from transhume.reach.netns import NAMED, netlink_in
+from transhume.errors import OverlayError
+from transhume.execute.overlay.plane import SitePlane
+from transhume.execute.overlay.routes import Route
+from transhume.knowledge.model import IpAddress, MacAddress
+from transhume.reach.netns import NAMED
 
 T = TypeVar("T")
 
@@ -26,27 +27,36 @@ class VxlanOverlay:
 
     async def join(self) -> None:
         """Make and connect the tunnels' ends at all sites."""
-        await self._at_each(self._network.sites, TunnelEnd.join)
+        await self._at_each(self._network.sites, SitePlane.set_up)
 
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Send the frames for `macs` to `site`, from every site."""
         owner = self._site(site)
         # The owner first: it must be ready to deliver before the others send.
-        await self._at_each([owner], lambda end: end.keep(macs))
+        await self._at_each([owner], lambda plane: plane.apply(_routes(macs, None)))
         others = [other for other in self._network.sites if other is not owner]
-        await self._at_each(others, lambda end: end.send_away(macs, owner.vtep))
+        await self._at_each(others, lambda plane: plane.apply(_routes(macs, owner)))
 
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
         """Say what keeps frames for `macs` from reaching `site`."""
         owner = self._site(site)
-        found = await self._at_each(self._network.sites, lambda end: tuple(end.faults(macs, owner)))
+        here, away = _routes(macs, None), _routes(macs, owner)
+        found = await asyncio.gather(
+            *(
+                asyncio.to_thread(self._at, each, _faults_in(here if each is owner else away))
+                for each in self._network.sites
+            )
+        )
         return tuple(fault for faults in found for fault in faults)
 
     async def remove(self) -> None:
         """Remove the tunnels' ends from all sites that are still there."""
-        await asyncio.gather(
-            *(asyncio.to_thread(self._remove_at, site) for site in self._network.sites)
-        )
+        there = [
+            site
+            for site in self._network.sites
+            if site.netns is None or (NAMED / site.netns).exists()
+        ]
+        await self._at_each(there, SitePlane.tear_down)
 
     def _site(self, name: str) -> OverlaySite:
         if name not in self._sites:
@@ -56,19 +66,20 @@ class VxlanOverlay:
         return self._sites[name]
 
     async def _at_each(
-        self, sites: Iterable[OverlaySite], act: Callable[[TunnelEnd], T]
+        self, sites: Iterable[OverlaySite], act: Callable[[SitePlane], T]
     ) -> list[T]:
         return await asyncio.gather(*(asyncio.to_thread(self._at, site, act) for site in sites))
 
-    def _remove_at(self, site: OverlaySite) -> None:
-        if site.netns is None or (NAMED / site.netns).exists():
-            self._at(site, TunnelEnd.remove)
+    def _at(self, site: OverlaySite, act: Callable[[SitePlane], T]) -> T:
+        # Who isn't bound, a gateway say, is found by flooding.
+        with SitePlane(self._network, site, floods_unknown=True) as plane:
+            return act(plane)
 
-    def _at(self, site: OverlaySite, act: Callable[[TunnelEnd], T]) -> T:
-        try:
-            with netlink_in(site.netns) as netlink:
-                return act(TunnelEnd(netlink, self._network, site))
-        except UsageError as error:
-            raise OverlayError(f"site {site.name}: {error}") from error
-        except OSError as error:
-            raise OverlayError(f"site {site.name}: the kernel refused: {error}") from error
+
+def _routes(macs: Sequence[MacAddress], owner: OverlaySite | None) -> tuple[Route, ...]:
+    vtep = IpAddress(owner.vtep) if owner is not None else None
+    return tuple(Route(mac=mac, vtep=vtep) for mac in macs)
+
+
+def _faults_in(wanted: tuple[Route, ...]) -> Callable[[SitePlane], tuple[str, ...]]:
+    return lambda plane: plane.faults(wanted)

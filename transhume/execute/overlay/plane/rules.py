@@ -1,0 +1,93 @@
+"""The packet rules of a virtual network at a site, as text for nftables.
+
+Owns three promises. Nobody but the network's sites sends into it: what else comes to the tunnels' port under
+its numbers, or comes from elsewhere than the underlay, is dropped. What came by a detour leaves by no tunnel:
+so nothing goes in circles, whatever the sites believe. And a TCP connection that crosses a tunnel is told of
+segments that fit: a guest with a longer MTU that hears no ICMP would meet a black hole.
+"""
+
+import re
+from hashlib import blake2b
+from ipaddress import ip_address
+
+from transhume.deployment.model import OverlayNetwork, OverlaySite
+from transhume.execute.overlay.plane.names import detour_device, detour_vni, table
+
+FAMILIES = ("inet", "bridge")
+STRANGERS, CIRCLING = "strangers", "circling"
+"""The counters: what came from outside the set of sites, and what would have left a detour by a tunnel."""
+
+ENCAPSULATION_BYTES = {4: 50, 6: 70}
+"""What a tunnel adds to a guest's packet: its Ethernet header, and those of VXLAN, UDP and the outer IP."""
+_HEADER_BYTES = {"ip": 40, "ip6": 60}
+_COUNTED = re.compile(r"counter (\w+) \{\s*packets (\d+)")
+
+
+def rules(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> str:
+    """Return the script that puts the site's rules in place of those that were there."""
+    name = table(network)
+    bodies = {"inet": _keep_out(network, site), "bridge": _forward(network, site, underlay_mtu)}
+    return "".join(
+        f"add table {family} {name}\ndelete table {family} {name}\n"
+        f'table {family} {name} {{\ncomment "{_seal(body)}"\n{body}}}\n'
+        for family, body in bodies.items()
+    )
+
+
+def seals(script: str) -> tuple[str, ...]:
+    """Return by what the tables of a script, or of a listing, are known to be the same."""
+    return tuple(re.findall(r'^\s*comment "(\w+)"$', script, re.MULTILINE))
+
+
+def counted(listing: str) -> dict[str, int]:
+    """Return the packets that a listing's named counters have seen."""
+    return {name: int(packets) for name, packets in _COUNTED.findall(listing)}
+
+
+def segment_bytes(site: OverlaySite, underlay_mtu: int) -> dict[str, int]:
+    """Return the longest TCP segment that crosses a tunnel in one piece, by the inner IP's version."""
+    inner = underlay_mtu - ENCAPSULATION_BYTES[ip_address(site.vtep).version]
+    return {version: inner - header for version, header in _HEADER_BYTES.items()}
+
+
+def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
+    version = ip_address(site.vtep).version
+    others = sorted(
+        other.vtep
+        for other in network.sites
+        if other.name != site.name and ip_address(other.vtep).version == version
+    )
+    elements = f"elements = {{ {', '.join(others)} }}\n" if others else ""
+    address = "ip saddr" if version == 4 else "ip6 saddr"
+    # Behind UDP's header and the first word of VXLAN's: its number.
+    numbers = (network.vni, detour_vni(network))
+    jumps = "".join(f"udp dport {network.port} @th,96,24 {vni} jump ours\n" for vni in numbers)
+    return (
+        f"set sites {{\ntype ipv{version}_addr\n{elements}}}\n"
+        f"counter {STRANGERS} {{\n}}\n"
+        f'chain ours {{\niifname "{site.underlay}" {address} @sites return\n'
+        f"counter name {STRANGERS} drop\n}}\n"
+        f"chain input {{\ntype filter hook input priority filter; policy accept;\n{jumps}}}\n"
+    )
+
+
+def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> str:
+    detour = detour_device(network)
+    drops = "".join(
+        f'iifname "{detour}" oifname "{tunnels}" counter name {CIRCLING} drop\n'
+        for tunnels in ("thvx*", "thvr*")
+    )
+    clamps = "".join(
+        f'oifname "{device}" ether type {version} tcp flags & syn != 0 '
+        f"tcp option maxseg size set {longest}\n"
+        for device in (network.device, detour)
+        for version, longest in segment_bytes(site, underlay_mtu).items()
+    )
+    return (
+        f"counter {CIRCLING} {{\n}}\n"
+        f"chain forward {{\ntype filter hook forward priority filter; policy accept;\n{drops}{clamps}}}\n"
+    )
+
+
+def _seal(body: str) -> str:
+    return "transhume" + blake2b(body.encode(), digest_size=8).hexdigest()
