@@ -5,6 +5,8 @@ Hashes hold what is (field: a record), streams what happens (`record`: a record)
 several keys.
 """
 
+from dataclasses import dataclass
+
 PREFIX = "transhume:"
 
 FENCE = PREFIX + "fence"
@@ -73,3 +75,36 @@ SHADOW = PREFIX + "shadow"
 def journal_of(plan: str) -> str:
     """Return the list that holds a plan's journal."""
     return f"{PREFIX}journal:plan:{plan}"
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayKeys:
+    """The names of one virtual network of the overlay."""
+
+    bindings: str
+    """Hash: `revision record` by MAC."""
+    revision: str
+    """String: how many bindings were taken or retired."""
+    channel: str
+    """Published: what the hash of bindings was given, or `hand-over`."""
+    hand_overs: str
+    """Hash: moves that are about to happen, by VM."""
+    agents: str
+    """Hash: how each site's agent does, by site."""
+
+
+def overlay(vni: int) -> OverlayKeys:
+    """Return the names of a virtual network."""
+    prefix = f"{PREFIX}overlay:{vni}:"
+    return OverlayKeys(
+        bindings=prefix + "bindings",
+        revision=prefix + "revision",
+        channel=prefix + "changes",
+        hand_overs=prefix + "hand-overs",
+        agents=prefix + "agents",
+    )
+
+
+def overlay_agent(site: str) -> tuple[str, str]:
+    """Return the names of a site agent's lease and fence."""
+    return f"{PREFIX}overlay:agent:{site}:lease", f"{PREFIX}overlay:agent:{site}:fence"

@@ -42,10 +42,24 @@ return 1
 
 
 class Lease:
-    """A claim to the pen for `seconds` at a time. Whoever has it renews it well before they are over."""
+    """A claim to the pen for `seconds` at a time. Whoever has it renews it well before they are over.
 
-    def __init__(self, client: Redis, holder: str, seconds: float) -> None:
+    Args:
+        client: of the knowledge.
+        holder: who claims it.
+        seconds: how long it lasts without being renewed.
+        names: the keys of the lease and its fence; others than the pen's are for other things to be had alone.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        holder: str,
+        seconds: float,
+        names: tuple[str, str] = (keys.LEASE, keys.FENCE),
+    ) -> None:
         self._client = client
+        self._names = names
         self._milliseconds = max(int(seconds * 1000), 1)
         self.holder = holder
         self.seconds = seconds
@@ -81,7 +95,7 @@ class Lease:
             self.token = None
 
     async def _run(self, script: str, *arguments: str | int) -> Any:
-        return await run_script(self._client, script, (keys.LEASE, keys.FENCE), arguments)
+        return await run_script(self._client, script, self._names, arguments)
 
 
 async def holder_of_lease(client: Redis) -> str | None:

@@ -73,6 +73,7 @@ from transhume.knowledge.records import (
     ShadowStatus,
     StoredPlan,
 )
+from transhume.knowledge.register import Register
 from transhume.knowledge.transaction import Transaction, Unexpected, milliseconds
 from transhume.knowledge.wire import connect, reaching, text
 
@@ -125,6 +126,14 @@ class Store:
     def lease(self, holder: str, seconds: float) -> Lease:
         """Return a claim to this store's pen; `acquire` takes it."""
         return Lease(self._client, holder, seconds)
+
+    def register(self, vni: int) -> Register:
+        """Return the register of addresses of one of the overlay's networks."""
+        return Register(self._client, vni)
+
+    def agent_lease(self, site: str, holder: str, seconds: float) -> Lease:
+        """Return a claim to be a site's only agent."""
+        return Lease(self._client, holder, seconds, keys.overlay_agent(site))
 
     # What is
 

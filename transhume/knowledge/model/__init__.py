@@ -80,7 +80,7 @@ if TYPE_CHECKING:
         StepId,
         VmName,
     )
-    from transhume.knowledge.model.overlay import Binding, BindingState
+    from transhume.knowledge.model.overlay import AgentStatus, Binding, BindingState, HandOver
     from transhume.knowledge.model.shapes import (
         Forecast,
         Pattern,
@@ -186,7 +186,7 @@ _MODULES: Final = {
         "StepId",
         "VmName",
     ),
-    "overlay": ("Binding", "BindingState"),
+    "overlay": ("AgentStatus", "Binding", "BindingState", "HandOver"),
     "shapes": (
         "Forecast",
         "Pattern",
@@ -230,6 +230,7 @@ __all__ = [
     "SOURCE_MAC",
     "UNKNOWN_MAC",
     "AddressPairs",
+    "AgentStatus",
     "Alternative",
     "BillLine",
     "Binding",
@@ -251,6 +252,7 @@ __all__ = [
     "Forecast",
     "Group",
     "GroupId",
+    "HandOver",
     "Hindrance",
     "Host",
     "HostName",

@@ -5,9 +5,10 @@ number, so the newest wins in whatever order it is heard of.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
-from transhume.knowledge.model.names import IpAddress, MacAddress, SiteName
+from transhume.knowledge.model.names import IpAddress, MacAddress, SiteName, VmName
 
 
 class BindingState(StrEnum):
@@ -43,3 +44,40 @@ class Binding:
     def supersedes(self, other: "Binding | None") -> bool:
         """Say whether this one holds, and the other no more."""
         return other is None or self.rank > other.rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """A VM that is about to leave a site for another: what its stopping means until then."""
+
+    vm: VmName
+    vni: int
+    macs: tuple[MacAddress, ...]
+    source: SiteName
+    destination: SiteName
+    until: datetime
+    """From then on its stopping means nothing any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStatus:
+    """What a site's agent says of itself and of its kernel, every few seconds."""
+
+    site: SiteName
+    vni: int
+    at: datetime
+    holder: str
+    """Which process it is."""
+    applied: int
+    """The register's revision up to which the kernel does what it says."""
+    here: int = 0
+    """Addresses that are at this site."""
+    away: int = 0
+    detours: tuple[MacAddress, ...] = ()
+    """Addresses whose frames are sent on, because not all sites know yet that they have left."""
+    damped: tuple[MacAddress, ...] = ()
+    """Addresses that moved too often without anybody having asked for it."""
+    faults: tuple[str, ...] = ()
+    """What was wrong when the agent last looked, and is being mended."""
+    repairs: int = 0
+    """Entries that had to be mended since the agent began."""

@@ -1,0 +1,129 @@
+"""The overlay's register, on each server that we promise to work with."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.contract.conftest import NOON
+from transhume.knowledge import keys
+from transhume.knowledge.model import (
+    AgentStatus,
+    Binding,
+    BindingState,
+    HandOver,
+    MacAddress,
+    SiteName,
+    VmName,
+)
+from transhume.knowledge.register import Entry, HandOvers, Register, Whole
+
+A, B = SiteName("a"), SiteName("b")
+MACS = [MacAddress(f"52:54:00:00:00:{n:02x}") for n in range(3)]
+BINDING = Binding(vni=66, mac=MACS[0], site=A, sequence=4)
+
+
+@pytest.fixture
+def register(client: Redis) -> Register:
+    return Register(client, 66)
+
+
+@pytest.mark.parametrize(
+    ("newer", "taken"),
+    [
+        (replace(BINDING, sequence=5, site=B), True),
+        (replace(BINDING, sequence=10, site=B), True),
+        (replace(BINDING, sequence=3, site=B), False),
+        (BINDING, False),
+        (replace(BINDING, site=B), True),
+        (replace(BINDING, state=BindingState.MOVING), False),
+        (replace(BINDING, site=SiteName("A")), False),
+    ],
+    ids=["newer", "two-digits", "older", "same", "tie-by-name", "unsettled", "tie-lost"],
+)
+async def test_the_register_agrees_with_the_model_on_what_holds(
+    register: Register, newer: Binding, taken: bool
+) -> None:
+    await register.put([BINDING])
+    assert bool(await register.put([newer])) == taken == newer.supersedes(BINDING)
+    (entry,) = (await register.read()).entries
+    assert entry.binding == (newer if taken else BINDING)
+
+
+async def test_a_settled_binding_holds_against_the_same_move_unsettled(register: Register) -> None:
+    moving = replace(BINDING, state=BindingState.MOVING)
+    await register.put([moving])
+    assert await register.put([BINDING])
+    assert not await register.put([moving])
+
+
+async def test_thousands_are_put_in_one_go(register: Register) -> None:
+    many = [
+        replace(BINDING, mac=MacAddress(f"52:54:00:01:{n >> 8:02x}:{n & 255:02x}"))
+        for n in range(2000)
+    ]
+    assert len(await register.put(many)) == 2000
+    whole = await register.read()
+    assert (whole.revision, len(whole.entries)) == (2000, 2000)
+
+
+async def test_what_nobody_can_read_gives_way(register: Register, client: Redis) -> None:
+    await client.hset(keys.overlay(66).bindings, MACS[0], b"7 {what")
+    assert (await register.read()).entries == ()
+    assert await register.put([BINDING])
+
+
+async def test_who_follows_hears_of_everything_in_order(register: Register) -> None:
+    await register.put([BINDING])
+    moved = replace(BINDING, sequence=5, site=B)
+    hand_over = HandOver(
+        vm=VmName("vm1"),
+        vni=66,
+        macs=(MACS[0],),
+        source=A,
+        destination=B,
+        until=NOON + timedelta(minutes=1),
+    )
+    async with asyncio.timeout(10), aclosing(register.follow()) as news:
+        assert await anext(news) == Whole(revision=1, entries=(Entry(binding=BINDING, revision=1),))
+        assert await anext(news) == HandOvers(hand_overs=())
+        await register.begin(hand_over)
+        assert await anext(news) == HandOvers(hand_overs=(hand_over,))
+        await register.put([moved])
+        assert await anext(news) == Entry(binding=moved, revision=2)
+        await register.end(VmName("vm1"))
+        assert await anext(news) == HandOvers(hand_overs=())
+        await register.retire([MACS[0]])
+        assert await anext(news) == Whole(revision=3, entries=())
+
+
+async def test_who_has_missed_something_reads_all_anew(register: Register, client: Redis) -> None:
+    async with asyncio.timeout(10), aclosing(register.follow()) as news:
+        await anext(news)
+        await anext(news)
+        await client.incr(keys.overlay(66).revision)  # as if a message had been lost
+        await register.put([BINDING])
+        assert await anext(news) == Whole(revision=2, entries=(Entry(binding=BINDING, revision=2),))
+
+
+async def test_who_is_cut_off_reads_all_anew_when_the_server_is_back(
+    register: Register, client: Redis
+) -> None:
+    async with asyncio.timeout(20), aclosing(register.follow()) as news:
+        await anext(news)
+        await anext(news)
+        await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await register.put([BINDING])
+        async for each in news:
+            if isinstance(each, Whole) and each.entries:
+                break
+
+
+async def test_each_sites_status_is_the_last_it_said(register: Register) -> None:
+    status = AgentStatus(site=A, vni=66, at=NOON, holder="h:1", applied=3)
+    await register.report(status)
+    await register.report(replace(status, applied=4))
+    assert await register.statuses() == {A: replace(status, applied=4)}

@@ -1,0 +1,259 @@
+"""The overlay's register: which site has each address of a virtual network, for all sites' agents.
+
+Whoever knows better writes, without the pen: a binding is taken only if its sequence number is higher than what
+is there, in one script, so the order of messages doesn't matter. Each one taken has a revision; an agent that
+has carried out everything up to a revision says so, and others can wait for that. What is published may be
+missed: whoever follows is told when to read all anew.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from transhume.errors import KnowledgeUnreachable
+from transhume.knowledge import keys
+from transhume.knowledge.codec import UnreadableRecord, decode, encode
+from transhume.knowledge.model import (
+    AgentStatus,
+    Binding,
+    BindingState,
+    HandOver,
+    MacAddress,
+    SiteName,
+    VmName,
+)
+from transhume.knowledge.wire import BLOCK_SECONDS, reaching, run_script
+
+_PUT = """
+local taken = {}
+for i = 1, #ARGV, 5 do
+    local mac, sequence, site, settled, record = unpack(ARGV, i, i + 4)
+    local known = redis.call('HGET', KEYS[1], mac)
+    local higher = true
+    if known then
+        local ok, old = pcall(function() return cjson.decode(string.match(known, '^%d+ (.*)$')) end)
+        if ok then
+            sequence = tonumber(sequence)
+            local old_settled = old.state == 'settled' and 1 or 0
+            higher = sequence > old.sequence or sequence == old.sequence and (site > old.site
+                or site == old.site and tonumber(settled) > old_settled)
+        end
+    end
+    if higher then
+        local revision = redis.call('INCR', KEYS[2])
+        local stored = string.format('%d', revision) .. ' ' .. record
+        redis.call('HSET', KEYS[1], mac, stored)
+        redis.call('PUBLISH', KEYS[3], stored)
+        taken[#taken + 1] = revision
+    else
+        taken[#taken + 1] = 0
+    end
+end
+return taken
+"""
+
+_RETIRE = """
+for _, mac in ipairs(ARGV) do redis.call('HDEL', KEYS[1], mac) end
+redis.call('PUBLISH', KEYS[3], string.format('%d', redis.call('INCR', KEYS[2])) .. ' ')
+"""
+
+_READ = "return {redis.call('GET', KEYS[2]) or '0', redis.call('HVALS', KEYS[1])}"
+
+T = TypeVar("T")
+
+_MOST_AT_ONCE = 500
+_RETRY_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A binding in the register, and the revision at which it was taken."""
+
+    binding: Binding
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """All that the register holds, as of a revision."""
+
+    revision: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOvers:
+    """All moves that are about to happen."""
+
+    hand_overs: tuple[HandOver, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The knowledge can't be reached for now; a `Whole` follows when it can."""
+
+
+News = Entry | Whole | HandOvers | Lost
+
+
+class Register:
+    """One virtual network's register, in a Redis."""
+
+    def __init__(self, client: Redis, vni: int) -> None:
+        self._client = client
+        self.vni = vni
+        self._keys = keys.overlay(vni)
+
+    async def put(self, bindings: Iterable[Binding]) -> dict[MacAddress, int]:
+        """Offer bindings; return the revision of each one that was taken, by address.
+
+        Raises:
+            KnowledgeUnreachable: the knowledge doesn't answer.
+        """
+        offered = list(bindings)
+        taken: dict[MacAddress, int] = {}
+        for start in range(0, len(offered), _MOST_AT_ONCE):
+            some = offered[start : start + _MOST_AT_ONCE]
+            found = await self._run(_PUT, *(part for each in some for part in _written(each)))
+            pairs = zip(some, map(int, found), strict=True)
+            taken |= {binding.mac: revision for binding, revision in pairs if revision}
+        return taken
+
+    async def retire(self, macs: Iterable[MacAddress]) -> None:
+        """Forget addresses that are nowhere any more.
+
+        Raises:
+            KnowledgeUnreachable: the knowledge doesn't answer.
+        """
+        gone = list(macs)
+        if gone:
+            await self._run(_RETIRE, *gone)
+
+    async def read(self) -> Whole:
+        """Return all that the register holds.
+
+        Raises:
+            KnowledgeUnreachable: the knowledge doesn't answer.
+        """
+        revision, stored = await self._run(_READ)
+        entries = map(_entry, stored)
+        return Whole(revision=int(revision), entries=tuple(e for e in entries if e is not None))
+
+    async def begin(self, hand_over: HandOver) -> None:
+        """Announce that a VM is about to move.
+
+        Raises:
+            KnowledgeUnreachable: the knowledge doesn't answer.
+        """
+        async with reaching(), self._client.pipeline() as both:
+            both.hset(self._keys.hand_overs, hand_over.vm, encode(hand_over))
+            both.publish(self._keys.channel, b"hand-over")
+            await both.execute()
+
+    async def end(self, vm: VmName) -> None:
+        """Announce that it isn't about to move any more: it has, or it won't.
+
+        Raises:
+            KnowledgeUnreachable: the knowledge doesn't answer.
+        """
+        async with reaching(), self._client.pipeline() as both:
+            both.hdel(self._keys.hand_overs, vm)
+            both.publish(self._keys.channel, b"hand-over")
+            await both.execute()
+
+    async def hand_overs(self) -> HandOvers:
+        """Return the moves that are about to happen."""
+        async with reaching():
+            found = await self._client.hvals(self._keys.hand_overs)
+        return HandOvers(hand_overs=_readable(HandOver, found))
+
+    async def report(self, status: AgentStatus) -> None:
+        """Say how a site's agent does."""
+        async with reaching():
+            await self._client.hset(self._keys.agents, status.site, encode(status))
+
+    async def statuses(self) -> dict[SiteName, AgentStatus]:
+        """Return what each site's agent said last."""
+        async with reaching():
+            found = await self._client.hvals(self._keys.agents)
+        return {status.site: status for status in _readable(AgentStatus, found)}
+
+    async def follow(self) -> AsyncIterator[News]:
+        """Yield all that is known, then each change; all of it again after a break. Never ends by itself."""
+        while True:
+            try:
+                async for news in self._follow_once():
+                    yield news
+            except (RedisError, OSError, KnowledgeUnreachable) as error:
+                log.warning("register_lost", vni=self.vni, why=str(error))
+                yield Lost()
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow_once(self) -> AsyncIterator[News]:
+        async with self._client.pubsub() as ear:
+            await ear.subscribe(self._keys.channel)
+            whole = await self.read()
+            last = whole.revision
+            yield whole
+            yield await self.hand_overs()
+            while True:
+                message = await ear.get_message(
+                    ignore_subscribe_messages=True, timeout=BLOCK_SECONDS
+                )
+                if message is None:
+                    await asyncio.wait_for(ear.ping(), BLOCK_SECONDS)
+                    continue
+                if message["type"] != "message":
+                    continue
+                said: bytes = message["data"]
+                if said == b"hand-over":
+                    yield await self.hand_overs()
+                    continue
+                entry = _entry(said)
+                if entry is not None and entry.revision == last + 1:
+                    last = entry.revision
+                    yield entry
+                elif entry is None or entry.revision > last:
+                    whole = await self.read()
+                    last = whole.revision
+                    yield whole
+
+    async def _run(self, script: str, *arguments: str | bytes | int) -> Any:
+        return await run_script(
+            self._client,
+            script,
+            (self._keys.bindings, self._keys.revision, self._keys.channel),
+            arguments,
+        )
+
+
+def _written(binding: Binding) -> tuple[str | bytes | int, ...]:
+    settled = int(binding.state is BindingState.SETTLED)
+    return binding.mac, binding.sequence, binding.site, settled, encode(binding)
+
+
+def _entry(stored: bytes) -> Entry | None:
+    """Read what the register stores; None for what was retired, or nobody can read."""
+    revision, _, record = stored.partition(b" ")
+    with suppress(UnreadableRecord, ValueError):
+        return Entry(binding=decode(Binding, record), revision=int(revision))
+    return None
+
+
+def _readable(cls: type[T], stored: Iterable[bytes | str]) -> tuple[T, ...]:
+    """Read what can be read; what can't is left out, and told."""
+    found = []
+    for each in stored:
+        try:
+            found.append(decode(cls, each))
+        except UnreadableRecord as error:
+            log.warning("record_unreadable", record=cls.__name__, why=str(error))
+    return tuple(found)
