@@ -48,8 +48,8 @@ class ByGateways(ByLibvirt):
     async def reset(self) -> None:
         """Start the gateways anew: what they knew is gone."""
         for cloud in self._clouds():
-            pid = self.running.get(cloud.spec.name) or _pid_of(cloud)
-            await asyncio.to_thread(_end, pid, cloud)
+            # Another method's by now, perhaps.
+            await asyncio.to_thread(_end, _pid_of(cloud), cloud)
             _tell_images(cloud, known=self.knows_image)
             self.running[cloud.spec.name] = start_gateway(cloud)
         for cloud in self._clouds():
@@ -100,7 +100,7 @@ def by_gateways(*, knows_image: bool, warms: bool = False) -> Opening:
 
 
 def _pid_of(cloud: Cloud) -> int:
-    """Find the gateway that the lab has started."""
+    """Find the gateway that runs in a cloud."""
     wanted = os.fsencode(cloud.home / CONFIGURATION)
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
