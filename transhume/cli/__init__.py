@@ -26,6 +26,7 @@ COMMANDS = (
     "history",
     "lab",
     "notice",
+    "overlay",
     "plan",
     "policy",
     "price",

@@ -28,7 +28,7 @@ from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import Disks, MigrationOptions
 from transhume.execute.hypervisor.protocol import Hypervisors
 from transhume.execute.migration.transport import Direct, Transport
-from transhume.execute.overlay import NoOverlay, Overlay, VxlanOverlay
+from transhume.execute.overlay import ByAgents, NoOverlay, Overlay, VxlanOverlay
 from transhume.knowledge.lease import Lease
 from transhume.knowledge.model import Snapshot, VmName
 from transhume.knowledge.server import open_server
@@ -64,10 +64,19 @@ class Reconciler:
         for name in snapshot.placement.host_of.keys() - snapshot.moving:
             wanted = (snapshot.cloud_of(name), snapshot.macs_of(name))
             if self._bound.get(name) != wanted:
-                await self._overlay.bind(wanted[1], wanted[0])
+                await self._overlay.adopt(wanted[1], wanted[0])
                 self._bound[name] = wanted
         for name in snapshot.moving:
             self._bound.pop(name, None)
+
+
+def overlay_of(deployment: Deployment, store: Store) -> Overlay:
+    """Return the overlay that joins a deployment's sites."""
+    if deployment.overlay is None:
+        return NoOverlay()
+    if deployment.overlay.agents:
+        return ByAgents(deployment.overlay, store.register(deployment.overlay.vni), now)
+    return VxlanOverlay(deployment.overlay)
 
 
 def worlds(
@@ -191,7 +200,6 @@ async def serving(
     book = PolicyBook(policy_paths, {cloud.name for cloud in deployment.clouds})
     connections = Connections(deployment.hypervisors)
     source = LibvirtInventory(connections, deployment)
-    overlay: Overlay = VxlanOverlay(deployment.overlay) if deployment.overlay else NoOverlay()
     transport = transport_of(deployment)
     hypervisors = LibvirtHosts(connections, transport)
     recording, shadows = asides(deployment, book)
@@ -204,6 +212,7 @@ async def serving(
     ):
         log.info("knowledge_opened", server=server.kind)
         await store.put_federation(deployment.clouds, deployment.hosts, deployment.links)
+        overlay = overlay_of(deployment, store)
         await overlay.join()
         try:
             yield (

@@ -34,7 +34,10 @@ from transhume.knowledge.model import (
     ClusterName,
     Host,
     HostName,
+    Interface,
+    IpAddress,
     Link,
+    MacAddress,
     Resources,
 )
 from transhume.located_yaml import read_file, validate
@@ -147,13 +150,22 @@ def _to_overlay(written: DeploymentSchema) -> OverlayNetwork | None:
     return OverlayNetwork(
         vni=written.overlay.vni,
         port=written.overlay.port,
+        agents=written.overlay.agents,
         sites=tuple(_to_site(name, site) for name, site in sites),
     )
 
 
 def _to_site(name: str, site: SiteSchema) -> OverlaySite:
     return OverlaySite(
-        name=name, bridge=site.bridge, underlay=site.underlay, vtep=site.vtep, netns=site.netns
+        name=name,
+        bridge=site.bridge,
+        underlay=site.underlay,
+        vtep=site.vtep,
+        netns=site.netns,
+        fixed=tuple(
+            Interface(mac=MacAddress(each.mac), ips=(IpAddress(each.ip),) if each.ip else ())
+            for each in site.addresses
+        ),
     )
 
 

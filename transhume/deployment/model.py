@@ -8,7 +8,16 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link, Resources
+from transhume.knowledge.model import (
+    Cloud,
+    CloudName,
+    ClusterName,
+    Host,
+    HostName,
+    Interface,
+    Link,
+    Resources,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,8 @@ class OverlaySite:
     vtep: str
     """The address of the tunnels' end on `underlay`."""
     netns: str | None = None
+    fixed: tuple[Interface, ...] = ()
+    """What is there and never moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +83,8 @@ class OverlayNetwork:
     vni: int
     sites: tuple[OverlaySite, ...]
     port: int = 4789
+    agents: bool = False
+    """Whether each site has an agent."""
 
     @property
     def device(self) -> str:

@@ -3,6 +3,7 @@
 Only `loader` uses them: it turns them into the records of `model` at once.
 """
 
+import re
 from ipaddress import ip_address
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -34,6 +35,12 @@ def _device(text: str) -> str:
     if len(text.encode()) > _LONGEST_DEVICE_NAME:
         raise ValueError(f"{text} is no name of a device; Linux allows 15 characters")
     return _name(text)
+
+
+def _mac(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){5}", text.lower()):
+        raise ValueError(f"{text!r} is no MAC address; write six pairs: 52:54:00:12:34:56")
+    return text.lower()
 
 
 def _address(text: str) -> str:
@@ -78,6 +85,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Patterns = Annotated[list[Annotated[str, AfterValidator(_pattern)]], Field(min_length=1)]
 Device = Annotated[str, AfterValidator(_device)]
 Address = Annotated[str, AfterValidator(_address)]
+Mac = Annotated[str, AfterValidator(_mac)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
@@ -157,6 +165,15 @@ class HostSchema(_Record):
         return self
 
 
+class FixedAddressSchema(_Record):
+    """An address of the overlay that stays where it is."""
+
+    model_config = ConfigDict(title="Fixed address")
+
+    mac: Mac = Field(description="its MAC address")
+    ip: Address | None = Field(default=None, description="its IP address, told to who asks for it")
+
+
 class SiteSchema(_Record):
     """A bridge that is part of the overlay network."""
 
@@ -167,6 +184,10 @@ class SiteSchema(_Record):
     vtep: Address = Field(description="the IP address of the tunnels' end on `underlay`")
     netns: Name | None = Field(
         default=None, description="the network namespace that these are in, if not ours"
+    )
+    addresses: list[FixedAddressSchema] = Field(
+        default=[],
+        description="what is at this site and never moves, and no hypervisor tells of: a gateway, for example",
     )
 
 
@@ -239,6 +260,11 @@ class OverlaySchema(_Record):
 
     vni: int = Field(ge=1, lt=1 << 24, description="VXLAN's number of the network")
     port: int = Field(default=4789, ge=1, lt=1 << 16, description="the tunnels' UDP port")
+    agents: bool = Field(
+        default=False,
+        description="whether each site has an agent (`transhume overlay agent`) that looks after it; otherwise "
+        "the daemon does, which has to be on the same machine",
+    )
 
 
 class LinkSchema(_Record):

@@ -6,7 +6,7 @@ stage run at the same time) and nothing of the order of effects, which the trans
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
@@ -218,19 +218,27 @@ class Executor:
         samples: asyncio.Queue[JobSample] = asyncio.Queue()
         reporter = asyncio.create_task(self._report(step, samples), name=f"progress of {step.vm}")
         try:
-            measurement = await self.world.hypervisors.migrate(
-                step.vm,
-                order.source,
-                order.destination,
-                samples.put_nowait,
-                replace(self.world.options_of(step.vm), share=share_of(self.plan, step)),
-            )
+            async with self._handed_over(step, order):
+                measurement = await self.world.hypervisors.migrate(
+                    step.vm,
+                    order.source,
+                    order.destination,
+                    samples.put_nowait,
+                    replace(self.world.options_of(step.vm), share=share_of(self.plan, step)),
+                )
         except MoveFailed as error:
             return MigrationFailed(why=error.seen)
         finally:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
         return Migrated(measurement=measurement)
+
+    def _handed_over(self, step: Step, order: Migrate) -> AbstractAsyncContextManager[None]:
+        """Let the overlay know of a move, which may be one back."""
+        ends = step.source_cloud, step.destination_cloud
+        source, destination = ends if order.source == step.source else ends[::-1]
+        macs = self.world.macs_of(step.vm)
+        return self.world.overlay.hand_over(step.vm, macs, source, destination)
 
     async def _report(self, step: Step, samples: "asyncio.Queue[JobSample]") -> None:
         while True:

@@ -7,6 +7,7 @@ sleeps that time divided by `speedup`. Says what real hypervisors would say; kno
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -151,6 +152,16 @@ class SimulatedOverlay:
     async def bind(self, macs: Iterable[MacAddress], site: str) -> None:
         """Point addresses at a site."""
         self.site_of.update(dict.fromkeys(macs, site))
+
+    async def adopt(self, macs: Iterable[MacAddress], site: str) -> None:
+        """Point addresses at a site."""
+        await self.bind(macs, site)
+
+    def hand_over(
+        self, vm: VmName, macs: Iterable[MacAddress], source: str, destination: str
+    ) -> AbstractAsyncContextManager[None]:
+        """Do nothing: nobody sends frames."""
+        return nullcontext()
 
     async def check(self, macs: Iterable[MacAddress], site: str) -> tuple[str, ...]:
         """Say which addresses point elsewhere."""

@@ -39,10 +39,18 @@ class Lifecycles:
         listeners.append(listener)
         try:
             with suppress(libvirt.libvirtError):
-                await self._connections.call(host, partial(self._hear, host))
+                await self.listen(host)
             yield
         finally:
             listeners.remove(listener)
+
+    async def listen(self, host: HostName) -> None:
+        """Listen on the connection that a host has by now, unless it's listened on already.
+
+        Raises:
+            HypervisorUnreachable: there is none.
+        """
+        await self._connections.call(host, partial(self._hear, host))
 
     def _hear(self, host: HostName, connection: "libvirt.virConnect") -> None:
         import libvirt

@@ -1,8 +1,9 @@
 """The overlay of a federation that needs none, because its clouds share a layer-2 network already."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
-from transhume.knowledge.model import MacAddress
+from transhume.knowledge.model import MacAddress, VmName
 
 
 class NoOverlay:
@@ -13,6 +14,15 @@ class NoOverlay:
 
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Do nothing."""
+
+    async def adopt(self, macs: Sequence[MacAddress], site: str) -> None:
+        """Do nothing."""
+
+    def hand_over(
+        self, vm: VmName, macs: Sequence[MacAddress], source: str, destination: str
+    ) -> AbstractAsyncContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
 
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
         """Find nothing wrong."""

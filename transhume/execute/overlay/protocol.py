@@ -4,9 +4,10 @@ Owns the promise alone. Each call may be repeated: after a crash the executor sa
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from transhume.knowledge.model import MacAddress
+from transhume.knowledge.model import MacAddress, VmName
 
 
 class Overlay(Protocol):
@@ -24,6 +25,21 @@ class Overlay(Protocol):
 
         Raises:
             OverlayError: a site can't be programmed.
+        """
+
+    async def adopt(self, macs: Sequence[MacAddress], site: str) -> None:
+        """Take note of where an inventory has seen `macs`; whoever knows better isn't contradicted.
+
+        Raises:
+            OverlayError: a site can't be programmed.
+        """
+
+    def hand_over(
+        self, vm: VmName, macs: Sequence[MacAddress], source: str, destination: str
+    ) -> AbstractAsyncContextManager[None]:
+        """Have it known, while the context lasts, that a VM is about to stop at one site and to run at another.
+
+        Never raises: a move isn't put off for it.
         """
 
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:

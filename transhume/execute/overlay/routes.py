@@ -17,3 +17,6 @@ class Route:
     under a second network number; no site forwards what comes under that, so that nothing goes in circles."""
     ips: tuple[IpAddress, ...] = ()
     """What neighbours here are told without asking the VM."""
+    device: str = ""
+    """Of an address that is here: the port of the bridge that it's behind, where that is known; then its frames
+    aren't flooded until it speaks."""

@@ -6,13 +6,14 @@ crossing of NAT: the underlay must be trusted.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeVar
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.errors import OverlayError
 from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.routes import Route
-from transhume.knowledge.model import IpAddress, MacAddress
+from transhume.knowledge.model import IpAddress, MacAddress, VmName
 from transhume.reach.netns import NAMED
 
 T = TypeVar("T")
@@ -36,6 +37,16 @@ class VxlanOverlay:
         await self._at_each([owner], lambda plane: plane.apply(_routes(macs, None)))
         others = [other for other in self._network.sites if other is not owner]
         await self._at_each(others, lambda plane: plane.apply(_routes(macs, owner)))
+
+    async def adopt(self, macs: Sequence[MacAddress], site: str) -> None:
+        """Send the frames for `macs` to `site`: nobody else says where they are."""
+        await self.bind(macs, site)
+
+    def hand_over(
+        self, vm: VmName, macs: Sequence[MacAddress], source: str, destination: str
+    ) -> AbstractAsyncContextManager[None]:
+        """Do nothing: nobody at the sites could make use of it."""
+        return nullcontext()
 
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
         """Say what keeps frames for `macs` from reaching `site`."""

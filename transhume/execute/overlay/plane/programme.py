@@ -34,14 +34,19 @@ class Indexes(NamedTuple):
     detour: int
 
 
-def requests(route: Route, at: Indexes, known_ips: Iterable[IpAddress]) -> Iterator[Request]:
+def requests(
+    route: Route, at: Indexes, known_ips: Iterable[IpAddress], port: int | None = None
+) -> Iterator[Request]:
     """Yield what carries out a route, in an order in which no frame goes astray meanwhile.
 
-    `known_ips` are the IP addresses that neighbours are told of this address now.
+    `known_ips` are the IP addresses that neighbours are told of this address now, `port` the local one that it
+    is behind, where that is known.
     """
     mac, vtep = route.mac, route.vtep
     answered = () if vtep is None else route.ips
     if vtep is None:
+        if port is not None:
+            yield put_behind(port, mac)
         yield take_from_behind(at.tunnel, mac)
         yield take_from_behind(at.detour, mac)
         yield forward_no_more(at.tunnel, mac)

@@ -9,7 +9,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -94,7 +94,7 @@ class SitePlane:
             at, known = self._indexes(), self._known_ips()
             batch: list[Request] = []
             for route in map(self._tellable, routes):
-                batch += requests(route, at, known.get(route.mac, ()))
+                batch += requests(route, at, known.get(route.mac, ()), self._port(route))
                 known[route.mac] = set(route.ips) if route.vtep is not None else set()
             self._carry_out(batch)
 
@@ -219,6 +219,14 @@ class SitePlane:
         if self._speaks_ipv6 or not route.ips:
             return route
         return replace(route, ips=tuple(ip for ip in route.ips if ":" not in ip))
+
+    def _port(self, route: Route) -> int | None:
+        """Return the number of the port that an address is behind; None where that is unknown, or just gone."""
+        if route.vtep is not None or not route.device:
+            return None
+        with inside(self._site.netns), suppress(OSError):
+            return socket.if_nametoindex(route.device)
+        return None
 
     def _index(self, name: str) -> int:
         try:

@@ -1,0 +1,354 @@
+"""Where each address is, as one site knows it, and as several agree on it whatever happens to messages."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transhume.execute.overlay.agent.events import (
+    Acknowledge,
+    Applied,
+    Apply,
+    Began,
+    Event,
+    Instruction,
+    Leaving,
+    Look,
+    Looked,
+    Offer,
+    Read,
+    Runs,
+    Sighted,
+    Stopped,
+    Ticked,
+    Told,
+)
+from transhume.execute.overlay.agent.site import SiteAddresses
+from transhume.execute.overlay.routes import Route
+from transhume.knowledge.model import (
+    Binding,
+    BindingState,
+    Interface,
+    IpAddress,
+    MacAddress,
+    SiteName,
+    VmName,
+)
+from transhume.knowledge.register import Entry, Whole
+
+A, B, C = map(SiteName, "abc")
+VTEPS = {A: IpAddress("192.0.2.1"), B: IpAddress("192.0.2.2"), C: IpAddress("192.0.2.3")}
+MAC = MacAddress("52:54:00:00:00:01")
+VM = VmName("vm1")
+TAP = Interface(mac=MAC, device="vnet0")
+
+
+def site(name: SiteName = A) -> SiteAddresses:
+    return SiteAddresses(name, 66, VTEPS)
+
+
+def bound(
+    at: SiteName,
+    sequence: int = 1,
+    state: BindingState = BindingState.SETTLED,
+    origin: SiteName | None = None,
+) -> Binding:
+    return Binding(vni=66, mac=MAC, site=at, sequence=sequence, state=state, origin=origin)
+
+
+def told(binding: Binding, revision: int = 1) -> Told:
+    return Told(entry=Entry(binding=binding, revision=revision))
+
+
+def read(*bindings: Binding, revision: int = 1) -> Read:
+    entries = tuple(Entry(binding=each, revision=revision) for each in bindings)
+    return Read(whole=Whole(revision=revision, entries=entries))
+
+
+def after(state: SiteAddresses, *events: Event, now: float = 0.0) -> list[Instruction]:
+    """Return what the last event is answered with."""
+    answer: list[Instruction] = []
+    for event in events:
+        answer = state.handle(event, now)
+        state.check_invariants()
+    return answer
+
+
+def offered(instructions: Sequence[Instruction]) -> list[Binding]:
+    return [b for each in instructions if isinstance(each, Offer) for b in each.bindings]
+
+
+def applied(instructions: Sequence[Instruction]) -> list[Route]:
+    return [r for each in instructions if isinstance(each, Apply) for r in each.routes]
+
+
+LEAVING = Leaving(destination_of={MAC: B})
+STOPPED = Stopped(vm=VM, interfaces=(TAP,))
+RUNS = Runs(vm=VM, interfaces=(TAP,))
+
+
+def test_an_address_elsewhere_is_sent_there_and_the_revision_acknowledged() -> None:
+    answer = after(site(), told(bound(B), revision=7))
+    assert applied(answer) == [Route(mac=MAC, vtep=VTEPS[B])]
+    assert answer[-1] == Acknowledge(revision=7)
+
+
+def test_an_older_binding_changes_nothing() -> None:
+    """Messages may come in any order."""
+    assert applied(after(site(), told(bound(B, 3)), told(bound(C, 2), 2))) == []
+
+
+def test_a_vm_that_starts_here_is_entered() -> None:
+    assert offered(after(site(), RUNS)) == [bound(A)]
+
+
+def test_when_an_announced_vm_stops_its_frames_are_sent_on_before_anybody_is_told() -> None:
+    answer = after(site(), read(bound(A)), LEAVING, STOPPED)
+    assert isinstance(answer[0], Apply)
+    assert applied(answer) == [Route(mac=MAC, vtep=VTEPS[B], detour=True)]
+    assert offered(answer) == [bound(B, 2, BindingState.MOVING, origin=A)]
+
+
+def test_a_vm_that_nobody_announced_stops_for_itself_only() -> None:
+    assert after(site(), read(bound(A)), STOPPED) == []
+
+
+def test_a_stop_that_was_a_pause_is_undone_when_it_runs_here_again() -> None:
+    answer = after(site(), read(bound(A)), LEAVING, STOPPED, RUNS)
+    assert offered(answer) == [bound(A, 3)]
+    assert applied(answer)[-1] == Route(mac=MAC, vtep=None, device="vnet0")
+
+
+def test_the_destination_settles_what_runs_there() -> None:
+    answer = after(site(B), told(bound(B, 2, BindingState.MOVING, origin=A)), RUNS)
+    assert offered(answer) == [bound(B, 2)]
+
+
+def test_a_first_frame_settles_it_too() -> None:
+    answer = after(
+        site(B),
+        told(bound(B, 2, BindingState.MOVING, origin=A)),
+        Sighted(mac=MAC, device="vnet3"),
+    )
+    assert offered(answer) == [bound(B, 2)]
+
+
+def test_frames_are_sent_on_until_every_site_has_followed() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    after(state, told(bound(B, 2, BindingState.MOVING, origin=A), 2), told(bound(B, 2), 3))
+    assert after(state, Applied(revision=1), now=60.0) == []
+    assert after(state, Applied(revision=3), now=0.5) == [], "some may be on their way still"
+    assert applied(after(state, Applied(revision=3), now=60.0)) == [Route(mac=MAC, vtep=VTEPS[B])]
+
+
+def test_frames_are_sent_on_as_long_as_the_vm_runs_nowhere() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    after(state, told(bound(B, 2, BindingState.MOVING, origin=A), 2))
+    assert after(state, Applied(revision=9), now=60.0) == []
+
+
+def test_a_vm_that_doesnt_arrive_is_looked_for_here() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    assert Look(mac=MAC) in after(state, Ticked(), now=5.0)
+    assert offered(after(state, Looked(mac=MAC, interface=TAP), now=5.1)) == [bound(A, 3)]
+
+
+def test_a_frame_of_a_vm_from_elsewhere_is_no_proof_until_a_hypervisor_says_so() -> None:
+    """A guest can send what it likes."""
+    state = site()
+    seen = Sighted(mac=MAC, device="vnet7")
+    assert after(state, told(bound(B)), seen) == [Look(mac=MAC, device="vnet7")]
+    assert after(state, Looked(mac=MAC, interface=None)) == []
+    assert offered(after(state, seen, Looked(mac=MAC, interface=TAP))) == [bound(A, 2)]
+
+
+def test_an_address_that_moves_by_itself_too_often_is_left_where_it_is() -> None:
+    state = site()
+    after(state, told(bound(B)))
+    for number in range(5):
+        after(state, Sighted(mac=MAC, device="vnet7"), Looked(mac=MAC, interface=TAP), now=number)
+        after(state, told(bound(B, 2 * number + 3), number + 2), now=number)
+    assert state.damped(5.0) == (MAC,)
+    assert after(state, Sighted(mac=MAC, device="vnet7"), now=5.0) == []
+    assert after(state, Sighted(mac=MAC, device="vnet7"), now=200.0) != []
+
+
+def test_what_the_register_hasnt_taken_is_offered_again() -> None:
+    state = site()
+    after(state, RUNS)
+    assert offered(after(state, Ticked(), now=0.5)) == []
+    assert offered(after(state, Ticked(), now=1.5)) == [bound(A)]
+    after(state, told(bound(A)))
+    assert offered(after(state, Ticked(), now=9.0)) == []
+
+
+def test_an_address_that_was_retired_is_forgotten() -> None:
+    state = site()
+    answer = after(state, read(bound(B)), read(revision=2))
+    assert applied(answer) == [Route(mac=MAC, vtep=None)]
+    assert state.wanted() == {}
+
+
+def test_a_register_that_has_lost_its_memory_is_told_again() -> None:
+    state = site()
+    answer = after(state, read(bound(A), revision=9), read(revision=0))
+    assert offered(answer) == [bound(A)]
+    assert MAC in state.wanted()
+
+
+def test_a_new_agent_goes_on_sending_on_what_the_last_one_did() -> None:
+    state = site()
+    left = {MAC: Route(mac=MAC, vtep=VTEPS[B], detour=True)}
+    answer = after(state, Began(routes=left), read(bound(B, 2), revision=4))
+    assert applied(answer) == [Route(mac=MAC, vtep=VTEPS[B], detour=True)]
+
+
+def test_a_second_move_leads_the_first_sites_frames_straight_on() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    answer = after(state, told(bound(C, 3, BindingState.MOVING, origin=B), 3))
+    assert applied(answer) == [Route(mac=MAC, vtep=VTEPS[C], detour=True)]
+
+
+# --- several sites ------------------------------------------------------------------------------
+
+
+@dataclass
+class Federation:
+    """Three sites and a register; what is published may be lost, or late, and then all is read."""
+
+    sites: dict[SiteName, SiteAddresses] = field(
+        default_factory=lambda: {n: site(n) for n in VTEPS}
+    )
+    register: dict[MacAddress, Binding] = field(default_factory=dict)
+    revision: int = 0
+    waiting: dict[SiteName, deque[Told]] = field(
+        default_factory=lambda: {n: deque() for n in VTEPS}
+    )
+    offers: deque[Binding] = field(default_factory=deque)
+    home: SiteName = A
+    now: float = 0.0
+
+    def event(self, name: SiteName, event: Event) -> None:
+        state = self.sites[name]
+        instructions = state.handle(event, self.now)
+        state.check_invariants()
+        for each in instructions:
+            match each:
+                case Offer(bindings=bindings):
+                    self.offers.extend(bindings)
+                case Look(mac=mac):
+                    found = TAP if name == self.home else None
+                    self.event(name, Looked(mac=mac, interface=found))
+
+    def register_takes(self, number: int) -> None:
+        """Take one of the offers, in any order."""
+        if self.offers:
+            self.offers.rotate(-number)
+            binding = self.offers.popleft()
+            if binding.supersedes(self.register.get(binding.mac)):
+                self.register[binding.mac] = binding
+                self.revision += 1
+                for queue in self.waiting.values():
+                    queue.append(told(binding, self.revision))
+
+    def hear(self, name: SiteName) -> None:
+        if self.waiting[name]:
+            self.event(name, self.waiting[name].popleft())
+
+    def lose(self, name: SiteName) -> None:
+        self.waiting[name].clear()
+        if self.offers:
+            self.offers.popleft()
+
+    def move(self, destination: SiteName) -> None:
+        """Let the VM stop here and run there, with all announcements made."""
+        source, self.home = self.home, destination
+        if source != destination:
+            self.event(source, Leaving(destination_of={MAC: destination}))
+            self.event(source, STOPPED)
+            self.event(source, Leaving(destination_of={}))
+        self.event(destination, RUNS)
+
+    def move_silently(self, destination: SiteName) -> None:
+        """Let it be moved by somebody else."""
+        self.home = destination
+        self.event(destination, RUNS)
+
+    def settle(self) -> None:
+        """Let messages through, and time pass."""
+        for _ in range(8):
+            self.now += 10.0
+            self.event(self.home, RUNS)  # hypervisors are asked every few seconds
+            for name in VTEPS:
+                self.event(name, Ticked())
+            while self.offers:
+                self.register_takes(0)
+            everything = tuple(
+                Entry(binding=b, revision=self.revision) for b in self.register.values()
+            )
+            for name in VTEPS:
+                self.waiting[name].clear()
+                whole = Whole(revision=self.revision, entries=everything)
+                self.event(name, Read(whole=whole))
+        for name in VTEPS:
+            self.event(name, Applied(revision=self.revision))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("move"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("silent"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("take"), st.integers(0, 3)),
+            st.tuples(st.just("hear"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("lose"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("seen"), st.sampled_from([A, B, C])),
+        ),
+        max_size=40,
+    )
+)
+@settings(deadline=None, max_examples=300)
+def test_whatever_is_lost_or_late_all_sites_find_the_vm_in_the_end(
+    happens: list[tuple[str, SiteName | int]],
+) -> None:
+    world = Federation()
+    world.event(A, RUNS)
+    for what, value in happens:
+        world.now += 0.1
+        match what, value:
+            case "move", str():
+                world.move(SiteName(value))
+            case "silent", str():
+                world.move_silently(SiteName(value))
+            case "take", int():
+                world.register_takes(value)
+            case "hear", str():
+                world.hear(SiteName(value))
+            case "lose", str():
+                world.lose(SiteName(value))
+            case "seen", str():
+                world.event(SiteName(value), Sighted(mac=MAC, device="vnet0"))
+    world.settle()
+    for name, state in world.sites.items():
+        route = state.wanted()[MAC]
+        expected = None if name == world.home else VTEPS[world.home]
+        assert (route.vtep, route.detour) == (expected, False), (name, route)
+
+
+@pytest.mark.parametrize("loser", [A, B, C], ids=str)
+def test_a_partition_that_heals_ends_with_the_newest_move(loser: SiteName) -> None:
+    world = Federation()
+    world.event(A, RUNS)
+    world.settle()
+    world.move(B)
+    world.lose(loser)
+    world.move(C)
+    world.settle()
+    assert {state.known[MAC].site for state in world.sites.values()} == {C}

@@ -1,0 +1,53 @@
+"""How the overlay's agents and addresses look in a terminal."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from transhume.cli.views.harmless import text
+from transhume.knowledge.model import AgentStatus, Binding, BindingState, MacAddress, SiteName
+
+
+def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetime) -> Table:
+    """Show each site's agent; `revision` is the register's."""
+    shown = Table(title="agents", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("site", "process"):
+        shown.add_column(name)
+    for name in ("heard", "revision", "here", "away", "sent on", "mended"):
+        shown.add_column(name, justify="right")
+    shown.add_column("trouble")
+    for site, status in sorted(statuses.items()):
+        damped = tuple(f"{mac} moves too often" for mac in status.damped)
+        shown.add_row(
+            text(site),
+            text(status.holder),
+            f"{max(0.0, (now - status.at).total_seconds()):.0f} s ago",
+            f"{status.applied} of {revision}",
+            str(status.here),
+            str(status.away),
+            str(len(status.detours)),
+            str(status.repairs),
+            text(", ".join((*status.faults, *damped)) or "–"),
+        )
+    return shown
+
+
+def bindings(known: Mapping[MacAddress, Binding]) -> Table:
+    """Show where each address is."""
+    shown = Table(title="addresses", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("MAC", "IP", "site", "moves", "state"):
+        shown.add_column(name, justify="right" if name == "moves" else "left")
+    for mac, binding in sorted(known.items()):
+        state = str(binding.state)
+        if binding.state is BindingState.MOVING:
+            state = f"coming from {binding.origin}"
+        shown.add_row(
+            mac,
+            text(", ".join(binding.ips) or "–"),
+            text(binding.site),
+            str(binding.sequence - 1),
+            text(state),
+        )
+    return shown

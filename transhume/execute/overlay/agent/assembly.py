@@ -1,0 +1,85 @@
+"""Puts a site's agent together from the deployment file and the knowledge."""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+
+from transhume.deployment.model import Deployment, OverlayNetwork, OverlaySite
+from transhume.errors import UsageError
+from transhume.execute.overlay.agent.events import Event, Sighted
+from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
+from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
+from transhume.execute.overlay.agent.site import SiteAddresses
+from transhume.execute.overlay.plane import SitePlane, tunnel_devices
+from transhume.execute.overlay.sightings import Missed, Sightings
+from transhume.knowledge.model import HostName, IpAddress, SiteName
+from transhume.knowledge.store import Store
+from transhume.reach.libvirt import Connections
+
+
+@asynccontextmanager
+async def agent_of(
+    deployment: Deployment, site: str, store: Store, clock: Callable[[], datetime]
+) -> AsyncIterator[Agent]:
+    """Have a site's agent, ready to run, while the context lasts.
+
+    Raises:
+        UsageError: the deployment has no such site, or no overlay.
+    """
+    network, ours = site_in(deployment, site)
+    hosts = tuple(host.name for host in deployment.hosts if host.cloud == site)
+    known = [each for each in deployment.hypervisors if each.host in hosts]
+    connections = Connections(known)
+    hypervisors = SiteHypervisors(
+        connections, tuple(HostName(each.host) for each in known), ours.bridge
+    )
+    vteps = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
+    with SitePlane(network, ours) as first, SitePlane(network, ours) as second:
+        try:
+            yield Agent(
+                addresses=SiteAddresses(SiteName(site), network.vni, vteps),
+                planes=(first, second),
+                register=store.register(network.vni),
+                lease=store.agent_lease(
+                    site, f"{socket.gethostname()}:{os.getpid()}", LEASE_SECONDS
+                ),
+                senses=Senses(
+                    run=(hypervisors.run, partial(watch_bridge, network, ours)),
+                    look=hypervisors.look if known else None,
+                    fixed=ours.fixed,
+                ),
+                clock=clock,
+            )
+        finally:
+            connections.close()
+
+
+def site_in(deployment: Deployment, site: str) -> tuple[OverlayNetwork, OverlaySite]:
+    """Return a deployment's overlay and a site of it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    network = deployment.overlay
+    if network is None:
+        raise UsageError("the deployment file describes no overlay; add `overlay: {vni: 66}` to it")
+    for each in network.sites:
+        if each.name == site:
+            return network, each
+    names = ", ".join(each.name for each in network.sites)
+    raise UsageError(f"the overlay has no site {site}; it has {names}")
+
+
+async def watch_bridge(
+    network: OverlayNetwork, site: OverlaySite, tell: Callable[[Event], None]
+) -> None:
+    """Tell of each address that a local port of the bridge speaks for."""
+    watched = Sightings(bridge=site.bridge, netns=site.netns, leave_out=tunnel_devices(network))
+    async with watched as seen:
+        async for each in seen:
+            # What was missed may be of any of them.
+            for sighting in seen.present() if isinstance(each, Missed) else (each,):
+                tell(Sighted(mac=sighting.mac, device=sighting.port))

@@ -1,0 +1,66 @@
+"""The process that is a site's agent: waits for the knowledge, works until it's told to stop."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from transhume.deployment.model import Deployment
+from transhume.errors import KnowledgeUnreachable
+from transhume.execute.overlay.agent.assembly import agent_of, site_in
+from transhume.knowledge.server import find_server
+from transhume.knowledge.store import Store
+
+_RETRY_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+async def run_agent(deployment: Deployment, site: str) -> None:
+    """Look after a site until SIGINT or SIGTERM.
+
+    Raises:
+        UsageError: the deployment has no such site, or no overlay.
+        OverlayError: the site's kernel can't be set up.
+        LeaseLost: another agent of this site has taken over.
+    """
+    site_in(deployment, site)
+    working = asyncio.ensure_future(_work(deployment, site))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, working.cancel)
+    try:
+        await working
+    except asyncio.CancelledError:
+        log.info("agent_ended", site=site)
+
+
+async def _work(deployment: Deployment, site: str) -> None:
+    async with (
+        _knowledge(deployment) as store,
+        agent_of(deployment, site, store, lambda: datetime.now(UTC)) as agent,
+    ):
+        await agent.run()
+
+
+@asynccontextmanager
+async def _knowledge(deployment: Deployment) -> AsyncIterator[Store]:
+    """Wait until the knowledge is there: a daemon that runs it may begin after us."""
+    async with AsyncExitStack() as stack:
+        yield await _connected(deployment, stack)
+
+
+async def _connected(deployment: Deployment, stack: AsyncExitStack) -> Store:
+    told = False
+    while True:
+        try:
+            server = find_server(deployment.knowledge_url, deployment.state_directory)
+            return await stack.enter_async_context(Store.connect(server.url))
+        except KnowledgeUnreachable as error:
+            if not told:
+                log.warning("knowledge_awaited", why=str(error))
+            told = True
+        await asyncio.sleep(_RETRY_SECONDS)

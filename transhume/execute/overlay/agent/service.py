@@ -1,0 +1,343 @@
+"""Runs a site's agent: hears the register, the hypervisors and the bridge, and carries out what its state says.
+
+One at a time for a site: a second one waits until the first is gone.
+
+Leaves the kernel as it is when it ends. Frames go on without it, and the next agent mends what has changed.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+
+from transhume.errors import KnowledgeUnreachable, LeaseHeld, LeaseLost, OverlayError
+from transhume.execute.overlay.agent.events import (
+    Acknowledge,
+    Applied,
+    Apply,
+    Began,
+    Event,
+    Instruction,
+    Leaving,
+    Look,
+    Looked,
+    Offer,
+    Read,
+    Runs,
+    Ticked,
+    Told,
+)
+from transhume.execute.overlay.agent.site import SiteAddresses
+from transhume.execute.overlay.routes import Route
+from transhume.execute.overlay.tracing import STALE_SECONDS
+from transhume.knowledge.lease import Lease
+from transhume.knowledge.model import AgentStatus, Binding, Interface, MacAddress, VmName
+from transhume.knowledge.register import Entry, HandOvers, Lost, Register, Whole
+
+TICK_SECONDS = 0.25
+AUDIT_SECONDS = 3.0
+STATUS_SECONDS = 1.0
+LEASE_SECONDS = 5.0
+_MOST_FAULTS = 10
+
+log = structlog.get_logger()
+
+
+class Plane(Protocol):
+    """A site's kernel. Blocking; for one thread at a time."""
+
+    def set_up(self) -> None:
+        """Make devices and rules where they aren't as they should be."""
+        ...
+
+    def apply(self, routes: Iterable[Route]) -> None:
+        """Carry routes out in one batch."""
+        ...
+
+    def actual(self) -> dict[MacAddress, Route]:
+        """Return what there is."""
+        ...
+
+    def mending(self, wanted: Iterable[Route]) -> tuple[Route, ...]:
+        """Return what to apply so that it does what is wanted, and nothing else."""
+        ...
+
+
+Sense = Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]
+Looking = Callable[[MacAddress], Coroutine[Any, Any, Interface | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Senses:
+    """What an agent perceives with."""
+
+    run: Sequence[Sense] = ()
+    """Each is run as long as the agent, and given what takes its events."""
+    look: Looking | None = None
+    """Asks this site's hypervisors; None where there are none, and what is seen is believed."""
+    fixed: tuple[Interface, ...] = ()
+    """Addresses that are here and never move."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    applied: int = 0
+    repairs: int = 0
+    faults: tuple[str, ...] = ()
+    told: AgentStatus | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Agent:
+    """One site's agent for one virtual network.
+
+    Args:
+        addresses: the site's state.
+        planes: its kernel, to work on, and once more to look at meanwhile.
+        register: the network's.
+        lease: the claim to be this site's only agent.
+        senses: what it perceives with.
+        clock: the time as others know it.
+    """
+
+    def __init__(
+        self,
+        *,
+        addresses: SiteAddresses,
+        planes: tuple[Plane, Plane],
+        register: Register,
+        lease: Lease,
+        senses: Senses,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._addresses = addresses
+        self._plane, self._second = planes
+        self._register, self._lease = register, lease
+        self._senses = senses
+        self._clock = clock
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._read = asyncio.Event()
+        self._offers: asyncio.Queue[tuple[Binding, ...]] = asyncio.Queue()
+        self._progress = _Progress()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="plane")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Look after the site until cancelled.
+
+        Raises:
+            OverlayError: the kernel can't be set up.
+            LeaseLost: another agent of this site has taken over.
+        """
+        await self._take(self._lease)
+        try:
+            await self._in_thread(self._plane.set_up)
+            await self._handle(Began(routes=await self._in_thread(self._plane.actual)))
+            log.info("agent_began", site=self._addresses.site, vni=self._register.vni)
+            async with asyncio.TaskGroup() as tasks:
+                for sense in self._senses.run:
+                    tasks.create_task(self._perceive(sense))
+                for duty in (
+                    self._work,
+                    self._follow,
+                    self._offer,
+                    self._tick,
+                    self._audit,
+                    self._report,
+                ):
+                    tasks.create_task(duty(), name=f"{self._addresses.site}: {duty.__name__}")
+                tasks.create_task(_hold(self._lease), name=f"{self._addresses.site}: lease")
+        except* LeaseLost as lost:
+            raise lost.exceptions[0] from None
+        finally:
+            self._thread.shutdown(wait=False)
+            await _released(self._lease)
+
+    async def _perceive(self, sense: Sense) -> None:
+        """Begin when the register was read: what is seen means nothing before."""
+        await self._read.wait()
+        await sense(self._events.put_nowait)
+
+    async def _take(self, lease: Lease) -> None:
+        waiting = False
+        while True:
+            try:
+                await lease.acquire()
+                return
+            except (LeaseHeld, KnowledgeUnreachable) as error:
+                if not waiting:
+                    log.info("agent_waits", site=self._addresses.site, why=str(error))
+                waiting = True
+            await asyncio.sleep(LEASE_SECONDS / 5)
+
+    # --- events --------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._handle(await self._events.get())
+
+    async def _handle(self, event: Event) -> None:
+        for instruction in self._addresses.handle(event, time.monotonic()):
+            await self._carry_out(instruction)
+
+    async def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case Apply(routes=routes):
+                await self._in_thread(lambda: self._plane.apply(routes))
+            case Offer(bindings=bindings):
+                self._offers.put_nowait(bindings)
+            case Acknowledge(revision=revision):
+                self._progress.applied = revision
+                self._progress.news.set()
+            case Look(mac=mac, device=device):
+                self._keep(asyncio.create_task(self._look(mac, device)))
+
+    async def _in_thread(self, what: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, what)
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self, mac: MacAddress, device: str | None) -> None:
+        if self._senses.look is not None:
+            found = await self._senses.look(mac)
+        else:
+            found = Interface(mac=mac, device=device) if device else None
+        self._events.put_nowait(Looked(mac=mac, interface=found))
+
+    # --- the knowledge -------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        async for news in self._register.follow():
+            match news:
+                case Whole():
+                    self._events.put_nowait(Read(whole=news))
+                    self._read.set()
+                    if self._senses.fixed:
+                        fixed = Runs(vm=VmName(""), interfaces=self._senses.fixed)
+                        self._events.put_nowait(fixed)
+                case Entry():
+                    self._events.put_nowait(Told(entry=news))
+                case HandOvers():
+                    self._events.put_nowait(self._leaving(news))
+                case Lost():
+                    pass
+
+    def _leaving(self, news: HandOvers) -> Leaving:
+        return Leaving(
+            destination_of={
+                mac: each.destination
+                for each in news.hand_overs
+                if each.source == self._addresses.site and each.until > self._clock()
+                for mac in each.macs
+            }
+        )
+
+    async def _offer(self) -> None:
+        while True:
+            offered = await self._offers.get()
+            try:
+                await self._register.put(offered)
+            except KnowledgeUnreachable as error:  # it's offered again
+                log.warning("offer_put_off", site=self._addresses.site, why=str(error))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._events.put_nowait(Ticked())
+            if self._addresses.detours:
+                try:
+                    self._events.put_nowait(Applied(revision=await self._applied_by_others()))
+                except KnowledgeUnreachable:
+                    continue
+
+    async def _applied_by_others(self) -> int:
+        statuses = await self._register.statuses()
+        now = self._clock()
+        others = [
+            status.applied
+            for site, status in statuses.items()
+            if site != self._addresses.site and (now - status.at).total_seconds() < STALE_SECONDS
+        ]
+        return min(others, default=self._progress.applied)
+
+    async def _report(self) -> None:
+        while True:
+            with suppress(KnowledgeUnreachable):
+                await self._register.report(self._status())
+            self._progress.news.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._progress.news.wait(), STATUS_SECONDS)
+
+    def _status(self) -> AgentStatus:
+        addresses = self._addresses
+        here = sum(binding.site == addresses.site for binding in addresses.known.values())
+        return AgentStatus(
+            site=addresses.site,
+            vni=self._register.vni,
+            at=self._clock(),
+            holder=self._lease.holder,
+            applied=self._progress.applied,
+            here=here,
+            away=len(addresses.known) - here,
+            detours=tuple(sorted(addresses.detours)),
+            damped=addresses.damped(time.monotonic()),
+            faults=self._progress.faults,
+            repairs=self._progress.repairs,
+        )
+
+    # --- repair --------------------------------------------------------------------------------------
+
+    async def _audit(self) -> None:
+        """Compare the kernel with what is wanted, and mend it; changes of meanwhile wait for the next time."""
+        while True:
+            await asyncio.sleep(AUDIT_SECONDS)
+            try:
+                await self._mend()
+            except (OSError, OverlayError) as error:
+                self._progress.faults = (str(error),)
+                log.warning("overlay_not_mended", site=self._addresses.site, why=str(error))
+                await self._set_up_again()
+
+    async def _mend(self) -> None:
+        before = self._addresses.wanted()
+        found = await asyncio.to_thread(self._second.mending, before.values())
+        now = self._addresses.wanted()
+        # What has changed while the kernel was read is neither right nor wrong.
+        wrong = [route for route in found if before.get(route.mac) == now.get(route.mac)]
+        self._progress.faults = tuple(f"{route.mac} was wrong" for route in wrong[:_MOST_FAULTS])
+        if wrong:
+            self._progress.repairs += len(wrong)
+            log.warning("overlay_mended", site=self._addresses.site, addresses=len(wrong))
+            await self._in_thread(lambda: self._plane.apply(wrong))
+
+    async def _set_up_again(self) -> None:
+        try:
+            await self._in_thread(self._plane.set_up)
+            wanted = self._addresses.wanted().values()
+            await self._in_thread(lambda: self._plane.apply(wanted))
+        except (OSError, OverlayError) as error:
+            log.warning("overlay_not_set_up", site=self._addresses.site, why=str(error))
+
+
+async def _hold(lease: Lease) -> None:
+    while True:
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        # While it can't be reached nobody else can take over, and the kernel's entries hold.
+        with suppress(KnowledgeUnreachable):
+            await lease.renew()
+
+
+async def _released(lease: Lease) -> None:
+    with suppress(KnowledgeUnreachable):
+        await lease.release()
+
+
+__all__ = ["Agent", "Plane", "Senses"]

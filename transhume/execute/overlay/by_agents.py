@@ -1,0 +1,126 @@
+"""The overlay as the executor asks for it, where each site has an agent: told through the knowledge.
+
+A VM's move is announced before it begins, so that the agent at its source can send its frames on at the very
+moment at which it stops. What the executor says afterwards is that nothing else is believed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from transhume.deployment.model import OverlayNetwork
+from transhume.errors import KnowledgeUnreachable, OverlayError
+from transhume.execute.overlay.tracing import late_sites
+from transhume.knowledge.model import (
+    Binding,
+    BindingState,
+    HandOver,
+    MacAddress,
+    SiteName,
+    VmName,
+)
+from transhume.knowledge.register import Register
+
+PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+_LONGEST_MOVE = timedelta(days=1)
+
+
+class ByAgents:
+    """One virtual network, whose sites look after themselves.
+
+    Args:
+        network: it.
+        register: where its agents look.
+        clock: the time as they know it.
+    """
+
+    def __init__(
+        self, network: OverlayNetwork, register: Register, clock: Callable[[], datetime]
+    ) -> None:
+        self._sites = {SiteName(site.name) for site in network.sites}
+        self._register = register
+        self._clock = clock
+
+    async def join(self) -> None:
+        """Do nothing: each agent joins its site."""
+
+    async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
+        """Say that addresses are at a site; nothing changes where that is known."""
+        if site not in self._sites:
+            names = ", ".join(sorted(self._sites))
+            raise OverlayError(f"{site} isn't a site of the overlay; it has {names}")
+        known = await self._known()
+        changed = (_at(known.get(mac), mac, SiteName(site), self._register.vni) for mac in macs)
+        await self._register.put([binding for binding in changed if binding is not None])
+
+    async def adopt(self, macs: Sequence[MacAddress], site: str) -> None:
+        """Enter addresses that no site has told of; the sites know better than any inventory."""
+        known = await self._known()
+        await self.bind([mac for mac in macs if mac not in known], site)
+
+    async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
+        """Wait for a while until every agent has followed; say which hasn't."""
+        revision = (await self._register.read()).revision
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while behind := await self._late(revision):
+            if time.monotonic() > deadline:
+                return behind
+            await asyncio.sleep(_LOOK_SECONDS)
+        known = await self._known()
+        return tuple(
+            f"{mac} is bound to {known[mac].site if mac in known else 'no site'}, not {site}"
+            for mac in macs
+            if mac not in known or known[mac].site != site
+        )
+
+    @asynccontextmanager
+    async def hand_over(
+        self, vm: VmName, macs: Sequence[MacAddress], source: str, destination: str
+    ) -> AsyncIterator[None]:
+        """Announce a move for as long as the context lasts."""
+        if source == destination:
+            yield
+            return
+        announced = HandOver(
+            vm=vm,
+            vni=self._register.vni,
+            macs=tuple(macs),
+            source=SiteName(source),
+            destination=SiteName(destination),
+            until=self._clock() + _LONGEST_MOVE,
+        )
+        # A move is never put off for this: without it, the overlay follows when the VM runs there.
+        with suppress(KnowledgeUnreachable):
+            await self._register.begin(announced)
+        try:
+            yield
+        finally:
+            with suppress(KnowledgeUnreachable):
+                await self._register.end(vm)
+
+    async def remove(self) -> None:
+        """Do nothing: the agents' sites stay as they are."""
+
+    async def _late(self, revision: int) -> tuple[str, ...]:
+        statuses = await self._register.statuses()
+        return late_sites(sorted(self._sites), revision, statuses, self._clock())
+
+    async def _known(self) -> Mapping[MacAddress, Binding]:
+        whole = await self._register.read()
+        return {entry.binding.mac: entry.binding for entry in whole.entries}
+
+
+def _at(known: Binding | None, mac: MacAddress, site: SiteName, vni: int) -> Binding | None:
+    """Return what says that an address is at a site; None where that is known already."""
+    if known is None:
+        return Binding(vni=vni, mac=mac, site=site, sequence=1)
+    if known.site == site:
+        if known.state is BindingState.SETTLED:
+            return None
+        return replace(known, state=BindingState.SETTLED, origin=None)
+    moved = replace(known, sequence=known.sequence + 1, site=site)
+    return replace(moved, state=BindingState.SETTLED, origin=None)
