@@ -58,6 +58,9 @@ def command(context: click.Context, state: Path) -> None:
     "--gateways", is_flag=True, help="With a gateway at each cloud, which carries migrations."
 )
 @click.option(
+    "--agents", is_flag=True, help="With an agent at each site, which looks after the overlay."
+)
+@click.option(
     "--memory", default=112, show_default=True, help="What each VM has, in MiB; up to 512."
 )
 @click.option(
@@ -80,6 +83,7 @@ def up(
     wan: str,
     delay: str,
     gateways: bool,
+    agents: bool,
     memory: int,
     disks: str,
     place: str,
@@ -107,6 +111,7 @@ def up(
         wan_bytes_per_second=_rate(wan),
         wan_delay_seconds=_delay(delay),
         gateways=gateways,
+        agents=agents,
         memory_mib=memory,
         disk=None if disks == "none" else DiskSpec(writable=disks == "own"),
         place=_places(place),

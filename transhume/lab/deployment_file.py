@@ -7,13 +7,17 @@ from typing import Any
 import yaml
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
+from transhume.knowledge.model import Interface
+from transhume.lab.agents import SOCKET
 from transhume.lab.cloud import Cloud
 from transhume.lab.gateways import CONTROL
-from transhume.lab.spec import BRIDGE, EDGE, EDGE_VTEP, UNDERLAY, VNI, LabSpec
+from transhume.lab.spec import BRIDGE, EDGE, EDGE_VTEP, GATEWAY, GATEWAY_MAC, UNDERLAY, VNI, LabSpec
 
 VCPUS, MEMORY_MIB_PER_VCPU = 8, 128
 """What each host offers, whatever this machine has, as the guests are small and mostly idle; more memory where
 all guests together need it."""
+
+EDGE_SITE = "edge"
 
 DEPLOYMENT, PRICES = "transhume.yaml", "prices.yaml"
 
@@ -30,8 +34,15 @@ def overlay_network(spec: LabSpec) -> OverlayNetwork:
         )
         for cloud in spec.clouds
     ]
-    edge = OverlaySite(name="edge", bridge=BRIDGE, underlay=UNDERLAY, vtep=EDGE_VTEP, netns=EDGE)
-    return OverlayNetwork(vni=VNI, sites=(*sites, edge))
+    edge = OverlaySite(
+        name=EDGE_SITE,
+        bridge=BRIDGE,
+        underlay=UNDERLAY,
+        vtep=EDGE_VTEP,
+        netns=EDGE,
+        fixed=(Interface(mac=GATEWAY_MAC, ips=(GATEWAY,)),),
+    )
+    return OverlayNetwork(vni=VNI, sites=(*sites, edge), agents=spec.agents)
 
 
 def write_deployment(spec: LabSpec, clouds: Sequence[Cloud], state: Path) -> Path:
@@ -59,12 +70,22 @@ def _deployment(spec: LabSpec, clouds: Sequence[Cloud], state: Path) -> dict[str
             cloud.spec.name: _cloud(cloud, memory_mib) | _gateway(spec, cloud) for cloud in clouds
         },
         "gateways": {
-            "edge": {"netns": EDGE, "bridge": BRIDGE, "underlay": UNDERLAY, "vtep": EDGE_VTEP}
+            EDGE_SITE: {
+                "netns": EDGE,
+                "bridge": BRIDGE,
+                "underlay": UNDERLAY,
+                "vtep": EDGE_VTEP,
+                "addresses": [{"mac": GATEWAY_MAC, "ip": GATEWAY}],
+            }
         },
-        "overlay": {"vni": VNI},
+        "overlay": {"vni": VNI, **({"agents": True} if spec.agents else {})},
         "links": [{"between": pair, "rate": wan, **latency} for pair in pairs],
         "prices": {"file": PRICES},
-        "knowledge": {"state_dir": str(state / "knowledge")},
+        "knowledge": (
+            {"url": f"unix://{state / SOCKET}"}
+            if spec.agents
+            else {"state_dir": str(state / "knowledge")}
+        ),
     }
 
 

@@ -19,7 +19,7 @@ from transhume.deployment.model import OverlayNetwork
 from transhume.errors import LabError
 from transhume.execute.overlay import VxlanOverlay
 from transhume.knowledge.model import CloudName
-from transhume.lab import guests, leftovers
+from transhume.lab import agents, guests, leftovers
 from transhume.lab.cloud import Cloud
 from transhume.lab.deployment_file import DEPLOYMENT, overlay_network, write_deployment
 from transhume.lab.disks import Disks, cached_image, receiving_command
@@ -178,14 +178,25 @@ class Lab:
         if spec.gateways:
             tell("gateways")
             start_gateways(clouds, disks.image if disks else None, self.state)
+        deployment = write_deployment(spec, clouds, self.state)
         tell("overlay")
-        asyncio.run(self._join_overlay(spec))
+        if spec.agents:
+            self._start_agents(spec, deployment)
+        else:
+            asyncio.run(self._join_overlay(spec))
         for cloud in clouds:
             theirs = [guest for guest in spec.guests if guest.cloud == cloud.spec.name]
             tell("guests", f"starting {len(theirs)} in cloud {cloud.spec.name}")
             guests.boot(cloud.uri, theirs)
         self._wait_for(spec.guests, tell)
-        write_deployment(spec, clouds, self.state)
+
+    def _start_agents(self, spec: LabSpec, deployment: Path) -> None:
+        shutil.copy(deployment, self.state / agents.CONFIGURATION)
+        agents.start_knowledge(self.state)
+        sites = [site.name for site in overlay_network(spec).sites]
+        for site in sites:
+            agents.start_agent(site, self.state)
+        agents.wait_for_agents(sites, self.state)
 
     async def _join_overlay(self, spec: LabSpec) -> None:
         overlay = VxlanOverlay(overlay_network(spec))

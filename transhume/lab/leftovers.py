@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transhume.errors import LabError
+from transhume.lab import agents
 from transhume.lab.delay import PROGRAM
 from transhume.lab.gateways import CONFIGURATION
 from transhume.lab.network import lab_namespaces, remove_network
@@ -94,9 +95,10 @@ def _runs_from(process: Path, state: Path) -> bool:
 
 
 def _is_entering(process: Path, state: Path) -> bool:
-    """Say whether a process is a gateway, prepares a cloud, or is about to become what delays the WAN."""
+    """Say whether a process is one of the lab's own programs, or is about to become one."""
     words = [os.fsdecode(word) for word in (process / "cmdline").read_bytes().split(b"\0")[:-1]]
     script = Path(words[-1]) if words else Path()
     if words and Path(words[0]).name == "nsenter":
         return str(state / PROGRAM) in words or script.name == CONFIGURATION
-    return script.name in ("enter.sh", CONFIGURATION) and script.is_relative_to(state)
+    ours = ("enter.sh", CONFIGURATION, agents.CONFIGURATION, agents.KNOWLEDGE)
+    return script.name in ours and script.is_relative_to(state)

@@ -19,6 +19,7 @@ from transhume.lab.spec import (
     EDGE_OUTER,
     EDGE_VTEP,
     GATEWAY,
+    GATEWAY_MAC,
     OUTSIDE,
     OUTSIDE_ADDRESS,
     PREFIX,
@@ -132,6 +133,7 @@ def _shape(netlink: Any, index: int, bytes_per_second: float) -> None:
 
 def _open_outside() -> None:
     with netlink_in(EDGE) as edge, netlink_in(OUTSIDE) as outside:
+        edge.link("set", index=_index(edge, BRIDGE), address=GATEWAY_MAC)
         edge.addr("add", index=_index(edge, BRIDGE), address=GATEWAY, prefixlen=24)
         edge.link("add", ifname="out0", kind="veth", peer={"ifname": "out0", "net_ns_fd": OUTSIDE})
         for netlink, address in ((edge, EDGE_OUTER), (outside, OUTSIDE_ADDRESS)):

@@ -21,6 +21,7 @@ BRIDGE, UNDERLAY = "br0", "wan0"
 EDGE, OUTSIDE, WAN = f"{PREFIX}edge", f"{PREFIX}out", f"{PREFIX}wan"
 EDGE_VTEP = IpAddress("172.31.66.100")
 GATEWAY = IpAddress("10.66.0.1")
+GATEWAY_MAC = MacAddress("52:54:00:7a:ff:01")
 EDGE_OUTER, OUTSIDE_ADDRESS = IpAddress("172.31.67.1"), IpAddress("172.31.67.2")
 UNDERLAY_MTU = 1600
 """Room for the tunnels' headers: the guests' frames of 1500 bytes pass whole."""
@@ -141,6 +142,8 @@ class LabSpec:
     """From any site to any other, one way."""
     gateways: bool = False
     """Whether a gateway runs at each cloud and carries migrations."""
+    agents: bool = False
+    """Whether an agent runs at each site and looks after its part of the overlay."""
 
     def cloud(self, name: CloudName) -> CloudSpec:
         """Return a cloud by name."""
@@ -178,6 +181,7 @@ def plan_lab(
     memory_mib: int = 112,
     disk: DiskSpec | None = None,
     gateways: bool = False,
+    agents: bool = False,
 ) -> LabSpec:
     """Specify a lab: `vms` VMs dealt out to `clusters`, all in the first cloud unless told otherwise.
 
@@ -216,6 +220,7 @@ def plan_lab(
         wan_bytes_per_second=wan_bytes_per_second,
         wan_delay_seconds=wan_delay_seconds,
         gateways=gateways,
+        agents=agents,
     )
 
 
