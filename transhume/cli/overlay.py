@@ -11,6 +11,7 @@ import click
 from transhume.cli.connection import config_option, deployment_in, knowledge_options, with_store
 
 if TYPE_CHECKING:
+    from transhume.deployment.model import OverlayNetwork
     from transhume.execute.overlay.tracing import Register, Trace
     from transhume.knowledge.store import Store
 
@@ -66,7 +67,8 @@ def status(config: Path, url: str | None, *, as_json: bool) -> None:
       transhume overlay status
       transhume overlay status --json
     """
-    found = with_store(config, url, lambda store: _look(store, _vni_in(config)))
+    network = _network_in(config)
+    found = with_store(config, url, lambda store: _look(store, network))
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2, default=str))
         return
@@ -93,11 +95,11 @@ def check(config: Path, url: str | None) -> None:
     """
     from transhume.execute.overlay.tracing import inconsistencies
 
-    deployment = deployment_in(config)
-    sites = [site.name for site in deployment.overlay.sites] if deployment.overlay else []
+    network = _network_in(config)
+    sites = [site.name for site in network.sites]
 
     async def compare(store: "Store") -> tuple[str, ...]:
-        found = await _look(store, _vni_in(config))
+        found = await _look(store, network)
         snapshot = await store.snapshot()
         return inconsistencies(sites, found, snapshot, datetime.now(UTC))
 
@@ -123,13 +125,11 @@ def trace(source: str, destination: str, config: Path, url: str | None, *, as_js
     """
     from transhume.execute.overlay.tracing import trace_between
 
-    deployment = deployment_in(config)
-    vteps = (
-        {site.name: site.vtep for site in deployment.overlay.sites} if deployment.overlay else {}
-    )
+    network = _network_in(config)
+    vteps = {site.name: site.vtep for site in network.sites}
 
     async def follow(store: "Store") -> "tuple[Trace, Trace]":
-        found = await _look(store, _vni_in(config))
+        found = await _look(store, network)
         snapshot = await store.snapshot()
         ways = ((source, destination), (destination, source))
         there, back = (trace_between(*way, found, snapshot, vteps) for way in ways)
@@ -143,7 +143,7 @@ def trace(source: str, destination: str, config: Path, url: str | None, *, as_js
         click.echo(str(each))
 
 
-def _vni_in(config: Path) -> int:
+def _network_in(config: Path) -> "OverlayNetwork":
     from transhume.errors import UsageError
 
     overlay = deployment_in(config).overlay
@@ -151,13 +151,13 @@ def _vni_in(config: Path) -> int:
         raise UsageError(
             f"{config} has no overlay with agents; write `overlay: {{vni: 66, agents: true}}`"
         )
-    return overlay.vni
+    return overlay
 
 
-async def _look(store: "Store", vni: int) -> "Register":
+async def _look(store: "Store", network: "OverlayNetwork") -> "Register":
     from transhume.execute.overlay.tracing import Register
 
-    register = store.register(vni)
+    register = store.register(network.vni)
     whole = await register.read()
     return Register(
         revision=whole.revision,

@@ -13,8 +13,7 @@ from transhume.knowledge.model import AgentStatus, Binding, BindingState, MacAdd
 def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetime) -> Table:
     """Show each site's agent; `revision` is the register's."""
     shown = Table(title="agents", box=SIMPLE_HEAD, title_justify="left")
-    for name in ("site", "process"):
-        shown.add_column(name)
+    shown.add_column("site")
     for name in ("heard", "revision", "here", "away", "sent on", "mended"):
         shown.add_column(name, justify="right")
     shown.add_column("trouble")
@@ -22,7 +21,6 @@ def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetim
         damped = tuple(f"{mac} moves too often" for mac in status.damped)
         shown.add_row(
             text(site),
-            text(status.holder),
             f"{max(0.0, (now - status.at).total_seconds()):.0f} s ago",
             f"{status.applied} of {revision}",
             str(status.here),

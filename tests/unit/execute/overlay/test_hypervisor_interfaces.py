@@ -1,0 +1,46 @@
+"""What a site's hypervisors say of their VMs' interfaces, read from libvirt's XML."""
+
+from transhume.execute.overlay.agent.hypervisors import interfaces_of
+from transhume.knowledge.model import Interface, IpAddress, MacAddress
+
+DOMAIN = """
+<domain>
+  <metadata>
+    <t:vm xmlns:t="https://transhume.dev/xmlns/vm/1" cluster="blast" ips="10.66.0.11,10.66.0.12"/>
+  </metadata>
+  <devices>{interfaces}</devices>
+</domain>
+"""
+ON_BRIDGE = """
+<interface type="bridge">
+  <mac address="52:54:00:7A:00:01"/><source bridge="br0"/><target dev="vnet3"/>
+</interface>
+"""
+ELSEWHERE = """
+<interface type="bridge"><mac address="52:54:00:7a:00:02"/><source bridge="br9"/></interface>
+"""
+
+
+def read(*interfaces: str) -> list[Interface]:
+    return list(interfaces_of(DOMAIN.format(interfaces="".join(interfaces)), "br0"))
+
+
+def test_an_interface_has_its_port_and_the_vms_addresses() -> None:
+    ips = (IpAddress("10.66.0.11"), IpAddress("10.66.0.12"))
+    assert read(ON_BRIDGE) == [
+        Interface(mac=MacAddress("52:54:00:7a:00:01"), device="vnet3", ips=ips)
+    ]
+
+
+def test_an_interface_on_another_bridge_isnt_the_overlays() -> None:
+    assert read(ELSEWHERE) == []
+
+
+def test_of_several_interfaces_nobody_knows_which_has_an_address() -> None:
+    """The metadata has the VM's addresses: to answer for the wrong one would make a black hole."""
+    assert [each.ips for each in read(ON_BRIDGE, ELSEWHERE)] == [()]
+
+
+def test_a_domain_without_metadata_has_interfaces_too() -> None:
+    (found,) = interfaces_of(f"<domain><devices>{ON_BRIDGE}</devices></domain>", "br0")
+    assert found.ips == ()
