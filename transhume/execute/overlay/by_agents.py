@@ -63,10 +63,14 @@ class ByAgents:
         await self.bind([mac for mac in macs if mac not in known], site)
 
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
-        """Wait for a while until every agent has followed; say which hasn't."""
+        """Wait for a while until the agents have followed; say which hasn't.
+
+        While a site sends on what comes for these addresses, only it and the one that has them have to: the
+        frames of others arrive by the longer way.
+        """
         revision = (await self._register.read()).revision
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while behind := await self._late(revision):
+        while behind := await self._late(revision, frozenset(macs), SiteName(site)):
             if time.monotonic() > deadline:
                 return behind
             await asyncio.sleep(_LOOK_SECONDS)
@@ -105,9 +109,13 @@ class ByAgents:
     async def remove(self) -> None:
         """Do nothing: the agents' sites stay as they are."""
 
-    async def _late(self, revision: int) -> tuple[str, ...]:
+    async def _late(
+        self, revision: int, macs: frozenset[MacAddress], owner: SiteName
+    ) -> tuple[str, ...]:
         statuses = await self._register.statuses()
-        return late_sites(sorted(self._sites), revision, statuses, self._clock())
+        sending_on = {site for site, told in statuses.items() if macs <= {*told.detours}}
+        needed = {owner, *sending_on} if sending_on else self._sites
+        return late_sites(sorted(needed), revision, statuses, self._clock())
 
     async def _known(self) -> Mapping[MacAddress, Binding]:
         whole = await self._register.read()

@@ -35,7 +35,6 @@ from transhume.execute.overlay.agent.events import (
 )
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.routes import Route
-from transhume.execute.overlay.tracing import STALE_SECONDS
 from transhume.knowledge.lease import Lease
 from transhume.knowledge.model import AgentStatus, Binding, Interface, MacAddress, VmName
 from transhume.knowledge.register import Entry, HandOvers, Lost, Register, Whole
@@ -259,14 +258,11 @@ class Agent:
                     continue
 
     async def _applied_by_others(self) -> int:
+        """Return up to where all have followed; a site whose agent is silent goes by its old entries."""
         statuses = await self._register.statuses()
-        now = self._clock()
-        others = [
-            status.applied
-            for site, status in statuses.items()
-            if site != self._addresses.site and (now - status.at).total_seconds() < STALE_SECONDS
-        ]
-        return min(others, default=self._progress.applied)
+        others = (site for site in self._addresses.sites if site != self._addresses.site)
+        applied = [statuses[site].applied if site in statuses else 0 for site in others]
+        return min(applied, default=self._progress.applied)
 
     async def _report(self) -> None:
         while True:

@@ -79,6 +79,11 @@ class SiteAddresses:
         self._claims: dict[MacAddress, Claims] = {}
         self._looking: dict[MacAddress, float] = {}
 
+    @property
+    def sites(self) -> tuple[SiteName, ...]:
+        """All of the network's."""
+        return tuple(self._vteps)
+
     def check_invariants(self) -> None:
         """Raise when the state contradicts itself; tests call it after every event."""
         for mac in self.detours:
