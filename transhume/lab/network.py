@@ -38,7 +38,7 @@ def build_network(spec: LabSpec, state: Path) -> None:
     """
     with _explained():
         for netns in (WAN, OUTSIDE, EDGE, *(cloud.netns for cloud in spec.clouds)):
-            _make_namespace(netns)
+            make_namespace(netns)
         bridges = _make_wan(spec, state)
         for cloud in spec.clouds:
             _connect(cloud.netns, cloud.name, cloud.address, bridges, spec.wan_bytes_per_second)
@@ -67,7 +67,8 @@ def _explained() -> Iterator[None]:
         raise LabError(f"the lab's network can't be built: {error}") from error
 
 
-def _make_namespace(netns: str) -> None:
+def make_namespace(netns: str) -> None:
+    """Make a namespace in which nothing speaks of itself."""
     from pyroute2 import netns as namespaces
 
     namespaces.create(netns)
