@@ -19,6 +19,7 @@ from transhume.lab.spec import (
     EDGE_OUTER,
     EDGE_VTEP,
     GATEWAY,
+    GATEWAY_MAC,
     OUTSIDE,
     OUTSIDE_ADDRESS,
     PREFIX,
@@ -133,7 +134,10 @@ def _shape(netlink: Any, index: int, bytes_per_second: float) -> None:
 
 def _open_outside() -> None:
     with netlink_in(EDGE) as edge, netlink_in(OUTSIDE) as outside:
-        edge.addr("add", index=_index(edge, BRIDGE), address=GATEWAY, prefixlen=24)
+        bridge = _index(edge, BRIDGE)
+        # A bridge that isn't told goes by the least address of its ports, and by another one after the next.
+        edge.link("set", index=bridge, address=GATEWAY_MAC)
+        edge.addr("add", index=bridge, address=GATEWAY, prefixlen=24)
         edge.link("add", ifname="out0", kind="veth", peer={"ifname": "out0", "net_ns_fd": OUTSIDE})
         for netlink, address in ((edge, EDGE_OUTER), (outside, OUTSIDE_ADDRESS)):
             index = _index(netlink, "out0")

@@ -1,8 +1,10 @@
 /* What looks at a guest from beside it: a pinger, a checked conversation, and two that only listen.
  *
- *   probe ping ADDRESS PORT MICROSECONDS        send a datagram so often; note which come back, and when none did
+ *   probe ping ADDRESS PORT MICROSECONDS        send a datagram so often; note which come back, and when none did;
+ *                                               PORT 0: ICMP, which the guest's kernel answers by itself
  *   probe talk ADDRESS PORT MICROSECONDS BYTES  send the pattern, so much so often, over one connection to an echo
- *   probe taps MAC PORT                         note what passes the VM's own interfaces to and from this UDP port
+ *   probe taps MAC PORT                         note which such datagrams pass the VM's own interfaces, and which
+ *                                               announcement of the VM does (RARP; its peer is 0.0.0.0)
  *   probe floods                                count unicast frames that reach this namespace and aren't for it
  *
  * Each works until its standard input ends, and then prints one JSON object. The conversation prints one, too, for
@@ -19,6 +21,7 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
@@ -88,7 +91,9 @@ static void tell_gaps(void) {
 
 /* --- ping -------------------------------------------------------------------------------------- */
 
+enum { IP_HEADER = 20 };
 struct datagram {
+  struct icmphdr icmp; /* by UDP, without meaning */
   uint64_t run, number; /* which process's, and which of them */
 };
 
@@ -110,10 +115,29 @@ static void note_sent(void) {
   sent[sent_count++].answers = 0;
 }
 
-static void take_answers(int fd, uint64_t run) {
+static uint16_t checksum(const void *data, size_t length) {
+  const unsigned char *bytes = data;
+  uint32_t sum = 0;
+  for (size_t i = 0; i < length; i += 2) sum += (uint32_t)bytes[i] << 8 | bytes[i + 1];
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return htons((uint16_t)~sum);
+}
+
+static void send_one(int fd, struct datagram *d) {
+  d->number = sent_count;
+  d->icmp = (struct icmphdr){.type = ICMP_ECHO, .un.echo = {.id = (uint16_t)d->run, .sequence = (uint16_t)d->number}};
+  d->icmp.checksum = checksum(d, sizeof *d);
+  note_sent();
+  send(fd, d, sizeof *d, MSG_DONTWAIT); /* what the kernel refuses is lost as well */
+}
+
+static void take_answers(int fd, uint64_t run, size_t header) {
+  unsigned char data[FRAME];
   struct datagram d;
-  for (ssize_t n; (n = recv(fd, &d, sizeof d, MSG_DONTWAIT)) >= 0 || errno == ECONNREFUSED || errno == EHOSTUNREACH;) {
-    if (n != sizeof d || d.run != run || d.number >= sent_count) continue;
+  for (ssize_t n; (n = recv(fd, data, sizeof data, MSG_DONTWAIT)) >= 0 || errno == ECONNREFUSED || errno == EHOSTUNREACH;) {
+    if (n != (ssize_t)(header + sizeof d)) continue;
+    memcpy(&d, data + header, sizeof d);
+    if ((header && d.icmp.type != ICMP_ECHOREPLY) || d.run != run || d.number >= sent_count) continue;
     uint64_t now = now_ns();
     hear(now);
     if (sent[d.number].answers++) {
@@ -169,19 +193,18 @@ static struct sockaddr_in address_of(const char *ip, int port) {
 
 static void ping(const char *ip, int port, uint64_t interval) {
   struct sockaddr_in to = address_of(ip, port);
-  int room = ROOM, fd = socket(AF_INET, SOCK_DGRAM, 0);
+  size_t header = port ? 0 : IP_HEADER; /* which a raw socket brings along */
+  int room = ROOM, fd = port ? socket(AF_INET, SOCK_DGRAM, 0) : socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
   struct datagram d = {.run = now_ns() ^ (uint64_t)getpid() << 48};
   if (fd < 0 || connect(fd, (void *)&to, sizeof to)) fail("connect");
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
   run_first();
   int over = 0;
   for (uint64_t next = now_ns(); !over; over = wait_until(next, fd, POLLIN)) {
-    take_answers(fd, d.run);
+    take_answers(fd, d.run, header);
     uint64_t now = now_ns();
     if (now < next) continue;
-    d.number = sent_count;
-    note_sent();
-    send(fd, &d, sizeof d, MSG_DONTWAIT); /* what the kernel refuses is lost as well */
+    send_one(fd, &d);
     for (next += interval; next <= now; next += interval) skipped++;
   }
   hear(now_ns()); /* a silence that lasts until now counts */
@@ -189,7 +212,7 @@ static void ping(const char *ip, int port, uint64_t interval) {
   for (uint64_t end = now_ns() + STRAGGLERS; received < sent_count && now_ns() < end;) {
     struct pollfd one = {fd, POLLIN, 0};
     poll(&one, 1, 10);
-    take_answers(fd, d.run);
+    take_answers(fd, d.run, header);
     heard_at = 0;
   }
   tell_pings();
@@ -353,13 +376,17 @@ static unsigned char watched[ETH_ALEN];
 static uint16_t watched_port;
 
 static void look_at_tap(const unsigned char *frame, ssize_t length, const struct sockaddr_ll *from) {
-  enum { IP = ETH_HLEN, UDP = IP + 20 };
-  if (length < UDP + 8 || frame[12] != 8 || frame[13] || frame[IP] != 0x45 || frame[IP + 9] != IPPROTO_UDP) return;
+  enum { IP = ETH_HLEN, UDP = IP + IP_HEADER };
+  int wanted = watched_port ? IPPROTO_UDP : IPPROTO_ICMP;
   if (strncmp(name_of(from->sll_ifindex), "vnet", 4)) return;
+  if (length >= IP && frame[12] == 0x80 && frame[13] == 0x35 && from->sll_pkttype != PACKET_OUTGOING)
+    note_frame((struct row){.device = from->sll_ifindex, .outwards = 1});
+  if (length < UDP + 8 || frame[12] != 8 || frame[13] || frame[IP] != 0x45 || frame[IP + 9] != wanted) return;
   struct row row = {.device = from->sll_ifindex, .outwards = !memcmp(frame + ETH_ALEN, watched, ETH_ALEN)};
   uint16_t port;
   memcpy(&port, frame + UDP + (row.outwards ? 0 : 2), sizeof port);
-  if (ntohs(port) != watched_port || row.outwards != (from->sll_pkttype != PACKET_OUTGOING)) return;
+  if (watched_port ? ntohs(port) != watched_port : frame[UDP] != (row.outwards ? ICMP_ECHOREPLY : ICMP_ECHO)) return;
+  if (row.outwards != (from->sll_pkttype != PACKET_OUTGOING)) return;
   memcpy(&row.peer, frame + IP + (row.outwards ? 16 : 12), sizeof row.peer);
   note_frame(row);
 }

@@ -18,6 +18,9 @@ from transhume.lab.compiling import compile_program
 from transhume.lab.initramfs import ECHO_PORT
 from transhume.reach.netns import NAMED
 
+BY_KERNEL = 0
+"""In place of a port: ICMP, which costs an emulated guest a fraction of what its own program's answers do."""
+ANNOUNCED = IpAddress("0.0.0.0")
 PROGRAM = Path("probes/probe")
 """In the lab's state."""
 _PATIENCE_SECONDS = 90.0
@@ -93,11 +96,12 @@ class Talk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """The datagrams between a VM and one peer that passed a TAP one way."""
+    """The datagrams between a VM and one peer that passed a TAP one way, or its announcements there."""
 
     tap: str
     from_vm: bool
     peer: IpAddress
+    """`ANNOUNCED` for announcements."""
     first: float
     last: float
     count: int
@@ -182,9 +186,9 @@ class Probe:
         return told
 
 
-def ping_words(ip: IpAddress, interval_seconds: float) -> tuple[str, ...]:
-    """Return how a probe is told to ping a guest."""
-    return "ping", ip, str(ECHO_PORT), _microseconds(interval_seconds)
+def ping_words(ip: IpAddress, interval_seconds: float, port: int = ECHO_PORT) -> tuple[str, ...]:
+    """Return how a probe is told to ping a guest: its program, or with no port its kernel."""
+    return "ping", ip, str(port), _microseconds(interval_seconds)
 
 
 def talk_words(ip: IpAddress, interval_seconds: float, chunk_bytes: int) -> tuple[str, ...]:
@@ -192,9 +196,9 @@ def talk_words(ip: IpAddress, interval_seconds: float, chunk_bytes: int) -> tupl
     return "talk", ip, str(ECHO_PORT), _microseconds(interval_seconds), str(chunk_bytes)
 
 
-def tap_words(mac: MacAddress) -> tuple[str, ...]:
+def tap_words(mac: MacAddress, port: int = ECHO_PORT) -> tuple[str, ...]:
     """Return how a probe is told to watch what pingers have to do with a guest, at its own interfaces."""
-    return "taps", mac, str(ECHO_PORT)
+    return "taps", mac, str(port)
 
 
 FLOOD_WORDS = ("floods",)
