@@ -3,6 +3,7 @@
  *   guest commands PORT            run each line that a connection brings; answer output, NUL, exit status
  *   guest receive PORT             check what arrives against the pattern, and count
  *   guest echo PORT                the same, and send it back
+ *   guest answer PORT              send every datagram back to where it came from
  *   guest send ADDRESS PORT RATE   send the pattern at RATE bytes/s for ever, over one connection
  *   guest memory MIB RATE          keep a working set, verify all of it every few seconds, rewrite RATE bytes/s
  *   guest unique MIB SEED          keep data that only this guest has, half random and half text; verify it likewise
@@ -10,10 +11,9 @@
  *   guest disk PATH MIB RATE SEED  keep files of such data, rewrite RATE bytes/s of them, read them back and verify
  *   guest report                   print all counters, one JSON object a line
  *
- * The pattern is PERIOD bytes of a linear congruential generator, repeated; the byte at offset i of a connection
- * is pattern[i % PERIOD]. PERIOD is prime, so that lost or doubled segments of any usual size show. Each role is a
- * process of its own, each counter a file mapped into memory: that keeps the loops short and the counters readable
- * at any moment. Under emulation wake-ups cost more than bytes: everything works in ticks of 100 ms.
+ * The pattern is that of `pattern.h`. Each role is a process of its own, each counter a file mapped into memory: that
+ * keeps the loops short and the counters readable at any moment. Under emulation wake-ups cost more than bytes:
+ * everything works in ticks of 100 ms, and datagrams are answered as many at a time as there are.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,10 +34,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PERIOD = 65521, TICKS = 10, PAGE = 4096, SWEEP_TICKS = 50, MIB = 1 << 20 };
+#include "pattern.h"
+
+enum { TICKS = 10, PAGE = 4096, SWEEP_TICKS = 50, MIB = 1 << 20 };
 enum { WORDS = PAGE / sizeof(uint64_t), FILE_PAGES = MIB / PAGE, VOCABULARY = 512, LONGEST = 12 };
 static const char *COUNTERS = "/run/traffic";
-static unsigned char pattern[2 * PERIOD]; /* twice, so that any PERIOD bytes of it are contiguous */
 
 struct counters {
   uint64_t bytes, errors, connections, sweeps;
@@ -45,14 +47,6 @@ struct counters {
 static void fail(const char *what) {
   perror(what);
   exit(1);
-}
-
-static void make_pattern(void) {
-  uint32_t x = 1;
-  for (int i = 0; i < PERIOD; i++) {
-    x = x * 1103515245u + 12345u;
-    pattern[i] = pattern[i + PERIOD] = (unsigned char)(x >> 16);
-  }
 }
 
 static struct counters *open_counters(const char *role, const char *peer) {
@@ -132,6 +126,8 @@ static void check_stream(int fd, const char *role, const char *peer, int send_ba
   struct counters *c = open_counters(role, peer);
   uint64_t offset = 0;
   ssize_t n;
+  int yes = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* an echo that waits for an ACK tells of the ACK */
   c->connections++;
   while ((n = read(fd, buffer, sizeof buffer)) > 0) {
     if (memcmp(buffer, pattern + offset % PERIOD, (size_t)n)) c->errors++;
@@ -143,6 +139,30 @@ static void check_stream(int fd, const char *role, const char *peer, int send_ba
 
 static void receive(int fd, const char *peer) { check_stream(fd, "receive", peer, 0); }
 static void echo(int fd, const char *peer) { check_stream(fd, "echo", peer, 1); }
+
+/* A VM that has stood still wakes up to hundreds of datagrams at once: none of them may be lost for want of room. */
+static void answer(int port) {
+  enum { BATCH = 64, LONGEST_DATAGRAM = 2048, ROOM = 8 * MIB };
+  static unsigned char data[BATCH][LONGEST_DATAGRAM];
+  static struct sockaddr_in from[BATCH];
+  struct mmsghdr message[BATCH];
+  struct iovec piece[BATCH];
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  int room = ROOM, fd = socket(AF_INET, SOCK_DGRAM, 0);
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+  if (bind(fd, (void *)&at, sizeof at)) fail("bind");
+  for (;;) {
+    for (int i = 0; i < BATCH; i++) {
+      piece[i] = (struct iovec){data[i], LONGEST_DATAGRAM};
+      message[i].msg_hdr = (struct msghdr){
+          .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &piece[i], .msg_iovlen = 1};
+    }
+    int count = recvmmsg(fd, message, BATCH, MSG_WAITFORONE, 0);
+    for (int i = 0; i < count; i++) piece[i].iov_len = message[i].msg_len;
+    for (int done = 0, n; done < count; done += n)
+      if ((n = sendmmsg(fd, message + done, (unsigned)(count - done), 0)) < 1) n = 1; /* nobody there: as if lost */
+  }
+}
 
 /* --- sending ----------------------------------------------------------------------------------- */
 
@@ -352,6 +372,7 @@ int main(int count, char **words) {
   if (!strcmp(role, "commands") && count == 3) serve(atoi(words[2]), run_commands);
   else if (!strcmp(role, "receive") && count == 3) serve(atoi(words[2]), receive);
   else if (!strcmp(role, "echo") && count == 3) serve(atoi(words[2]), echo);
+  else if (!strcmp(role, "answer") && count == 3) answer(atoi(words[2]));
   else if (!strcmp(role, "send") && count == 5) send_for_ever(words[2], atoi(words[3]), strtoull(words[4], 0, 10));
   else if (!strcmp(role, "memory") && count == 4) keep_memory(strtoull(words[2], 0, 10), strtoull(words[3], 0, 10));
   else if (!strcmp(role, "unique") && count == 4) keep_unique(strtoull(words[2], 0, 10), strtoull(words[3], 0, 10));

@@ -31,6 +31,7 @@ ip address add "$TH_ADDRESS" dev eth0
 ip route add default via "$TH_GATEWAY"
 guest receive {RECEIVE_PORT} &
 guest echo {ECHO_PORT} &
+guest answer {ECHO_PORT} &
 if [ -n "$TH_DISK" ]; then
     options=noatime
     [ "$TH_DISK" != ro ] || options=ro,noload

@@ -39,7 +39,7 @@ def build_network(spec: LabSpec, state: Path) -> None:
     """
     with _explained():
         for netns in (WAN, OUTSIDE, EDGE, *(cloud.netns for cloud in spec.clouds)):
-            _make_namespace(netns)
+            make_namespace(netns)
         bridges = _make_wan(spec, state)
         for cloud in spec.clouds:
             _connect(cloud.netns, cloud.name, cloud.address, bridges, spec.wan_bytes_per_second)
@@ -68,7 +68,8 @@ def _explained() -> Iterator[None]:
         raise LabError(f"the lab's network can't be built: {error}") from error
 
 
-def _make_namespace(netns: str) -> None:
+def make_namespace(netns: str) -> None:
+    """Make a namespace in which nothing speaks of itself."""
     from pyroute2 import netns as namespaces
 
     namespaces.create(netns)
@@ -133,8 +134,10 @@ def _shape(netlink: Any, index: int, bytes_per_second: float) -> None:
 
 def _open_outside() -> None:
     with netlink_in(EDGE) as edge, netlink_in(OUTSIDE) as outside:
-        edge.link("set", index=_index(edge, BRIDGE), address=GATEWAY_MAC)
-        edge.addr("add", index=_index(edge, BRIDGE), address=GATEWAY, prefixlen=24)
+        bridge = _index(edge, BRIDGE)
+        # A bridge that isn't told goes by the least address of its ports, and by another one after the next.
+        edge.link("set", index=bridge, address=GATEWAY_MAC)
+        edge.addr("add", index=bridge, address=GATEWAY, prefixlen=24)
         edge.link("add", ifname="out0", kind="veth", peer={"ifname": "out0", "net_ns_fd": OUTSIDE})
         for netlink, address in ((edge, EDGE_OUTER), (outside, OUTSIDE_ADDRESS)):
             index = _index(netlink, "out0")

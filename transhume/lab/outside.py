@@ -90,7 +90,7 @@ class OutsideConnection:
 
 
 def pattern(offset: int, length: int) -> bytes:
-    """Return the bytes at `offset` of the stream that the guests send and expect (see `guest.c`)."""
+    """Return the bytes at `offset` of the stream that the guests send and expect (see `pattern.h`)."""
     period, start = _period(), offset % _PERIOD
     return (period * (2 + length // _PERIOD))[start : start + length]
 

@@ -20,8 +20,7 @@ PREFIX = "thlab-"
 BRIDGE, UNDERLAY = "br0", "wan0"
 EDGE, OUTSIDE, WAN = f"{PREFIX}edge", f"{PREFIX}out", f"{PREFIX}wan"
 EDGE_VTEP = IpAddress("172.31.66.100")
-GATEWAY = IpAddress("10.66.0.1")
-GATEWAY_MAC = MacAddress("52:54:00:7a:ff:01")
+GATEWAY, GATEWAY_MAC = IpAddress("10.66.0.1"), MacAddress("52:54:00:7c:00:01")
 EDGE_OUTER, OUTSIDE_ADDRESS = IpAddress("172.31.67.1"), IpAddress("172.31.67.2")
 UNDERLAY_MTU = 1600
 """Room for the tunnels' headers: the guests' frames of 1500 bytes pass whole."""
