@@ -293,14 +293,18 @@ class Agent:
 
     async def _audit(self) -> None:
         """Compare the kernel with what is wanted, and mend it; changes of meanwhile wait for the next time."""
+        took = 0.0
         while True:
-            await asyncio.sleep(AUDIT_SECONDS)
+            # With very many addresses it takes a while: then it's done more seldom.
+            await asyncio.sleep(max(AUDIT_SECONDS, 30 * took))
+            began = time.monotonic()
             try:
                 await self._mend()
             except (OSError, OverlayError) as error:
                 self._progress.faults = (str(error),)
                 log.warning("overlay_not_mended", site=self._addresses.site, why=str(error))
                 await self._set_up_again()
+            took = time.monotonic() - began
 
     async def _mend(self) -> None:
         before = self._addresses.wanted()
