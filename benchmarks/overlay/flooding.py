@@ -2,9 +2,8 @@
 
 import asyncio
 
-from transhume.execute.overlay.tunnel_end import EVERYBODY
-
 from transhume.deployment.model import OverlayNetwork, OverlaySite
+from transhume.execute.overlay.plane.names import EVERYBODY
 from transhume.reach.netns import netlink_in
 
 DEVICE = "learns0"
