@@ -1,9 +1,10 @@
 """The process that is a site's agent: waits for the knowledge, works until it's told to stop."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -15,6 +16,7 @@ from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store
 
 _RETRY_SECONDS = 1.0
+_NICENESS = -10
 
 log = structlog.get_logger()
 
@@ -28,6 +30,9 @@ async def run_agent(deployment: Deployment, site: str) -> None:
         LeaseLost: another agent of this site has taken over.
     """
     site_in(deployment, site)
+    with suppress(PermissionError):
+        # Between a VM's stop and our word to the kernel its frames are lost.
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     working = asyncio.ensure_future(_work(deployment, site))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
