@@ -248,6 +248,17 @@ def test_neighbours_that_somebody_else_wrote_are_left_alone(planes):
         assert "10.99.0.7" in found
 
 
+def test_what_neighbours_are_told_outlasts_ports_that_come_and_go(planes):
+    """A bridge that takes the lowest address of its ports forgets its neighbours with each change of it."""
+    planes["a"].apply([away("b", ips=(IP,))])
+
+    for number in range(5):
+        with nic("a", NOBODY, f"passing{number}"):
+            assert planes["a"].mending([away("b", ips=(IP,))]) == ()
+
+    assert planes["a"].mending([away("b", ips=(IP,))]) == ()
+
+
 def test_the_kernels_state_reads_back_as_what_was_applied(ipv6, planes):
     wanted = [
         away("b", ips=(IP, IP6)),

@@ -7,6 +7,7 @@ has attributes that are unknown here, is passed over.
 import socket
 import struct
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from transhume.execute.overlay.plane.messages import (
@@ -108,12 +109,13 @@ def entry_in(kind: int, body: bytes) -> Entry | None:
         state=state,
         flags=flags,
         mac=mac_text(mac) if mac and len(mac) == 6 else None,
-        to=_address(to) if to else None,
-        bridge=_NUMBER.unpack(bridge)[0] if bridge else None,
+        to=_address(to) if to and len(to) in (4, 16) else None,
+        bridge=_NUMBER.unpack(bridge)[0] if bridge and len(bridge) == 4 else None,
         protocol=protocol[0] if protocol else 0,
     )
 
 
 def _address(packed: bytes) -> IpAddress:
-    family = socket.AF_INET6 if len(packed) == 16 else socket.AF_INET
-    return IpAddress(socket.inet_ntop(family, packed))
+    if len(packed) == 16:
+        return IpAddress(str(IPv6Address(packed)))
+    return IpAddress(socket.inet_ntop(socket.AF_INET, packed))

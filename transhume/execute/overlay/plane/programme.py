@@ -60,6 +60,35 @@ def requests(route: Route, at: Indexes, known_ips: Iterable[IpAddress]) -> Itera
         yield answer_no_more(at.bridge, ip)
 
 
+class Told:
+    """Which IP addresses neighbours are told of which MAC address; each of one only."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._ips: dict[MacAddress, set[IpAddress]] = defaultdict(set)
+        self._owners: dict[IpAddress, MacAddress] = {}
+        for entry in entries:
+            if entry.of_ours and entry.mac is not None and entry.to is not None:
+                self._give(entry.to, entry.mac)
+
+    def of(self, mac: MacAddress) -> frozenset[IpAddress]:
+        """Return what is told of an address."""
+        return frozenset(self._ips.get(mac, ()))
+
+    def note(self, route: Route) -> None:
+        """Take in that a route is carried out."""
+        for ip in self._ips.pop(route.mac, ()):
+            del self._owners[ip]
+        for ip in route.ips if route.vtep is not None else ():
+            self._give(ip, route.mac)
+
+    def _give(self, ip: IpAddress, mac: MacAddress) -> None:
+        before = self._owners.get(ip)
+        if before is not None:
+            self._ips[before].discard(ip)
+        self._owners[ip] = mac
+        self._ips[mac].add(ip)
+
+
 @dataclass(slots=True)
 class _Found:
     tunnel: IpAddress | None = None
