@@ -14,7 +14,7 @@ import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from benchmarks.overlay.offloads import switch_offloads
+from benchmarks.overlay.offloads import switch_offloads_off
 from tests.system.overlay_frames import EVERYONE, drained, frame, nic, settle, tunnelled, wan_ears
 from tests.system.overlay_sites import (
     FIXED,
@@ -441,9 +441,9 @@ def test_a_guest_with_a_longer_mtu_than_the_tunnels_meets_no_black_hole(sites):
         for netns, device in ((netns_of(site), "wan0"), (WAN, f"to-{site}")):
             with netlink_in(netns) as netlink:
                 netlink.link("set", index=index(netlink, device), mtu=1500)
-            switch_offloads(netns, device, on=False)
-        switch_offloads(FIXED[site], "eth0", on=False)
-        switch_offloads(netns_of(site), "fixed", on=False)
+            switch_offloads_off(netns, device)
+        switch_offloads_off(FIXED[site], "eth0")
+        switch_offloads_off(netns_of(site), "fixed")
     with ExitStack() as stack:
         for site in NETWORK.sites:
             plane = stack.enter_context(SitePlane(NETWORK, site, floods_unknown=True))

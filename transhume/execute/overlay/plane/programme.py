@@ -8,7 +8,7 @@ and goes after it: a frame that finds no entry of its own in a VXLAN device woul
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from transhume.execute.overlay.plane.entries import Entry
@@ -139,7 +139,8 @@ def carried_out(route: Route, actual: Mapping[MacAddress, Route]) -> bool:
     found = actual.get(route.mac)
     if route.vtep is None or found is None:
         return route.vtep is None and found is None
-    return replace(route, ips=tuple(sorted(set(route.ips)))) == found
+    same = (route.vtep, route.detour) == (found.vtep, found.detour)
+    return same and (route.ips == found.ips or set(route.ips) == set(found.ips))
 
 
 def differences(

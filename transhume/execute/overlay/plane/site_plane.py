@@ -216,7 +216,7 @@ class SitePlane:
 
     def _tellable(self, route: Route) -> Route:
         """Leave out what the kernel can't tell neighbours: then they ask all sites, as they do without us."""
-        if self._speaks_ipv6 or not route.ips:
+        if self._speaks_ipv6 or not any(":" in ip for ip in route.ips):
             return route
         return replace(route, ips=tuple(ip for ip in route.ips if ":" not in ip))
 
