@@ -29,7 +29,7 @@ from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import IpAddress, MacAddress
 from transhume.reach.netns import socket_in
 
-ROUNDS, SECONDS, WARM_UP_SECONDS = 7, 2.0, 0.5
+ROUNDS, SECONDS, WARM_UP_SECONDS = 15, 1.0, 0.3
 OVERLAY, CABLE, UNDERLAY = "overlay", "bridges on one wire", "underlay alone"
 ASKED = {"offload": 0.9, "real packets": 0.8}
 """The least share of the path without the overlay."""
