@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` (needs Python only) and `make test` (as root it installs what it needs).
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live check lint types contracts unit test system fuzz thrash bpf kernel docs pictures clean thorough \
-	bench bench-capture bench-analysis bench-coding bench-deadlines bench-disks bench-fidelity bench-live bench-migration bench-plan bench-replay \
+	bench bench-capture bench-analysis bench-coding bench-deadlines bench-disks bench-fidelity bench-live bench-migration bench-overlay bench-plan bench-replay \
 	bench-schedule bench-spread bench-startup bench-stream
 SHELL := /bin/bash
 
@@ -108,6 +108,10 @@ bench-migration: $(VENV)/.dev ## live migration over WANs, by hours (root); a pa
 	@tools/debian-packages lab
 	@$(BIN)/python -m benchmarks.bench_migration $(if $(WAN),--wan $(WAN)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) \
 		$(if $(METHODS),--methods $(METHODS)) $(if $(RUNS),--runs $(RUNS))
+
+bench-overlay: $(VENV)/.dev ## programming the overlay, and one TCP stream across it (root); a part: SECTIONS=programming
+	@tools/debian-packages lab
+	@$(BIN)/python -m benchmarks.bench_overlay $(if $(SECTIONS),--sections $(SECTIONS))
 
 bench-coding: $(VENV)/.dev ## how fast guests' memory is coded and decoded, beside zstd alone (boots guests with the lab's QEMU)
 	@$(BIN)/python -m benchmarks.bench_coding $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -15,11 +15,11 @@ _ETHTOOL = 0x8946
 _SET_TSO, _SET_GSO, _SET_GRO = 0x1F, 0x24, 0x2C
 
 
-def switch_offloads(netns: str, device: str, *, on: bool) -> None:
-    """Switch a device's segmentation and gathering of segments on or off (ethtool -K tso, gso, gro)."""
+def switch_offloads_off(netns: str, device: str) -> None:
+    """Let a device neither send segments in one piece nor gather them (ethtool -K tso, gso, gro off)."""
     with closing(socket_in(netns, kind=socket.SOCK_DGRAM)) as control:
         for command in (_SET_TSO, _SET_GSO, _SET_GRO):
-            value = array.array("I", [command, int(on)])
+            value = array.array("I", [command, 0])
             ioctl(
                 control, _ETHTOOL, struct.pack("16sP16x", device.encode(), value.buffer_info()[0])
             )

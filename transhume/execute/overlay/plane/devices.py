@@ -41,6 +41,7 @@ class Devices:
         bridge = self._need_bridge()
         self._need_underlay()
         self._refuse_strangers(bridge["index"])
+        self._pin_address(bridge)
         for detour in (False, True):
             index = self._have_device(detour=detour, mtu=bridge.get("mtu"))
             self._netlink.link("set", index=index, master=bridge["index"])
@@ -74,6 +75,16 @@ class Devices:
     def underlay_mtu(self) -> int:
         """Return how long a packet of the tunnels may be."""
         return int(self._need_underlay().get("mtu"))
+
+    def _pin_address(self, bridge: Any) -> None:
+        """Let the bridge keep its address, before it gets the first port of ours.
+
+        One that was never given an address takes the lowest of its ports', and forgets all neighbours whenever
+        that changes: by a tap that comes or goes. It forgets them now too, so this isn't done again.
+        """
+        device = self._find(self._network.device)
+        if device is None or device.get("master") != bridge["index"]:
+            self._netlink.link("set", index=bridge["index"], address=bridge.get("address"))
 
     def _have_device(self, *, detour: bool, mtu: int) -> int:
         name = tunnel_devices(self._network)[detour]

@@ -123,6 +123,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return ATTRIBUTE.pack(length, kind) + value + b"\0" * (-length % 4)
 
 
+@lru_cache(maxsize=16)
 def _link_address(mac: MacAddress) -> bytes:
     return _MAC_HEAD + bytes.fromhex(mac.replace(":", "")) + b"\0\0"
 

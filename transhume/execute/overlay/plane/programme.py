@@ -8,7 +8,7 @@ and goes after it: a frame that finds no entry of its own in a VXLAN device woul
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from transhume.execute.overlay.plane.entries import Entry
@@ -65,6 +65,35 @@ def requests(
         yield answer_no_more(at.bridge, ip)
 
 
+class Told:
+    """Which IP addresses neighbours are told of which MAC address; each of one only."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._ips: dict[MacAddress, set[IpAddress]] = defaultdict(set)
+        self._owners: dict[IpAddress, MacAddress] = {}
+        for entry in entries:
+            if entry.of_ours and entry.mac is not None and entry.to is not None:
+                self._give(entry.to, entry.mac)
+
+    def of(self, mac: MacAddress) -> frozenset[IpAddress]:
+        """Return what is told of an address."""
+        return frozenset(self._ips.get(mac, ()))
+
+    def note(self, route: Route) -> None:
+        """Take in that a route is carried out."""
+        for ip in self._ips.pop(route.mac, ()):
+            del self._owners[ip]
+        for ip in route.ips if route.vtep is not None else ():
+            self._give(ip, route.mac)
+
+    def _give(self, ip: IpAddress, mac: MacAddress) -> None:
+        before = self._owners.get(ip)
+        if before is not None:
+            self._ips[before].discard(ip)
+        self._owners[ip] = mac
+        self._ips[mac].add(ip)
+
+
 @dataclass(slots=True)
 class _Found:
     tunnel: IpAddress | None = None
@@ -115,7 +144,8 @@ def carried_out(route: Route, actual: Mapping[MacAddress, Route]) -> bool:
     found = actual.get(route.mac)
     if route.vtep is None or found is None:
         return route.vtep is None and found is None
-    return replace(route, ips=tuple(sorted(set(route.ips)))) == found
+    same = (route.vtep, route.detour) == (found.vtep, found.detour)
+    return same and (route.ips == found.ips or set(route.ips) == set(found.ips))
 
 
 def differences(

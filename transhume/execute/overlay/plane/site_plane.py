@@ -7,7 +7,6 @@ routes. No frame passes through here; the kernel carries them.
 import errno
 import os
 import socket
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +31,7 @@ from transhume.execute.overlay.plane.messages import (
 from transhume.execute.overlay.plane.names import EVERYBODY, table, tunnel_devices
 from transhume.execute.overlay.plane.programme import (
     Indexes,
+    Told,
     differences,
     mending,
     requests,
@@ -59,7 +59,7 @@ class SitePlane:
         self._others = {IpAddress(each.vtep) for each in network.sites if each.name != site.name}
         self._tables: KernelTables | None = None
         self._at: Indexes | None = None
-        self._ips: dict[MacAddress, set[IpAddress]] | None = None
+        self._told: Told | None = None
         self._speaks_ipv6 = False
 
     def __enter__(self) -> Self:
@@ -91,11 +91,11 @@ class SitePlane:
         Those that the kernel takes hold, even if it refuses another.
         """
         with self._explained():
-            at, known = self._indexes(), self._known_ips()
+            at, told = self._indexes(), self._have_told()
             batch: list[Request] = []
             for route in map(self._tellable, routes):
-                batch += requests(route, at, known.get(route.mac, ()), self._port(route))
-                known[route.mac] = set(route.ips) if route.vtep is not None else set()
+                batch += requests(route, at, told.of(route.mac), self._port(route))
+                told.note(route)
             self._carry_out(batch)
 
     def actual(self) -> dict[MacAddress, Route]:
@@ -107,7 +107,7 @@ class SitePlane:
         with self._explained():
             at = self._indexes()
             neighbours = list(self._neighbours(at.bridge))
-            self._ips = _by_mac(neighbours)
+            self._told = Told(neighbours)
             tunnels = chain(self._entries(at.tunnel), self._entries(at.detour))
             return routes(chain(neighbours, tunnels), at)
 
@@ -201,10 +201,10 @@ class SitePlane:
                 if entry.of_ours:
                     yield entry
 
-    def _known_ips(self) -> dict[MacAddress, set[IpAddress]]:
-        if self._ips is None:
-            self._ips = _by_mac(self._neighbours(self._indexes().bridge))
-        return self._ips
+    def _have_told(self) -> Told:
+        if self._told is None:
+            self._told = Told(self._neighbours(self._indexes().bridge))
+        return self._told
 
     def _indexes(self) -> Indexes:
         if self._at is None:
@@ -216,7 +216,7 @@ class SitePlane:
 
     def _tellable(self, route: Route) -> Route:
         """Leave out what the kernel can't tell neighbours: then they ask all sites, as they do without us."""
-        if self._speaks_ipv6 or not route.ips:
+        if self._speaks_ipv6 or not any(":" in ip for ip in route.ips):
             return route
         return replace(route, ips=tuple(ip for ip in route.ips if ":" not in ip))
 
@@ -242,7 +242,7 @@ class SitePlane:
         return self._tables
 
     def _forget(self) -> None:
-        self._at = self._ips = None
+        self._at = self._told = None
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -256,14 +256,6 @@ class SitePlane:
             self._forget()
             said = os.strerror(error.errno or errno.EIO)
             raise OverlayError(f"site {self._site.name}: the kernel refused: {said}") from error
-
-
-def _by_mac(neighbours: Iterable[Entry]) -> dict[MacAddress, set[IpAddress]]:
-    found: dict[MacAddress, set[IpAddress]] = defaultdict(set)
-    for entry in neighbours:
-        if entry.mac is not None and entry.to is not None:
-            found[entry.mac].add(entry.to)
-    return dict(found)
 
 
 def _speaks_ipv6(bridge: str) -> bool:
