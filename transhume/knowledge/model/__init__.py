@@ -80,7 +80,13 @@ if TYPE_CHECKING:
         StepId,
         VmName,
     )
-    from transhume.knowledge.model.overlay import Binding, BindingState
+    from transhume.knowledge.model.overlay import (
+        Binding,
+        BindingState,
+        SeenEndpoint,
+        SignedEndpoint,
+        SiteEndpoint,
+    )
     from transhume.knowledge.model.shapes import (
         Forecast,
         Pattern,
@@ -186,7 +192,13 @@ _MODULES: Final = {
         "StepId",
         "VmName",
     ),
-    "overlay": ("Binding", "BindingState"),
+    "overlay": (
+        "Binding",
+        "BindingState",
+        "SeenEndpoint",
+        "SignedEndpoint",
+        "SiteEndpoint",
+    ),
     "shapes": (
         "Forecast",
         "Pattern",
@@ -283,6 +295,9 @@ __all__ = [
     "Progress",
     "Resources",
     "RevocationNotice",
+    "SeenEndpoint",
+    "SignedEndpoint",
+    "SiteEndpoint",
     "SiteName",
     "Snapshot",
     "Step",
