@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import struct
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pyroute2 import netns as namespaces
 
 from tests.system.nat_sites import (
     PORT,
+    WAN,
     A,
     B,
     C,
@@ -212,6 +215,50 @@ async def test_only_what_was_admitted_gets_in_by_a_tunnel(underlay: Underlay):
     assert await underlay.talk(B, A)
 
     assert not await underlay.talk(B, A, port=PORT + 1, patience=2.0)
+
+
+async def test_nobody_outside_can_pretend_to_send_from_a_tunnel(underlay: Underlay):
+    """VXLAN believes any source; so what isn't from the tunnel mustn't carry an address of the tunnels."""
+    assert await underlay.talk(B, A)
+    with closing(socket_in(A.netns, kind=socket.SOCK_DGRAM)) as ear:
+        ear.bind(("", PORT))
+        ear.settimeout(1.0)
+        assert await asyncio.to_thread(pretended, A.gateway, ear), (
+            "nothing arrives: this proves nothing"
+        )
+        assert not await asyncio.to_thread(pretended, underlay[B].address, ear)
+
+
+def pretended(source: str, ear: socket.socket) -> bool:
+    """Send from the WAN to the public site, with any source; say whether it is heard."""
+    with closing(socket_in(WAN, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)) as mouth:
+        udp = struct.pack("!HHHH", PORT, PORT, 12, 0) + b"oops"
+        addresses = socket.inet_aton(source) + socket.inet_aton(A.outer)
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 32, 0, 0, 64, socket.IPPROTO_UDP, 0) + addresses
+        mouth.sendto(ip + udp, (A.outer, 0))
+    with suppress(TimeoutError):
+        return ear.recv(100) == b"oops"
+    return False
+
+
+async def test_a_guard_that_somebody_removed_is_made_again(underlay: Underlay, monkeypatch):
+    monkeypatch.setattr("transhume.execute.overlay.underlay.mesh.SET_UP_SECONDS", 1.0)
+
+    await asyncio.to_thread(flush_rules, A)
+
+    await underlay.until(lambda: "transhume_thtest-ua" in rules_of(A), "the guard")
+
+
+def flush_rules(site: NatSite) -> None:
+    with inside(site.netns):
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+
+
+def rules_of(site: NatSite) -> str:
+    with inside(site.netns):
+        return subprocess.run(
+            ["nft", "list", "tables"], check=True, capture_output=True, text=True
+        ).stdout
 
 
 async def test_a_site_with_anothers_certificate_is_told_at_once(network, sites, tmp_path, redis):

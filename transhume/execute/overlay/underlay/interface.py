@@ -60,6 +60,10 @@ def guard_text(settings: UnderlaySettings) -> Iterator[str]:
     table = _table(settings)
     yield from (table, f"delete {table}", f"{table} {{")
     yield from (" chain incoming {", "  type filter hook input priority filter; policy accept;")
+    yield '  iifname "lo" accept'
+    # Whoever is on another network of this machine can write any source on a packet of VXLAN.
+    yield f'  iifname != "{name}" ip saddr {tunnels.network} drop'
+    yield f'  iifname != "{name}" ip daddr {tunnels.network} drop'
     yield f'  iifname != "{name}" accept'
     own = tunnels.relayed(settings.site)
     yield f"  ip saddr {tunnels.relays} ip daddr {own} udp dport {settings.listen_port} accept"

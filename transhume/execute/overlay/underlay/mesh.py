@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -47,6 +48,8 @@ from transhume.reach.netns import socket_in
 ROUND_SECONDS, SHORT_ROUND_SECONDS = 1.0, 0.25
 SAY_SECONDS, STALE_SECONDS, RESYNC_SECONDS = 10.0, 35.0, 30.0
 RETRY_SECONDS = 1.0
+SET_UP_SECONDS = 30.0
+"""How often addresses, routes and the guard are made right, whoever changed them."""
 NEWS_SECONDS = 0.2
 """How far apart two statements are at least."""
 DISCARD_PORT = 9
@@ -98,7 +101,7 @@ class Mesh:
         self._plan = Plan(peers=())
         self._said: SiteEndpoint | None = None
         self._troubles: dict[str, str] = {}
-        self._ready = False
+        self._set_up_at = float("-inf")
         self._news = asyncio.Event()
         self._wake = asyncio.Event()
 
@@ -144,7 +147,7 @@ class Mesh:
             self._hear_probes(False)
 
     async def stop(self) -> None:
-        """Remove the device and its guard, and let go of everything."""
+        """Remove the device and its guard, and let go of everything; also after a `start` that failed."""
         self._hear_probes(False)
         for each in (self._probes, self._nudger):
             if each is not None:
@@ -180,9 +183,14 @@ class Mesh:
 
     def _take_in(self, records: Iterable[SignedEndpoint]) -> None:
         for record in records:
-            if record.site != self.settings.site and self._statements.hear(record):
+            if record.site == self.settings.site:
+                continue
+            before = self._statements.current().get(record.site)
+            if self._statements.hear(record):
                 self._heard_at[record.site] = time.monotonic()
-                self._wake.set()
+                after = self._statements.current()[record.site]
+                if before is None or replace(before, at=after.at) != after:
+                    self._wake.set()
 
     async def _rounds(self) -> None:
         while True:
@@ -222,14 +230,14 @@ class Mesh:
         if self._device is None:
             self._device = self._open_device(self.settings.device, self.settings.netns)
         made = self._device.ensure()
-        if made or not self._ready:
-            self._ready = False
+        if made or time.monotonic() - self._set_up_at >= SET_UP_SECONDS:
+            self._set_up_at = float("-inf")
             setting = DeviceSetting(
                 private_key=self._private_key, listen_port=self.settings.listen_port
             )
             self._device.configure(setting)
             interface.set_up(self.settings)
-            self._ready = True
+            self._set_up_at = time.monotonic()
         return made
 
     def _look(self) -> dict[str, PeerReport]:

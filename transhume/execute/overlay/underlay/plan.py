@@ -103,7 +103,11 @@ class Planner:
     def plan(self, view: View) -> Plan:
         """Return what is to be so now."""
         self._meet(view)
-        steps = {site: self._pairs[site].step(self._seen_by(view, site)) for site in view.others}
+        candidates = _candidates(view)
+        steps = {
+            site: self._pairs[site].step(self._seen_by(view, site, candidates.get(site, ())))
+            for site in view.others
+        }
         return Plan(
             peers=tuple(self._setting(view, site, step) for site, step in steps.items()),
             nudges=tuple(view.others[site].address for site, step in steps.items() if step.nudge),
@@ -140,7 +144,7 @@ class Planner:
         elif self._relays.get(site) not in view.others:
             self._relays.pop(site, None)
 
-    def _seen_by(self, view: View, site: SiteName) -> PairView:
+    def _seen_by(self, view: View, site: SiteName, candidates: tuple[str, ...]) -> PairView:
         other = view.others[site]
         report = view.reports.get(other.public_key)
         relayed = None
@@ -154,7 +158,7 @@ class Planner:
             report=report,
             relayed=relayed,
             report_is_relayed=came_from is not None and self._tunnels.is_relayed(came_from),
-            candidates=_candidates(view, site),
+            candidates=candidates,
         )
 
     def _setting(self, view: View, site: SiteName, step: PairStep) -> PeerSetting:
@@ -241,17 +245,18 @@ def _differs(
     )
 
 
-def _candidates(view: View, site: SiteName) -> tuple[str, ...]:
-    if not crosses(view.ours, view.others[site]):
-        return ()
-    found = {
-        seen.endpoint
-        for other in view.others.values()
-        if other.endpoints
-        for seen in other.seen
-        if seen.site == site and not seen.endpoint.startswith("[")
+def _candidates(view: View) -> dict[SiteName, tuple[str, ...]]:
+    """Return where public sites see those with which ours crosses."""
+    found: dict[SiteName, set[str]] = {}
+    for other in view.others.values():
+        for seen in other.seen if other.endpoints else ():
+            if not seen.endpoint.startswith("["):
+                found.setdefault(seen.site, set()).add(seen.endpoint)
+    return {
+        site: tuple(sorted(endpoints))
+        for site, endpoints in found.items()
+        if site in view.others and crosses(view.ours, view.others[site])
     }
-    return tuple(sorted(found))
 
 
 def _sightings(view: View) -> Iterable[SeenEndpoint]:

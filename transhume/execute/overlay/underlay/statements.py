@@ -113,7 +113,7 @@ class Statements:
         return {site: each.statement for site, each in self._believed.items()}
 
     def hear(self, record: SignedEndpoint) -> bool:
-        """Take a record in, or log why not (once a reason); say whether it is new."""
+        """Take a record in, or log why not (once a reason); say whether it is a later one."""
         try:
             believed = self.check(record)
         except StatementRefused as refused:
