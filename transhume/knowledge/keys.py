@@ -64,6 +64,11 @@ OPEN_STEPS = PREFIX + "journal:open"
 """Hash: the last journal record of each step that isn't over, by plan and step."""
 MOVES = PREFIX + "moves"
 
+UNDERLAY = PREFIX + "underlay"
+"""Hash: what each site signed of its end of the encrypted underlay, by site."""
+UNDERLAY_NEWS = PREFIX + "underlay:news"
+"""Channel: the same records, as they are written."""
+
 STATUS = PREFIX + "status"
 POLICIES = PREFIX + "policies"
 RECORDING = PREFIX + "recording"

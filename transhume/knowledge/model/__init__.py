@@ -80,7 +80,15 @@ if TYPE_CHECKING:
         StepId,
         VmName,
     )
-    from transhume.knowledge.model.overlay import AgentStatus, Binding, BindingState, HandOver
+    from transhume.knowledge.model.overlay import (
+        AgentStatus,
+        Binding,
+        BindingState,
+        HandOver,
+        SeenEndpoint,
+        SignedEndpoint,
+        SiteEndpoint,
+    )
     from transhume.knowledge.model.shapes import (
         Forecast,
         Pattern,
@@ -186,7 +194,15 @@ _MODULES: Final = {
         "StepId",
         "VmName",
     ),
-    "overlay": ("AgentStatus", "Binding", "BindingState", "HandOver"),
+    "overlay": (
+        "AgentStatus",
+        "Binding",
+        "BindingState",
+        "HandOver",
+        "SeenEndpoint",
+        "SignedEndpoint",
+        "SiteEndpoint",
+    ),
     "shapes": (
         "Forecast",
         "Pattern",
@@ -285,6 +301,9 @@ __all__ = [
     "Progress",
     "Resources",
     "RevocationNotice",
+    "SeenEndpoint",
+    "SignedEndpoint",
+    "SiteEndpoint",
     "SiteName",
     "Snapshot",
     "Step",

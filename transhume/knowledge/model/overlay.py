@@ -81,3 +81,47 @@ class AgentStatus:
     """What was wrong when the agent last looked, and is being mended."""
     repairs: int = 0
     """Entries that had to be mended since the agent began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenEndpoint:
+    """Where a site's encrypted packets come from, as another site sees it: behind NAT, the outer address."""
+
+    site: SiteName
+    endpoint: str
+    """`address:port`, IPv6 in brackets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteEndpoint:
+    """What a site says of its end of the encrypted underlay, and of whom it sees there."""
+
+    site: SiteName
+    public_key: str
+    """WireGuard's, in base64."""
+    address: IpAddress
+    """In the tunnels' network: where its VXLAN ends."""
+    port: int
+    """That its device listens at, for UDP."""
+    generation: str
+    """Another one each time its device begins anew, and knows nobody's session any more."""
+    at: datetime
+    """Said anew every few seconds; of two, the later holds."""
+    endpoints: tuple[str, ...] = ()
+    """Where anybody reaches it, as its operator says; a site without one is behind NAT."""
+    relays: bool = False
+    """Whether it passes on the packets of sites that can't reach each other."""
+    seen: tuple[SeenEndpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedEndpoint:
+    """A `SiteEndpoint` with the proof that its site said it."""
+
+    site: SiteName
+    statement: str
+    """The record as it was written down when it was signed."""
+    certificate: str
+    """The site's, in PEM."""
+    signature: str
+    """In base64."""

@@ -1,0 +1,280 @@
+"""One TCP stream through VXLAN in WireGuard, beside the same stream through WireGuard alone.
+
+Two sites in network namespaces, joined by a veth that carries real 1500-byte packets (no segmentation offload),
+with the underlay's own device, addresses and guard; behind each a VM's namespace on a bridge with a VXLAN port.
+The two ways are measured in turns, and the share is taken within each turn, so that whatever else the machine
+does hits both alike. `python -m benchmarks.overlay.encrypted [--rounds N] [--seconds S]`, as root.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from pyroute2 import netns as namespaces
+
+from transhume.deployment.model import OverlayNetwork, OverlaySite
+from transhume.execute.overlay.tunnel_end import TunnelEnd
+from transhume.execute.overlay.underlay import interface
+from transhume.execute.overlay.underlay.device import Device, DeviceSetting, PeerSetting
+from transhume.execute.overlay.underlay.keys import private_key, public_key
+from transhume.execute.overlay.underlay.mesh import open_device
+from transhume.execute.overlay.underlay.settings import TunnelNetwork, UnderlaySettings
+from transhume.execute.overlay.underlay.wireguard_text import base64_key
+from transhume.knowledge.model import IpAddress, SiteName
+from transhume.reach.netns import inside, netlink_in, socket_in
+
+NAMES = (SiteName("a"), SiteName("b"))
+WIRE = {name: f"172.31.7.{number}" for number, name in enumerate(NAMES, start=1)}
+VM_IP = {name: f"10.77.7.{number}" for number, name in enumerate(NAMES, start=1)}
+TUNNELS = TunnelNetwork(
+    fixed={name: IpAddress(f"100.64.7.{number}") for number, name in enumerate(NAMES, start=1)}
+)
+PORT, LISTEN_PORT, VNI = 5201, 51820, 7
+VM_MTU = 1370
+PIECE_BYTES = 1 << 20
+ASKED = 0.85
+_SIOCETHTOOL, _OFFLOADS = 0x8946, (0x1F, 0x24, 0x2C)
+"""To set segmentation by TCP, by the kernel, and the putting together of what was received."""
+
+SENDER = """
+import socket, sys, time
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as out:
+    out.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    piece, end = bytes(int(sys.argv[4])), time.monotonic() + float(sys.argv[3])
+    while time.monotonic() < end:
+        out.sendall(piece)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encrypted:
+    """What was measured, a value a turn."""
+
+    program: str
+    """Who encrypted: "kernel" or "wireguard-go"."""
+    alone_bits_per_second: tuple[float, ...]
+    overlay_bits_per_second: tuple[float, ...]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What the overlay reached of WireGuard alone, in each turn."""
+        pairs = zip(self.overlay_bits_per_second, self.alone_bits_per_second, strict=True)
+        return tuple(over / alone for over, alone in pairs)
+
+    @property
+    def share(self) -> float:
+        """The median of them."""
+        return median(self.shares)
+
+
+def measure_encrypted(folder: Path, *, rounds: int = 7, seconds: float = 4.0) -> Encrypted:
+    """Measure in turns, which way comes first alternating; needs root and WireGuard of either kind.
+
+    Args:
+        folder: for keys.
+        rounds: how many turns.
+        seconds: how long each stream sends.
+    """
+    alone: list[float] = []
+    overlay: list[float] = []
+    ways = (
+        (alone, site_of(NAMES[0]), site_of(NAMES[1]), TUNNELS.address(NAMES[1])),
+        (overlay, vm_of(NAMES[0]), vm_of(NAMES[1]), VM_IP[NAMES[1]]),
+    )
+    with two_sites(folder) as program:
+        for _, near, far, to in ways:
+            rate_of(near, far, to, 0.5)
+        for turn in range(rounds):
+            for found, near, far, to in ways if turn % 2 else reversed(ways):
+                found.append(rate_of(near, far, to, seconds))
+    return Encrypted(
+        program=program,
+        alone_bits_per_second=tuple(alone),
+        overlay_bits_per_second=tuple(overlay),
+    )
+
+
+def rate_of(near: str, far: str, to: str, seconds: float) -> float:
+    """Return how many bits a second of a TCP stream arrive."""
+    with closing(socket_in(far)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.settimeout(30)
+        listener.bind(("", PORT))
+        listener.listen()
+        words = [sys.executable, "-c", SENDER, to, str(PORT), str(seconds), str(PIECE_BYTES)]
+        with inside(near):
+            sender = subprocess.Popen(words)
+        try:
+            receiver, _ = listener.accept()
+            with receiver:
+                return _received(receiver)
+        finally:
+            sender.wait(60)
+
+
+def _received(receiver: socket.socket) -> float:
+    receiver.settimeout(30)
+    buffer = bytearray(PIECE_BYTES)
+    total, begin = 0, time.monotonic()
+    while got := receiver.recv_into(buffer):
+        total += got
+    return 8 * total / (time.monotonic() - begin)
+
+
+def site_of(name: SiteName) -> str:
+    """Return a site's namespace."""
+    return f"thbench-w{name}"
+
+
+def vm_of(name: SiteName) -> str:
+    """Return the namespace of a site's VM."""
+    return f"thbench-w{name}-vm"
+
+
+@contextmanager
+def two_sites(folder: Path) -> Iterator[str]:
+    """Have the sites, their tunnel and their VMs; yield who encrypts."""
+    everything = [*map(site_of, NAMES), *map(vm_of, NAMES)]
+    made: list[str] = []
+    devices: list[Device] = []
+    try:
+        for netns in everything:
+            namespaces.create(netns)
+            made.append(netns)
+            with inside(netns):
+                Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+        _wire()
+        devices = _tunnel(folder)
+        for name in NAMES:
+            _vm(name)
+        yield devices[0].kind
+    finally:
+        for device in devices:
+            device.remove()
+        for netns in made:
+            with suppress(FileNotFoundError):
+                namespaces.remove(netns)
+
+
+def _wire() -> None:
+    near, far = map(site_of, NAMES)
+    with netlink_in(near) as here, netlink_in(far) as there:
+        here.link("add", ifname="wan0", kind="veth", peer={"ifname": "wan0", "net_ns_fd": far})
+        for netlink, name in ((here, NAMES[0]), (there, NAMES[1])):
+            index = netlink.link_lookup(ifname="wan0")[0]
+            netlink.addr("add", index=index, address=WIRE[name], prefixlen=24)
+            netlink.link("set", index=index, state="up")
+    for name in NAMES:
+        _no_offload(site_of(name), "wan0")
+
+
+def _no_offload(netns: str, device: str) -> None:
+    """Let only packets of real length leave: a veth would pass on super-frames whole."""
+    with inside(netns), closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asking:
+        for command in _OFFLOADS:
+            off = ctypes.create_string_buffer(struct.pack("II", command, 0))
+            request = struct.pack("16sP16x", device.encode(), ctypes.addressof(off))
+            fcntl.ioctl(asking, _SIOCETHTOOL, request)
+
+
+def _tunnel(folder: Path) -> list[Device]:
+    keys = {name: private_key(folder / f"{name}.key") for name in NAMES}
+    devices: list[Device] = []
+    for ours, other in (NAMES, NAMES[::-1]):
+        settings = UnderlaySettings(
+            site=ours,
+            identity=folder,
+            key_file=folder / f"{ours}.key",
+            device=f"thbench-w{ours}",
+            netns=site_of(ours),
+            tunnels=TUNNELS,
+            tcp_ports=frozenset({PORT}),
+        )
+        device = open_device(settings.device, settings.netns)
+        devices.append(device)
+        device.ensure()
+        device.configure(DeviceSetting(private_key=keys[ours], listen_port=LISTEN_PORT))
+        interface.set_up(settings)
+        peer = PeerSetting(
+            public_key=base64_key(public_key(keys[other])),
+            allowed_ips=(f"{TUNNELS.address(other)}/32",),
+        )
+        begins = ours == NAMES[0]
+        device.change([replace(peer, endpoint=f"{WIRE[other]}:{LISTEN_PORT}") if begins else peer])
+    return devices
+
+
+def _vm(name: SiteName) -> None:
+    network = OverlayNetwork(
+        vni=VNI,
+        sites=tuple(
+            OverlaySite(
+                name=each,
+                bridge="br0",
+                underlay=f"thbench-w{each}",
+                vtep=TUNNELS.address(each),
+                netns=site_of(each),
+            )
+            for each in NAMES
+        ),
+    )
+    (own,) = (site for site in network.sites if site.name == name)
+    with netlink_in(site_of(name)) as netlink, netlink_in(vm_of(name)) as vm:
+        netlink.link("add", ifname="br0", kind="bridge")
+        bridge = netlink.link_lookup(ifname="br0")[0]
+        netlink.link("set", index=bridge, state="up")
+        peer = {"ifname": "vm", "net_ns_fd": site_of(name)}
+        vm.link("add", ifname="eth0", kind="veth", peer=peer)
+        index = vm.link_lookup(ifname="eth0")[0]
+        vm.addr("add", index=index, address=VM_IP[name], prefixlen=24)
+        vm.link("set", index=index, mtu=VM_MTU, state="up")
+        port = netlink.link_lookup(ifname="vm")[0]
+        netlink.link("set", index=port, mtu=VM_MTU, master=bridge, state="up")
+        TunnelEnd(netlink, network, own).join()
+
+
+def main() -> None:
+    """Measure, print, and keep the figures in build/bench/encrypted.json."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.measuring import RESULTS
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    asked = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("network namespaces need root")
+    with TemporaryDirectory() as folder:
+        found = measure_encrypted(Path(folder), rounds=asked.rounds, seconds=asked.seconds)
+    alone, over = (
+        median(rates) / 1e6
+        for rates in (found.alone_bits_per_second, found.overlay_bits_per_second)
+    )
+    print(f"{found.program} alone: {alone:.0f} Mbit/s; VXLAN in it: {over:.0f} Mbit/s")
+    shares = ", ".join(f"{share:.2f}" for share in found.shares)
+    print(f"share: {found.share:.3f} (asked: {ASKED}); turns: {shares}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    kept = {
+        "program": found.program,
+        "alone_bits_per_second": found.alone_bits_per_second,
+        "overlay_bits_per_second": found.overlay_bits_per_second,
+        "share": found.share,
+    }
+    (RESULTS / "encrypted.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

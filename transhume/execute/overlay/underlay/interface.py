@@ -1,0 +1,116 @@
+"""The device as the site's kernel sees it: addresses, routes, MTU, and what may come in by it.
+
+Another site is trusted with the frames of the overlay and with nothing else of this machine. So of what its
+tunnel brings, only VXLAN, pings and what the operator admits get in, and a relay passes packets on from the
+device to the same device, and nowhere else. Done by a table of nftables without connection tracking, which
+would cost each packet something.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from transhume.errors import OverlayError
+from transhume.execute.overlay.underlay.settings import UnderlaySettings
+from transhume.reach.netns import inside, netlink_in
+
+NFT = "nft"
+
+
+def set_up(settings: UnderlaySettings) -> None:
+    """Give the device its addresses and routes, guard it, and put it up. May be repeated.
+
+    Raises:
+        OverlayError: nft is missing or refuses.
+        OSError: the kernel refuses.
+    """
+    _guard(settings, "\n".join(guard_text(settings)))
+    tunnels, own = settings.tunnels, settings.address
+    with netlink_in(settings.netns) as netlink:
+        index = netlink.link_lookup(ifname=settings.device)[0]
+        for address in (own, tunnels.relayed(settings.site)):
+            netlink.addr("replace", index=index, address=address, prefixlen=32)
+        netlink.link("set", index=index, mtu=settings.mtu, state="up")
+        for network, source in (
+            (tunnels.tunnels, own),
+            (tunnels.relays, tunnels.relayed(settings.site)),
+        ):
+            netlink.route("replace", dst=str(network), oif=index, prefsrc=source)
+    with inside(settings.netns):
+        _sysctl("ipv4", settings.device, "forwarding", "1" if relays(settings) else "0")
+        _sysctl("ipv6", settings.device, "disable_ipv6", "1")
+
+
+def tear_down(settings: UnderlaySettings) -> None:
+    """Remove the guard; addresses and routes go with the device."""
+    with suppress(OverlayError):
+        _guard(settings, f"{_table(settings)}\ndelete {_table(settings)}\n")
+
+
+def relays(settings: UnderlaySettings) -> bool:
+    """Say whether a site passes packets on: it may, and anybody reaches it."""
+    return settings.relays and bool(settings.endpoints)
+
+
+def guard_text(settings: UnderlaySettings) -> Iterator[str]:
+    """Yield the lines of the table; it replaces the one before it at once."""
+    name, tunnels = settings.device, settings.tunnels
+    table = _table(settings)
+    yield from (table, f"delete {table}", f"{table} {{")
+    yield from (" chain incoming {", "  type filter hook input priority filter; policy accept;")
+    yield '  iifname "lo" accept'
+    # Whoever is on another network of this machine can write any source on a packet of VXLAN.
+    yield f'  iifname != "{name}" ip saddr {tunnels.network} drop'
+    yield f'  iifname != "{name}" ip daddr {tunnels.network} drop'
+    yield f'  iifname != "{name}" accept'
+    own = tunnels.relayed(settings.site)
+    yield f"  ip saddr {tunnels.relays} ip daddr {own} udp dport {settings.listen_port} accept"
+    yield f"  ip daddr != {settings.address} drop"
+    yield f"  ip saddr != {tunnels.tunnels} drop"
+    yield (
+        "  icmp type { echo-request, echo-reply, destination-unreachable, time-exceeded } accept"
+    )
+    yield "  tcp flags & (syn | ack) != syn accept"
+    for protocol, ports in (("udp", settings.udp_ports), ("tcp", settings.tcp_ports)):
+        if ports:
+            yield f"  {protocol} dport {{ {', '.join(map(str, sorted(ports)))} }} accept"
+    yield from ("  drop", " }")
+    yield from (" chain passing {", "  type filter hook forward priority filter; policy accept;")
+    if relays(settings):
+        yield (
+            f'  iifname "{name}" oifname "{name}" ip saddr {tunnels.relays} ip daddr {tunnels.relays} '
+            "ip protocol udp accept"
+        )
+    yield from (f'  iifname "{name}" drop', f'  oifname "{name}" drop', " }")
+    yield from (" chain outgoing {", "  type filter hook output priority filter; policy accept;")
+    # Packets that a relay sends back out of the device that they came from make the kernel advise a detour.
+    yield from (f'  oifname "{name}" icmp type redirect drop', " }", "}", "")
+
+
+def _table(settings: UnderlaySettings) -> str:
+    return f"table inet transhume_{settings.device}"
+
+
+def _guard(settings: UnderlaySettings, text: str) -> None:
+    program = shutil.which(NFT)
+    if program is None:
+        raise OverlayError(
+            f"there is no {NFT} to guard {settings.device} with; install it (Debian: apt install nftables)"
+        )
+    with inside(settings.netns):
+        done = subprocess.run(
+            [program, "-f", "-"], input=text, text=True, capture_output=True, check=False
+        )
+    if done.returncode != 0:
+        raise OverlayError(
+            f"nft doesn't take the guard of {settings.device}: {done.stderr.strip()[:500]}; "
+            "does this kernel have nf_tables with the family inet?"
+        )
+
+
+def _sysctl(family: str, device: str, name: str, value: str) -> None:
+    path = Path("/proc/sys/net") / family / "conf" / device / name
+    if path.exists():
+        path.write_text(value)
