@@ -2,8 +2,9 @@
 
 Two sites in network namespaces, joined by a veth that carries real 1500-byte packets (no segmentation offload),
 with the underlay's own device, addresses and guard; behind each a VM's namespace on a bridge with a VXLAN port.
-The two ways are measured in turns, and the share is taken within each turn, so that whatever else the machine
-does hits both alike. `python -m benchmarks.overlay.encrypted [--rounds N] [--seconds S]`, as root.
+The two ways are measured in turns. Told are the rates, which on a busy machine say little, and what a byte
+costs in CPU time: of wireguard-go at both ends (which limits the rate), and of sender and receiver with it.
+`python -m benchmarks.overlay.encrypted [--rounds N] [--seconds S]`, as root.
 """
 
 import argparse
@@ -16,9 +17,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +32,7 @@ from transhume.execute.overlay.underlay.device import Device, DeviceSetting, Pee
 from transhume.execute.overlay.underlay.keys import private_key, public_key
 from transhume.execute.overlay.underlay.mesh import open_device
 from transhume.execute.overlay.underlay.settings import TunnelNetwork, UnderlaySettings
+from transhume.execute.overlay.underlay.userspace_device import UserspaceDevice
 from transhume.execute.overlay.underlay.wireguard_text import base64_key
 from transhume.knowledge.model import IpAddress, SiteName
 from transhume.reach.netns import inside, netlink_in, socket_in
@@ -53,30 +55,60 @@ import socket, sys, time
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as out:
     out.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
     piece, end = bytes(int(sys.argv[4])), time.monotonic() + float(sys.argv[3])
+    begin = time.process_time()
     while time.monotonic() < end:
         out.sendall(piece)
+print(time.process_time() - begin)
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One stream, measured."""
+
+    received_bytes: int
+    seconds: float
+    program_seconds: float
+    """CPU time of wireguard-go at both ends; 0 where the kernel encrypts."""
+    end_seconds: float
+    """CPU time of the sender and the receiver, with what the kernel does on their behalf."""
+
+    @property
+    def bits_per_second(self) -> float:
+        """How fast the stream was."""
+        return 8 * self.received_bytes / self.seconds
+
+    @property
+    def cpu_seconds_per_byte(self) -> float:
+        """What it cost, all in all."""
+        return (self.program_seconds + self.end_seconds) / self.received_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encrypted:
-    """What was measured, a value a turn."""
+    """What was measured, a stream a turn."""
 
     program: str
     """Who encrypted: "kernel" or "wireguard-go"."""
-    alone_bits_per_second: tuple[float, ...]
-    overlay_bits_per_second: tuple[float, ...]
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """What the overlay reached of WireGuard alone, in each turn."""
-        pairs = zip(self.overlay_bits_per_second, self.alone_bits_per_second, strict=True)
-        return tuple(over / alone for over, alone in pairs)
+    alone: tuple[Stream, ...]
+    overlay: tuple[Stream, ...]
 
     @property
     def share(self) -> float:
-        """The median of them."""
-        return median(self.shares)
+        """The rate through the overlay over that of WireGuard alone, by medians."""
+        over, alone = (
+            median(stream.bits_per_second for stream in each) for each in (self.overlay, self.alone)
+        )
+        return over / alone
+
+    @property
+    def share_by_cpu(self) -> float:
+        """The share that CPU time allows: a byte's cost alone over its cost through the overlay."""
+        over, alone = (
+            median(stream.cpu_seconds_per_byte for stream in each)
+            for each in (self.overlay, self.alone)
+        )
+        return alone / over
 
 
 def measure_encrypted(folder: Path, *, rounds: int = 7, seconds: float = 4.0) -> Encrypted:
@@ -87,27 +119,27 @@ def measure_encrypted(folder: Path, *, rounds: int = 7, seconds: float = 4.0) ->
         rounds: how many turns.
         seconds: how long each stream sends.
     """
-    alone: list[float] = []
-    overlay: list[float] = []
+    alone: list[Stream] = []
+    overlay: list[Stream] = []
     ways = (
         (alone, site_of(NAMES[0]), site_of(NAMES[1]), TUNNELS.address(NAMES[1])),
         (overlay, vm_of(NAMES[0]), vm_of(NAMES[1]), VM_IP[NAMES[1]]),
     )
-    with two_sites(folder) as program:
+    with two_sites(folder) as devices:
+        programs = [
+            device.pid for device in devices if isinstance(device, UserspaceDevice) and device.pid
+        ]
         for _, near, far, to in ways:
-            rate_of(near, far, to, 0.5)
+            stream_between(near, far, to, 0.5, programs)
         for turn in range(rounds):
             for found, near, far, to in ways if turn % 2 else reversed(ways):
-                found.append(rate_of(near, far, to, seconds))
-    return Encrypted(
-        program=program,
-        alone_bits_per_second=tuple(alone),
-        overlay_bits_per_second=tuple(overlay),
-    )
+                found.append(stream_between(near, far, to, seconds, programs))
+        program = devices[0].kind
+    return Encrypted(program=program, alone=tuple(alone), overlay=tuple(overlay))
 
 
-def rate_of(near: str, far: str, to: str, seconds: float) -> float:
-    """Return how many bits a second of a TCP stream arrive."""
+def stream_between(near: str, far: str, to: str, seconds: float, programs: Sequence[int]) -> Stream:
+    """Send a TCP stream from one namespace to an address in another, for so long."""
     with closing(socket_in(far)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.settimeout(30)
@@ -115,22 +147,34 @@ def rate_of(near: str, far: str, to: str, seconds: float) -> float:
         listener.listen()
         words = [sys.executable, "-c", SENDER, to, str(PORT), str(seconds), str(PIECE_BYTES)]
         with inside(near):
-            sender = subprocess.Popen(words)
-        try:
+            sender = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        with sender:
             receiver, _ = listener.accept()
+            before, ours = sum(map(_cpu_of, programs)), time.process_time()
             with receiver:
-                return _received(receiver)
-        finally:
-            sender.wait(60)
+                received, took = _received(receiver)
+            ours = time.process_time() - ours
+            theirs = float(sender.stdout.read()) if sender.stdout else 0.0
+    return Stream(
+        received_bytes=received,
+        seconds=took,
+        program_seconds=sum(map(_cpu_of, programs)) - before,
+        end_seconds=ours + theirs,
+    )
 
 
-def _received(receiver: socket.socket) -> float:
+def _cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _received(receiver: socket.socket) -> tuple[int, float]:
     receiver.settimeout(30)
     buffer = bytearray(PIECE_BYTES)
     total, begin = 0, time.monotonic()
     while got := receiver.recv_into(buffer):
         total += got
-    return 8 * total / (time.monotonic() - begin)
+    return total, time.monotonic() - begin
 
 
 def site_of(name: SiteName) -> str:
@@ -144,8 +188,8 @@ def vm_of(name: SiteName) -> str:
 
 
 @contextmanager
-def two_sites(folder: Path) -> Iterator[str]:
-    """Have the sites, their tunnel and their VMs; yield who encrypts."""
+def two_sites(folder: Path) -> Iterator[list[Device]]:
+    """Have the sites, their tunnel and their VMs; yield the WireGuard devices."""
     everything = [*map(site_of, NAMES), *map(vm_of, NAMES)]
     made: list[str] = []
     devices: list[Device] = []
@@ -159,7 +203,7 @@ def two_sites(folder: Path) -> Iterator[str]:
         devices = _tunnel(folder)
         for name in NAMES:
             _vm(name)
-        yield devices[0].kind
+        yield devices
     finally:
         for device in devices:
             device.remove()
@@ -259,20 +303,13 @@ def main() -> None:
         sys.exit("network namespaces need root")
     with TemporaryDirectory() as folder:
         found = measure_encrypted(Path(folder), rounds=asked.rounds, seconds=asked.seconds)
-    alone, over = (
-        median(rates) / 1e6
-        for rates in (found.alone_bits_per_second, found.overlay_bits_per_second)
-    )
-    print(f"{found.program} alone: {alone:.0f} Mbit/s; VXLAN in it: {over:.0f} Mbit/s")
-    shares = ", ".join(f"{share:.2f}" for share in found.shares)
-    print(f"share: {found.share:.3f} (asked: {ASKED}); turns: {shares}")
+    for name, streams in (("alone", found.alone), ("VXLAN in it", found.overlay)):
+        rate = median(stream.bits_per_second for stream in streams) / 1e6
+        cost = median(stream.cpu_seconds_per_byte for stream in streams) * 1e9
+        print(f"{found.program}, {name}: {rate:.0f} Mbit/s, {cost:.1f} ns of CPU a byte")
+    print(f"share: {found.share:.2f}; by CPU time: {found.share_by_cpu:.2f} (asked: {ASKED})")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "program": found.program,
-        "alone_bits_per_second": found.alone_bits_per_second,
-        "overlay_bits_per_second": found.overlay_bits_per_second,
-        "share": found.share,
-    }
+    kept = asdict(found) | {"share": found.share, "share_by_cpu": found.share_by_cpu}
     (RESULTS / "encrypted.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
