@@ -1,7 +1,7 @@
 """Ways to keep a network whole while VMs move: what others do, what we did, and the seam for what we do.
 
 A way lives as long as a lab, and works between `join` and `leave`: ways take turns on the same bridges. A
-further one is an entry of `WAYS`.
+further one is an entry of `WAYS`; what it needs as long as the lab is up (processes, a store) is its opening's.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
