@@ -181,7 +181,7 @@ def show(section: Section, ways: Iterable[str]) -> None:
     for way in ways:
         if moves := section.of(way):
             table.add_row(way, *_figures(moves))
-    Console(highlight=False, markup=False, width=WIDTH).print(table)
+    Console(highlight=False, markup=False, width=WIDTH + 16).print(table)
     for each in section.broken:
         say(f"at the end: {each}")
 

@@ -156,13 +156,16 @@ class Mover:
         first = {row.peer: row.first for row in there if not row.from_vm}
         announced = [row.first for row in there if row.peer == ANNOUNCED]
         ready = min([*announced, resumed])
+        # On a busy machine libvirt's events come late: the guest's own last word there is surer.
+        said = [row.last for row in answers(watched, moving.source)]
+        quiet = min(stopped, max(said, default=stopped))
         for place, pings in watched.pings.items():
             role = roles.get(place, THIRD)
             farther = delay * {SOURCE: 1, DESTINATION: -1}.get(role, 0)
-            silence = pings.longest_between(stopped, math.inf).seconds
+            silence = pings.longest_between(quiet, math.inf).seconds
             came = first.get(self.stand.peers[place])
             # What was sent a trip before STOP may have come too late to be answered.
-            lost = pings.lost_between(stopped - 2 * delay - MARGIN_SECONDS, math.inf)
+            lost = pings.lost_between(quiet - 2 * delay - MARGIN_SECONDS, math.inf)
             yield View(
                 role=role,
                 silence=silence,
