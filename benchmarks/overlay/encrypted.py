@@ -26,7 +26,7 @@ from statistics import median
 from pyroute2 import netns as namespaces
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
-from transhume.execute.overlay.tunnel_end import TunnelEnd
+from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.underlay import interface
 from transhume.execute.overlay.underlay.device import Device, DeviceSetting, PeerSetting
 from transhume.execute.overlay.underlay.keys import private_key, public_key
@@ -286,7 +286,8 @@ def _vm(name: SiteName) -> None:
         vm.link("set", index=index, mtu=VM_MTU, state="up")
         port = netlink.link_lookup(ifname="vm")[0]
         netlink.link("set", index=port, mtu=VM_MTU, master=bridge, state="up")
-        TunnelEnd(netlink, network, own).join()
+    with SitePlane(network, own, floods_unknown=True) as plane:
+        plane.set_up()
 
 
 def main() -> None:

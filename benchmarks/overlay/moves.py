@@ -42,10 +42,10 @@ CADENCE = Cadence()
 WAN_BYTES_PER_SECOND = 125e6
 SETTLE_SECONDS = 2.0
 EXPLAINED = """ms. pause: the VM's, STOP to RESUME; source to outside: medians of the longest silence that a
-pinger there met, less the pause and what it is farther away now; p99: of all of these. Of all pingers, as
-median/p99: over: the silence less that of the VM's own interface; late: from when the VM was announced until
-a datagram was there. lost: of the pings from outside, median/most. Sums: twice: answers; bad: conversations
-that broke off, or brought wrong bytes. flooded: the median of frames for the VM that reached bystanders"""
+pinger there met, less the pause and what it is farther away now. By the pinger outside, median and p99 or most:
+p99: the same; over: the silence less that of the VM's own interface; late: from when the VM was announced until
+a datagram was there; lost; net: of these, what didn't get to the VM. Sums of all: twice: answers; bad:
+conversations that broke off, or brought wrong bytes. flooded: the median of frames for the VM at bystanders'"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,32 +176,37 @@ def show(section: Section, ways: Iterable[str]) -> None:
     table.add_column("way", no_wrap=True)
     for column in (
         *("pause", "source", "dest.", "third", "outside", "p99"),
-        *("over", "late", "lost", "twice", "flooded", "bad"),
+        *("over", "late", "lost", "net", "twice", "flooded", "bad"),
     ):
         table.add_column(column, justify="right")
     for way in ways:
         if moves := section.of(way):
             table.add_row(way, *_figures(moves))
-    Console(highlight=False, markup=False, width=WIDTH).print(table)
+    Console(highlight=False, markup=False, width=WIDTH + 16).print(table)
     for each in section.broken:
         say(f"at the end: {each}")
 
 
 def _figures(moves: Sequence[Move]) -> tuple[str, ...]:
     views = [view for move in moves for view in move.views]
-    outside = [view.lost for view in views if view.role == OUTSIDE_NAME]
     by_role = [_added([view for view in views if view.role == role]) for role in ROLES]
+    outside = [view for view in views if view.role == OUTSIDE_NAME]
     return (
         f"{median(move.pause for move in moves) * 1e3:.0f}",
         *(_ms(values, median) for values in by_role),
-        _ms(_added(views), percentile_99),
-        _both([view.over for view in views if view.over is not None]),
-        _both([view.late for view in views if view.late is not None]),
-        f"{median(outside):g}/{max(outside)}",
+        _ms(_added(outside), percentile_99),
+        _both([view.over for view in outside if view.over is not None]),
+        _both([view.late for view in outside if view.late is not None]),
+        _counts([view.lost for view in outside]),
+        _counts([view.lost - view.unanswered for view in outside]),
         str(sum(view.duplicates for view in views)),
         f"{median(move.flooded for move in moves):g}",
         str(sum(len(move.broken) for move in moves)),
     )
+
+
+def _counts(values: Sequence[int]) -> str:
+    return f"{median(values):g}/{max(values)}"
 
 
 def _added(views: Iterable[View]) -> list[float]:

@@ -39,12 +39,13 @@ OUTSIDE_NAME, BULK = "outside", "bulk"
 class Cadence:
     """How often everybody says how much.
 
-    An emulated guest answers 2,000 pings a second beside the rest; of 4,000 it loses 2 %. So one pinger can be
-    as fast as is asked for: the one outside, from where every site is equally far.
+    An emulated guest answers 2,000 pings a second beside the rest; of 4,000 it loses 2 %, and what waited while
+    it stood still has to be caught up with. So one pinger can be as fast as is asked for: the one outside, from
+    where every site is equally far.
     """
 
     outside_ping_seconds: float = 0.001
-    ping_seconds: float = 0.004
+    ping_seconds: float = 0.01
     ping_port: int = BY_KERNEL
     talk_seconds: float = 0.04
     talk_bytes: int = 500

@@ -11,7 +11,7 @@ it waited there). The announcement follows RESUME within a millisecond; libvirt'
 
 import asyncio
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.migration.outside import Switches
@@ -19,7 +19,7 @@ from benchmarks.overlay.stand import OUTSIDE_NAME, Stand, Watched
 from benchmarks.overlay.way import Moving, Way
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import MigrationOptions
-from transhume.knowledge.model import HostName
+from transhume.knowledge.model import HostName, IpAddress
 from transhume.lab.probes import ANNOUNCED, Passed, Talk
 from transhume.reach.libvirt import Connections
 
@@ -43,6 +43,8 @@ class View:
     late: float | None
     lost: int
     """Of what was sent from a moment before STOP on."""
+    unanswered: int
+    """Of these, what had come to the guest's new interface: a queue there was full, or the guest too busy."""
     lost_before: int
     duplicates: int
     reordered: int
@@ -154,13 +156,16 @@ class Mover:
         first = {row.peer: row.first for row in there if not row.from_vm}
         announced = [row.first for row in there if row.peer == ANNOUNCED]
         ready = min([*announced, resumed])
+        # On a busy machine libvirt's events come late: the guest's own last word there is surer.
+        said = [row.last for row in answers(watched, moving.source)]
+        quiet = min(stopped, max(said, default=stopped))
         for place, pings in watched.pings.items():
             role = roles.get(place, THIRD)
             farther = delay * {SOURCE: 1, DESTINATION: -1}.get(role, 0)
-            silence = pings.longest_between(stopped, math.inf).seconds
+            silence = pings.longest_between(quiet, math.inf).seconds
             came = first.get(self.stand.peers[place])
             # What was sent a trip before STOP may have come too late to be answered.
-            lost = pings.lost_between(stopped - 2 * delay - MARGIN_SECONDS, math.inf)
+            lost = pings.lost_between(quiet - 2 * delay - MARGIN_SECONDS, math.inf)
             yield View(
                 role=role,
                 silence=silence,
@@ -168,6 +173,7 @@ class Mover:
                 over=None if own is None else silence - farther - own,
                 late=None if came is None else max(0.0, came - ready),
                 lost=lost,
+                unanswered=min(lost, unanswered(there, self.stand.peers[place])),
                 lost_before=pings.lost - lost,
                 duplicates=pings.duplicates,
                 reordered=pings.reordered,
@@ -185,6 +191,12 @@ def own_silence(watched: Watched, moving: Moving) -> float | None:
 def answers(watched: Watched, cloud: str) -> list[Passed]:
     """Return what the guest answered at a cloud."""
     return [row for row in watched.passed[cloud] if row.from_vm and row.peer != ANNOUNCED]
+
+
+def unanswered(there: Sequence[Passed], peer: IpAddress) -> int:
+    """Return how many of a peer's datagrams came to an interface and weren't answered."""
+    came = sum(row.count for row in there if row.peer == peer and not row.from_vm)
+    return max(0, came - sum(row.count for row in there if row.peer == peer and row.from_vm))
 
 
 def faults(talks: Mapping[str, Talk]) -> Iterator[str]:
