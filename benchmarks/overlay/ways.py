@@ -1,6 +1,6 @@
 """Ways to keep a network whole while VMs move: what others do, what the daemon does, and what site agents do.
 
-A further one is an entry of `WAYS`; what it needs as long as the lab is up (processes, a store) is its opening's.
+A further one is an entry of `WAYS`; what it needs as long as the lab is up is its opening's affair.
 """
 
 from collections.abc import AsyncIterator, Callable

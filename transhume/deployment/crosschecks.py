@@ -60,6 +60,22 @@ def _sites(located: Located) -> Iterator[Mistake]:
         message = "a site of an overlay that nobody describes; add `overlay: {vni: 66}` to the file"
         yield located.mistake(paths[0], message, at_key=True)
     yield from _addresses(located, paths)
+    yield from _encryption(located, paths)
+
+
+def _encryption(located: Located, sites: list[KeyPath]) -> Iterator[Mistake]:
+    """An encrypted site and one that isn't can't talk to each other."""
+    encrypted = [site for site in sites if located.mapping(*site, "wireguard")]
+    for site in sites if encrypted else []:
+        if site not in encrypted:
+            line = located.value_at(encrypted[0]).line
+            message = (
+                f"the site in line {line} has `wireguard`, and this one hasn't; give it to both"
+            )
+            yield located.mistake(site, message, at_key=True)
+    if encrypted and not located.get(("overlay", "agents")):
+        message = "`wireguard` is the agents' affair; add `agents: true` to `overlay`"
+        yield located.mistake((*encrypted[0], "wireguard"), message, at_key=True)
 
 
 def _addresses(located: Located, sites: list[KeyPath]) -> Iterator[Mistake]:

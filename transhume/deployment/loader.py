@@ -18,6 +18,7 @@ from transhume.deployment.model import (
     PriceFeed,
     RecordingSettings,
     ShadowSettings,
+    WireguardPoint,
 )
 from transhume.deployment.schema import (
     CapacitySchema,
@@ -27,6 +28,7 @@ from transhume.deployment.schema import (
     RecordingSchema,
     ShadowSchema,
     SiteSchema,
+    WireguardSchema,
 )
 from transhume.knowledge.model import (
     Cloud,
@@ -80,7 +82,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         capture=tuple(_capture_points(written)),
         window_seconds=written.window,
         traffic_horizon_seconds=written.traffic_horizon,
-        overlay=_to_overlay(written),
+        overlay=_to_overlay(written, folder),
         clusters={ClusterName(name): tuple(vms) for name, vms in written.clusters.items()},
         tags={tag: tuple(vms) for tag, vms in written.tags.items()},
         gateways=tuple(_gateway_points(written, folder)),
@@ -142,7 +144,7 @@ def _gateway_points(written: DeploymentSchema, folder: Path) -> Iterator[Gateway
             )
 
 
-def _to_overlay(written: DeploymentSchema) -> OverlayNetwork | None:
+def _to_overlay(written: DeploymentSchema, folder: Path) -> OverlayNetwork | None:
     if written.overlay is None:
         return None
     clouds = {name: cloud.overlay for name, cloud in written.clouds.items() if cloud.overlay}
@@ -151,21 +153,33 @@ def _to_overlay(written: DeploymentSchema) -> OverlayNetwork | None:
         vni=written.overlay.vni,
         port=written.overlay.port,
         agents=written.overlay.agents,
-        sites=tuple(_to_site(name, site) for name, site in sites),
+        sites=tuple(_to_site(name, site, folder) for name, site in sites),
     )
 
 
-def _to_site(name: str, site: SiteSchema) -> OverlaySite:
+def _to_site(name: str, site: SiteSchema, folder: Path) -> OverlaySite:
     return OverlaySite(
         name=name,
         bridge=site.bridge,
         underlay=site.underlay,
         vtep=site.vtep,
         netns=site.netns,
+        wireguard=_to_wireguard(site.wireguard, folder) if site.wireguard else None,
         fixed=tuple(
             Interface(mac=MacAddress(each.mac), ips=(IpAddress(each.ip),) if each.ip else ())
             for each in site.addresses
         ),
+    )
+
+
+def _to_wireguard(written: WireguardSchema, folder: Path) -> WireguardPoint:
+    identity = folder / written.identity
+    return WireguardPoint(
+        identity=identity,
+        key=folder / written.key if written.key else identity / "wireguard.key",
+        endpoints=tuple(written.endpoints),
+        port=written.port,
+        relays=written.relays,
     )
 
 

@@ -61,6 +61,18 @@ class CapturePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WireguardPoint:
+    """One site's end of the encrypted paths."""
+
+    identity: Path
+    """The folder of the site's certificate."""
+    key: Path
+    endpoints: tuple[str, ...] = ()
+    port: int = 51820
+    relays: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OverlaySite:
     """A bridge that is part of the overlay: a cloud's, or a gateway's."""
 
@@ -74,6 +86,8 @@ class OverlaySite:
     netns: str | None = None
     fixed: tuple[Interface, ...] = ()
     """What is there and never moves."""
+    wireguard: WireguardPoint | None = None
+    """How its tunnels are encrypted; `underlay` is the device's name then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,6 +174,33 @@ class FixedAddressSchema(_Record):
     ip: Address | None = Field(default=None, description="its IP address, told to who asks for it")
 
 
+class WireguardSchema(_Record):
+    """How a site's tunnels are encrypted. Its agent makes the WireGuard device, which is its `underlay`."""
+
+    model_config = ConfigDict(title="WireGuard")
+
+    identity: FilePath = Field(
+        description="the folder that `transhume ca issue --site` has filled; relative to this file's folder"
+    )
+    key: FilePath | None = Field(
+        default=None,
+        description="where WireGuard's private key is kept, which is made when it isn't there; by default "
+        "`wireguard.key` beside the certificate",
+    )
+    endpoints: list[str] = Field(
+        default=[],
+        description="`address:port` under which other sites reach this one; none: it is behind NAT",
+    )
+    port: int = Field(
+        default=51820, ge=1, lt=1 << 16, description="the UDP port that it listens on"
+    )
+    relays: bool = Field(
+        default=True,
+        description="whether it passes packets on for sites that don't reach each other; only one with "
+        "`endpoints` does",
+    )
+
+
 class SiteSchema(_Record):
     """A bridge that is part of the overlay network."""
 
@@ -184,6 +211,10 @@ class SiteSchema(_Record):
     vtep: Address = Field(description="the IP address of the tunnels' end on `underlay`")
     netns: Name | None = Field(
         default=None, description="the network namespace that these are in, if not ours"
+    )
+    wireguard: WireguardSchema | None = Field(
+        default=None,
+        description="encrypts its tunnels; `vtep` is an address from 100.64.0.0/11 then, and all sites have it",
     )
     addresses: list[FixedAddressSchema] = Field(
         default=[],

@@ -75,6 +75,7 @@ from transhume.knowledge.records import (
 )
 from transhume.knowledge.register import Register
 from transhume.knowledge.transaction import Transaction, Unexpected, milliseconds
+from transhume.knowledge.underlay import UnderlayDirectory
 from transhume.knowledge.wire import connect, reaching, text
 
 T = TypeVar("T")
@@ -130,6 +131,10 @@ class Store:
     def register(self, vni: int) -> Register:
         """Return the register of addresses of one of the overlay's networks."""
         return Register(self._client, vni)
+
+    def underlay(self) -> UnderlayDirectory:
+        """Return what sites say of their encrypted paths."""
+        return UnderlayDirectory(self._client)
 
     def agent_lease(self, site: str, holder: str, seconds: float) -> Lease:
         """Return a claim to be a site's only agent."""

@@ -11,10 +11,11 @@ from transhume.deployment.model import Deployment, OverlayNetwork, OverlaySite
 from transhume.errors import UsageError
 from transhume.execute.overlay.agent.events import Event, Sighted
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
-from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
+from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Sense, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
 from transhume.execute.overlay.sightings import Missed, Sightings
+from transhume.execute.overlay.underlay import Mesh, TunnelNetwork, UnderlaySettings
 from transhume.knowledge.model import HostName, IpAddress, SiteName
 from transhume.knowledge.store import Store
 from transhume.reach.libvirt import Connections
@@ -36,9 +37,12 @@ async def agent_of(
     hypervisors = SiteHypervisors(
         connections, tuple(HostName(each.host) for each in known), ours.bridge
     )
+    mesh = _mesh(network, ours, store)
     vteps = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
     with SitePlane(network, ours) as first, SitePlane(network, ours) as second:
         try:
+            if mesh is not None:
+                await mesh.start()
             yield Agent(
                 addresses=SiteAddresses(SiteName(site), network.vni, vteps),
                 planes=(first, second),
@@ -47,7 +51,11 @@ async def agent_of(
                     site, f"{socket.gethostname()}:{os.getpid()}", LEASE_SECONDS
                 ),
                 senses=Senses(
-                    run=(hypervisors.run, partial(watch_bridge, network, ours)),
+                    run=(
+                        hypervisors.run,
+                        partial(watch_bridge, network, ours),
+                        *([_unheard(mesh)] if mesh is not None else []),
+                    ),
                     look=hypervisors.look if known else None,
                     fixed=ours.fixed,
                 ),
@@ -55,6 +63,9 @@ async def agent_of(
             )
         finally:
             connections.close()
+            # A device of the kernel's goes on without us, and the next agent finds it.
+            if mesh is not None and mesh.device_kind != "kernel":
+                await mesh.stop()
 
 
 def site_in(deployment: Deployment, site: str) -> tuple[OverlayNetwork, OverlaySite]:
@@ -83,3 +94,33 @@ async def watch_bridge(
             # What was missed may be of any of them.
             for sighting in seen.present() if isinstance(each, Missed) else (each,):
                 tell(Sighted(mac=sighting.mac, device=sighting.port))
+
+
+def _mesh(network: OverlayNetwork, site: OverlaySite, store: Store) -> Mesh | None:
+    """Return the site's end of the encrypted paths, where there are such."""
+    point = site.wireguard
+    if point is None:
+        return None
+    fixed = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
+    settings = UnderlaySettings(
+        site=SiteName(site.name),
+        identity=point.identity,
+        key_file=point.key,
+        device=site.underlay,
+        netns=site.netns,
+        listen_port=point.port,
+        endpoints=point.endpoints,
+        relays=point.relays,
+        tunnels=TunnelNetwork(fixed=fixed),
+        udp_ports=frozenset({network.port}),
+    )
+    return Mesh(settings, store.underlay())
+
+
+def _unheard(mesh: Mesh) -> Sense:
+    """Keep the paths as they should be, beside the senses: they tell the agent nothing."""
+
+    async def run(_tell: Callable[[Event], None]) -> None:
+        await mesh.run()
+
+    return run
