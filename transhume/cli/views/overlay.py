@@ -16,7 +16,7 @@ def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetim
     shown.add_column("site")
     for name in ("heard", "revision", "here", "away", "sent on", "mended"):
         shown.add_column(name, justify="right")
-    shown.add_column("trouble")
+    shown.add_column("trouble, and paths that are encrypted")
     for site, status in sorted(statuses.items()):
         damped = tuple(f"{mac} moves too often" for mac in status.damped)
         shown.add_row(
@@ -27,7 +27,7 @@ def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetim
             str(status.away),
             str(len(status.detours)),
             str(status.repairs),
-            text(", ".join((*status.faults, *damped)) or "–"),
+            text(", ".join((*status.faults, *damped, *status.paths)) or "–"),
         )
     return shown
 

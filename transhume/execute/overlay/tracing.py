@@ -15,6 +15,8 @@ from transhume.knowledge.model import (
     VmName,
 )
 
+UNREACHED = "none"
+"""Of a path: there is none."""
 STALE_SECONDS = 10.0
 """A site that says nothing for so long isn't waited for."""
 
@@ -130,6 +132,9 @@ def _troubles(agents: Mapping[SiteName, AgentStatus]) -> Iterator[str]:
     for site, status in sorted(agents.items()):
         for fault in status.faults:
             yield f"{site}: {fault}"
+        for path in status.paths:
+            if path.endswith(f": {UNREACHED}"):
+                yield f"{site}: no encrypted path to {path.removesuffix(f': {UNREACHED}')}"
         for mac in status.damped:
             yield f"{site}: {mac} moves by itself too often; is it used twice?"
 

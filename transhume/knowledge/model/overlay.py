@@ -81,6 +81,8 @@ class AgentStatus:
     """What was wrong when the agent last looked, and is being mended."""
     repairs: int = 0
     """Entries that had to be mended since the agent began."""
+    paths: tuple[str, ...] = ()
+    """How each other site is reached, where what goes there is encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ async def agent_of(
                     ),
                     look=hypervisors.look if known else None,
                     fixed=ours.fixed,
+                    paths=partial(_paths, mesh),
                 ),
                 clock=clock,
             )
@@ -115,6 +116,16 @@ def _mesh(network: OverlayNetwork, site: OverlaySite, store: Store) -> Mesh | No
         udp_ports=frozenset({network.port}),
     )
     return Mesh(settings, store.underlay())
+
+
+def _paths(mesh: Mesh | None) -> tuple[str, ...]:
+    """Say how other sites are reached: directly, by whom, or not at all."""
+    if mesh is None:
+        return ()
+    return tuple(
+        f"{each.site}: {each.path}{f' by {each.relay}' if each.relay else ''}"
+        for each in mesh.status()
+    )
 
 
 def _unheard(mesh: Mesh) -> Sense:

@@ -83,6 +83,8 @@ class Senses:
     """Asks this site's hypervisors; None where there are none, and what is seen is believed."""
     fixed: tuple[Interface, ...] = ()
     """Addresses that are here and never move."""
+    paths: Callable[[], tuple[str, ...]] = tuple
+    """Says how other sites are reached."""
 
 
 @dataclass(slots=True)
@@ -305,6 +307,7 @@ class Agent:
             damped=addresses.damped(time.monotonic()),
             faults=self._progress.faults,
             repairs=self._progress.repairs,
+            paths=self._senses.paths(),
         )
 
     # --- repair --------------------------------------------------------------------------------------
