@@ -109,7 +109,7 @@ bench-migration: $(VENV)/.dev ## live migration over WANs, by hours (root); a pa
 	@$(BIN)/python -m benchmarks.bench_migration $(if $(WAN),--wan $(WAN)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) \
 		$(if $(METHODS),--methods $(METHODS)) $(if $(RUNS),--runs $(RUNS))
 
-bench-overlay: $(VENV)/.dev ## programming the overlay, and one TCP stream across it (root); a part: SECTIONS=programming
+bench-overlay: $(VENV)/.dev ## programming the overlay, one TCP stream across it, live moves by several ways (root); a part: SECTIONS=moves
 	@tools/debian-packages lab
 	@$(BIN)/python -m benchmarks.bench_overlay $(if $(SECTIONS),--sections $(SECTIONS))
 

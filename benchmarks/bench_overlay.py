@@ -1,6 +1,6 @@
-"""The overlay in figures: what it takes to programme it, and what it takes from a stream.
+"""The overlay in figures: what it takes to programme it, what it takes from a stream, and what moves look like.
 
-Needs root; `python -m benchmarks.bench_overlay [--sections programming,throughput]`. Each section is a module
+Needs root; `python -m benchmarks.bench_overlay [--sections programming,moves]`. Each section is a module
 of `benchmarks/overlay/`, which says what it measures. What was found goes to build/bench/overlay.json;
 sections that weren't asked for stay there as they were.
 """
@@ -16,12 +16,14 @@ from rich.console import Console
 
 from benchmarks.figures import kept
 from benchmarks.measuring import WIDTH, keep
-from benchmarks.overlay import programming, throughput
+from benchmarks.overlay import encrypted, moves, programming, throughput
 
 NAME = "overlay"
 SECTIONS: dict[str, Callable[[Console], dict[str, Any]]] = {
     "programming": programming.measure,
     "throughput": throughput.measure,
+    "encrypted": encrypted.measure_all,
+    "moves": moves.measure_all,
 }
 
 

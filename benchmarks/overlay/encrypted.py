@@ -4,13 +4,11 @@ Two sites in network namespaces, joined by a veth that carries real 1500-byte pa
 with the underlay's own device, addresses and guard; behind each a VM's namespace on a bridge with a VXLAN port.
 The two ways are measured in turns. Told are the rates, which on a busy machine say little, and what a byte
 costs in CPU time: of wireguard-go at both ends (which limits the rate), and of sender and receiver with it.
-`python -m benchmarks.overlay.encrypted [--rounds N] [--seconds S]`, as root.
+`make bench-overlay SECTIONS=encrypted`, as root.
 """
 
-import argparse
 import ctypes
 import fcntl
-import json
 import os
 import socket
 import struct
@@ -22,8 +20,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from pyroute2 import netns as namespaces
+from rich.console import Console
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.execute.overlay.plane import SitePlane
@@ -290,29 +291,15 @@ def _vm(name: SiteName) -> None:
         plane.set_up()
 
 
-def main() -> None:
-    """Measure, print, and keep the figures in build/bench/encrypted.json."""
-    from tempfile import TemporaryDirectory
-
-    from benchmarks.measuring import RESULTS
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    asked = parser.parse_args()
-    if os.geteuid() != 0:
-        sys.exit("network namespaces need root")
+def measure_all(console: Console) -> dict[str, Any]:
+    """Measure and print; return what was found."""
     with TemporaryDirectory() as folder:
-        found = measure_encrypted(Path(folder), rounds=asked.rounds, seconds=asked.seconds)
+        found = measure_encrypted(Path(folder))
     for name, streams in (("alone", found.alone), ("VXLAN in it", found.overlay)):
         rate = median(stream.bits_per_second for stream in streams) / 1e6
         cost = median(stream.cpu_seconds_per_byte for stream in streams) * 1e9
-        print(f"{found.program}, {name}: {rate:.0f} Mbit/s, {cost:.1f} ns of CPU a byte")
-    print(f"share: {found.share:.2f}; by CPU time: {found.share_by_cpu:.2f} (asked: {ASKED})")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    kept = asdict(found) | {"share": found.share, "share_by_cpu": found.share_by_cpu}
-    (RESULTS / "encrypted.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        console.print(f"{found.program}, {name}: {rate:.0f} Mbit/s, {cost:.1f} ns of CPU a byte")
+    console.print(
+        f"share: {found.share:.2f}; by CPU time: {found.share_by_cpu:.2f} (asked: {ASKED})"
+    )
+    return asdict(found) | {"share": found.share, "share_by_cpu": found.share_by_cpu}

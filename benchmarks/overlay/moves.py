@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -229,18 +230,29 @@ def percentile_99(values: Sequence[float]) -> float:
     return sorted(values)[math.ceil(0.99 * len(values)) - 1]
 
 
-def record(found: Sequence[Section], asked: argparse.Namespace) -> Path:
+def measure_all(console: Console) -> dict[str, Any]:
+    """Do it all as it is done unless told otherwise; print the tables, and return what was seen."""
+    asked = asked_for([])
+    found = []
+    for section in sections(asked):
+        found.append(section)
+        show(section, asked.ways)
+    console.print(EXPLAINED)
+    return recorded(found, asked)
+
+
+def recorded(found: Sequence[Section], asked: argparse.Namespace) -> dict[str, Any]:
     facts = {"rounds": asked.moves, "ways": list(asked.ways), "cadence": asdict(CADENCE)}
-    return keep("overlay-moves", {"facts": facts, "sections": [asdict(each) for each in found]})
+    return {"facts": facts, "sections": [asdict(each) for each in found]}
 
 
-def asked_for() -> argparse.Namespace:
+def asked_for(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overlay.moves")
     trips = ",".join(f"{each:g}" for each in ROUND_TRIPS_MS)
     parser.add_argument("--rtt", default=trips, help="ms, with commas between")
     parser.add_argument("--moves", type=int, default=MOVES, help="by each way")
     parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
-    asked = parser.parse_args()
+    asked = parser.parse_args(words)
     try:
         asked.rtt = list(map(float, asked.rtt.split(",")))
         asked.ways = {name: WAYS[name] for name in asked.ways.split(",")}
@@ -261,7 +273,7 @@ def main() -> None:
     for section in sections(asked):
         found.append(section)
         show(section, asked.ways)
-        target = record(found, asked)
+        target = keep("overlay-moves", recorded(found, asked))
     print(f"{EXPLAINED}\nwritten to {os.path.relpath(target)}")
 
 
