@@ -6,8 +6,8 @@ sleeps that time divided by `speedup`. Says what real hypervisors would say; kno
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -143,6 +143,8 @@ class SimulatedOverlay:
     """An overlay that remembers which cloud each address points at; implements `Overlay`."""
 
     site_of: dict[MacAddress, str] = field(default_factory=dict)
+    announced: list[tuple[VmName, str, str]] = field(default_factory=list)
+    """Moves, as VM, source and destination."""
     broken: Callable[[str], tuple[str, ...]] = lambda _site: ()
     """What is wrong at a site, for tests."""
 
@@ -157,11 +159,13 @@ class SimulatedOverlay:
         """Point addresses at a site."""
         await self.bind(macs, site)
 
-    def hand_over(
+    @asynccontextmanager
+    async def hand_over(
         self, vm: VmName, macs: Iterable[MacAddress], source: str, destination: str
-    ) -> AbstractAsyncContextManager[None]:
-        """Do nothing: nobody sends frames."""
-        return nullcontext()
+    ) -> AsyncIterator[None]:
+        """Remember what was announced."""
+        self.announced.append((vm, source, destination))
+        yield
 
     async def check(self, macs: Iterable[MacAddress], site: str) -> tuple[str, ...]:
         """Say which addresses point elsewhere."""

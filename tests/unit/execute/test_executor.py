@@ -73,6 +73,14 @@ async def test_a_plan_moves_its_vms_and_tells_predicted_beside_measured() -> Non
     assert notebook.progress
 
 
+async def test_the_overlay_is_told_of_each_move_before_it_begins_also_of_one_back() -> None:
+    hosts, overlay = clouds(), SimulatedOverlay()
+    hosts.faults[VmName("vm2")] = "out of memory there"
+    steps = plan(step(1), step(2, stage=1))
+    await Executor(steps, world(hosts, Notebook(), overlay)).carry_out()
+    assert overlay.announced == [("vm1", "a", "b"), ("vm2", "a", "b"), ("vm1", "b", "a")]
+
+
 async def test_a_failed_move_brings_its_group_back_and_says_why() -> None:
     hosts, notebook = clouds(), Notebook()
     hosts.faults[VmName("vm2")] = "out of memory there"

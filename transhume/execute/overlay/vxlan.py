@@ -27,8 +27,11 @@ class VxlanOverlay:
         self._sites = {site.name: site for site in network.sites}
 
     async def join(self) -> None:
-        """Make and connect the tunnels' ends at all sites."""
+        """Make and connect the tunnels' ends at all sites, and tell them who never moves."""
         await self._at_each(self._network.sites, SitePlane.set_up)
+        for site in self._network.sites:
+            if site.fixed:
+                await self.bind([each.mac for each in site.fixed], site.name)
 
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Send the frames for `macs` to `site`, from every site."""
