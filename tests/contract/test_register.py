@@ -19,7 +19,7 @@ from transhume.knowledge.model import (
     SiteName,
     VmName,
 )
-from transhume.knowledge.register import Entry, HandOvers, Register, Whole
+from transhume.knowledge.register import Entry, HandOvers, Lost, Register, Whole
 
 A, B = SiteName("a"), SiteName("b")
 MACS = [MacAddress(f"52:54:00:00:00:{n:02x}") for n in range(3)]
@@ -119,6 +119,19 @@ async def test_who_is_cut_off_reads_all_anew_when_the_server_is_back(
         await register.put([BINDING])
         async for each in news:
             if isinstance(each, Whole) and each.entries:
+                break
+
+
+async def test_who_follows_a_server_that_hangs_is_told(client: Redis) -> None:
+    """A path that swallows everything closes no connection."""
+    register = Register(client, 66, silence_seconds=1.0)
+    async with asyncio.timeout(30), aclosing(register.follow()) as news:
+        await anext(news)
+        await anext(news)
+        await client.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+        assert await anext(news) == Lost()
+        async for each in news:
+            if isinstance(each, Whole):
                 break
 
 

@@ -7,6 +7,7 @@ missed: whoever follows is told when to read all anew.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from transhume.errors import KnowledgeUnreachable
@@ -28,7 +30,7 @@ from transhume.knowledge.model import (
     SiteName,
     VmName,
 )
-from transhume.knowledge.wire import BLOCK_SECONDS, reaching, run_script
+from transhume.knowledge.wire import ANSWER_SECONDS, BLOCK_SECONDS, reaching, run_script
 
 _PUT = """
 local taken = {}
@@ -105,11 +107,18 @@ News = Entry | Whole | HandOvers | Lost
 
 
 class Register:
-    """One virtual network's register, in a Redis."""
+    """One virtual network's register, in a Redis.
 
-    def __init__(self, client: Redis, vni: int) -> None:
+    Args:
+        client: of the knowledge.
+        vni: the network's number.
+        silence_seconds: after so long without a word, who follows takes the knowledge for unreachable.
+    """
+
+    def __init__(self, client: Redis, vni: int, *, silence_seconds: float = ANSWER_SECONDS) -> None:
         self._client = client
         self.vni = vni
+        self._silence_seconds = silence_seconds
         self._keys = keys.overlay(vni)
 
     async def put(self, bindings: Iterable[Binding]) -> dict[MacAddress, int]:
@@ -204,16 +213,7 @@ class Register:
             last = whole.revision
             yield whole
             yield await self.hand_overs()
-            while True:
-                message = await ear.get_message(
-                    ignore_subscribe_messages=True, timeout=BLOCK_SECONDS
-                )
-                if message is None:
-                    await asyncio.wait_for(ear.ping(), BLOCK_SECONDS)
-                    continue
-                if message["type"] != "message":
-                    continue
-                said: bytes = message["data"]
+            async for said in self._heard(ear):
                 if said == b"hand-over":
                     yield await self.hand_overs()
                     continue
@@ -225,6 +225,25 @@ class Register:
                     whole = await self.read()
                     last = whole.revision
                     yield whole
+
+    async def _heard(self, ear: PubSub) -> AsyncIterator[bytes]:
+        """Yield what is published; ask now and then whether anybody is there."""
+        heard = time.monotonic()
+        while True:
+            message = await ear.get_message(
+                ignore_subscribe_messages=True,
+                timeout=min(BLOCK_SECONDS, self._silence_seconds / 4),
+            )
+            if message is not None:
+                heard = time.monotonic()
+                if message["type"] == "message":
+                    yield message["data"]
+            elif time.monotonic() - heard > self._silence_seconds:
+                raise KnowledgeUnreachable(
+                    f"the knowledge has said nothing for {self._silence_seconds:g} s"
+                )
+            else:
+                await ear.ping()
 
     async def _run(self, script: str, *arguments: str | bytes | int) -> Any:
         return await run_script(

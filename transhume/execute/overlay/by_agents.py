@@ -26,7 +26,8 @@ from transhume.knowledge.register import Register
 
 PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-_LONGEST_MOVE = timedelta(days=1)
+_HOLDS = timedelta(seconds=60)
+"""How long an announcement holds without being renewed: whoever made it may have died."""
 
 
 class ByAgents:
@@ -95,16 +96,26 @@ class ByAgents:
             macs=tuple(macs),
             source=SiteName(source),
             destination=SiteName(destination),
-            until=self._clock() + _LONGEST_MOVE,
+            until=self._clock(),
         )
-        # A move is never put off for this: without it, the overlay follows when the VM runs there.
-        with suppress(KnowledgeUnreachable):
-            await self._register.begin(announced)
+        await self._announce(announced)
+        renewing = asyncio.create_task(self._renew(announced), name=f"hand-over of {vm}")
         try:
             yield
         finally:
+            renewing.cancel()
             with suppress(KnowledgeUnreachable):
                 await self._register.end(vm)
+
+    async def _renew(self, announced: HandOver) -> None:
+        while True:
+            await asyncio.sleep(_HOLDS.total_seconds() / 3)
+            await self._announce(announced)
+
+    async def _announce(self, announced: HandOver) -> None:
+        """Say it. A move isn't put off for this: without it, the overlay follows when the VM runs there."""
+        with suppress(KnowledgeUnreachable):
+            await self._register.begin(replace(announced, until=self._clock() + _HOLDS))
 
     async def remove(self) -> None:
         """Do nothing: the agents' sites stay as they are."""

@@ -202,6 +202,13 @@ def test_a_register_that_has_lost_its_memory_is_told_again() -> None:
     assert MAC in state.wanted()
 
 
+def test_a_register_that_was_put_back_to_an_earlier_state_is_told_what_came_after() -> None:
+    state = site()
+    after(state, told(bound(B), 8), RUNS)
+    answer = after(state, told(bound(A, 2), 9), read(bound(B), revision=8))
+    assert offered(answer) == [bound(A, 2)]
+
+
 def test_a_new_agent_goes_on_sending_on_what_the_last_one_did() -> None:
     state = site()
     left = {MAC: Route(mac=MAC, vtep=VTEPS[B], detour=True)}

@@ -36,7 +36,7 @@ from transhume.execute.overlay.agent.events import (
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.lease import Lease
-from transhume.knowledge.model import AgentStatus, Binding, Interface, MacAddress, VmName
+from transhume.knowledge.model import AgentStatus, Binding, HandOver, Interface, MacAddress, VmName
 from transhume.knowledge.register import Entry, HandOvers, Lost, Register, Whole
 
 TICK_SECONDS = 0.25
@@ -125,6 +125,7 @@ class Agent:
         self._clock = clock
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._read = asyncio.Event()
+        self._hand_overs: tuple[HandOver, ...] = ()
         self._offers: asyncio.Queue[tuple[Binding, ...]] = asyncio.Queue()
         self._progress = _Progress()
         self._at_work = 0
@@ -245,15 +246,16 @@ class Agent:
                 case Entry():
                     self._events.put_nowait(Told(entry=news))
                 case HandOvers():
-                    self._events.put_nowait(self._leaving(news))
+                    self._hand_overs = news.hand_overs
+                    self._events.put_nowait(self._leaving())
                 case Lost():
                     pass
 
-    def _leaving(self, news: HandOvers) -> Leaving:
+    def _leaving(self) -> Leaving:
         return Leaving(
             destination_of={
                 mac: each.destination
-                for each in news.hand_overs
+                for each in self._hand_overs
                 if each.source == self._addresses.site and each.until > self._clock()
                 for mac in each.macs
             }
@@ -270,6 +272,8 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            if self._hand_overs:  # which end by themselves
+                self._events.put_nowait(self._leaving())
             self._events.put_nowait(Ticked())
             if self._addresses.detours:
                 try:

@@ -150,19 +150,21 @@ class SiteAddresses:
         lost = whole.revision < self._revision
         self._revision = whole.revision
         changed = [entry.binding.mac for entry in whole.entries if self._learn(entry, now)]
-        missing = self.known.keys() - {entry.binding.mac for entry in whole.entries}
-        if lost:
-            # The knowledge has forgotten what it knew: each site tells again what it has.
-            again = [self.known[mac] for mac in missing if self._is_here(mac)]
-            offers = self._offer(again, now)
-            return [*self._apply(changed), *offers, Acknowledge(revision=self._revision)]
-        retired = missing - self._offered.keys()
+        listed = {entry.binding.mac: entry.binding for entry in whole.entries}
+        missing = self.known.keys() - listed.keys()
+        # A knowledge that has lost its memory is told again: each site has what is with it.
+        retired = set() if lost else missing - self._offered.keys()
         for mac in retired:
             self._forget(mac)
+        newer = [
+            binding
+            for mac, binding in self.known.items()
+            if (self._is_here(mac) or mac in self._offered) and binding.supersedes(listed.get(mac))
+        ]
         gone = tuple(Route(mac=mac, vtep=None) for mac in sorted(retired))
         return [
             *self._apply(changed, *gone),
-            *self._offer([offered.binding for offered in self._offered.values()], now),
+            *self._offer(newer, now),
             Acknowledge(revision=self._revision),
         ]
 
