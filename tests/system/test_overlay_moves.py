@@ -1,4 +1,4 @@
-"""Live moves of a real guest round three clouds, under traffic from everywhere; `TEST_EFFORT=25` for 200 moves.
+"""Live moves of a real guest round three clouds, under traffic from everywhere; `TEST_EFFORT=50` for 200 moves.
 
 Every connection lives through all of them with each of its bytes checked, nothing comes twice, and bystanders
 see nothing that isn't for them.
@@ -24,7 +24,7 @@ from transhume.lab.probes import Talk
 from transhume.lab.spec import LabSpec, address_of
 
 WAY = OURS
-MOVES = examples(4)
+MOVES = examples(2)
 """At each round trip."""
 
 pytestmark = [
