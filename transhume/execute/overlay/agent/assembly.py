@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -11,7 +12,7 @@ from transhume.deployment.model import Deployment, OverlayNetwork, OverlaySite
 from transhume.errors import UsageError
 from transhume.execute.overlay.agent.events import Event, Sighted
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
-from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Sense, Senses
+from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
 from transhume.execute.overlay.sightings import Missed, Sightings
@@ -37,29 +38,24 @@ async def agent_of(
     hypervisors = SiteHypervisors(
         connections, tuple(HostName(each.host) for each in known), ours.bridge
     )
+    senses = Senses(
+        run=(hypervisors.run, partial(watch_bridge, network, ours)),
+        look=hypervisors.look if known else None,
+        fixed=ours.fixed,
+    )
     mesh = _mesh(network, ours, store)
+    if mesh is not None:
+        senses = _with(mesh, senses)
     vteps = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
+    holder = f"{socket.gethostname()}:{os.getpid()}"
     with SitePlane(network, ours) as first, SitePlane(network, ours) as second:
         try:
-            if mesh is not None:
-                await mesh.start()
             yield Agent(
                 addresses=SiteAddresses(SiteName(site), network.vni, vteps),
                 planes=(first, second),
                 register=store.register(network.vni),
-                lease=store.agent_lease(
-                    site, f"{socket.gethostname()}:{os.getpid()}", LEASE_SECONDS
-                ),
-                senses=Senses(
-                    run=(
-                        hypervisors.run,
-                        partial(watch_bridge, network, ours),
-                        *([_unheard(mesh)] if mesh is not None else []),
-                    ),
-                    look=hypervisors.look if known else None,
-                    fixed=ours.fixed,
-                    paths=partial(_paths, mesh),
-                ),
+                lease=store.agent_lease(site, holder, LEASE_SECONDS),
+                senses=senses,
                 clock=clock,
             )
         finally:
@@ -118,20 +114,16 @@ def _mesh(network: OverlayNetwork, site: OverlaySite, store: Store) -> Mesh | No
     return Mesh(settings, store.underlay())
 
 
-def _paths(mesh: Mesh | None) -> tuple[str, ...]:
-    """Say how other sites are reached: directly, by whom, or not at all."""
-    if mesh is None:
-        return ()
-    return tuple(
-        f"{each.site}: {each.path}{f' by {each.relay}' if each.relay else ''}"
-        for each in mesh.status()
-    )
-
-
-def _unheard(mesh: Mesh) -> Sense:
-    """Keep the paths as they should be, beside the senses: they tell the agent nothing."""
+def _with(mesh: Mesh, senses: Senses) -> Senses:
+    """Keep encrypted paths as they should be, beside what is perceived."""
 
     async def run(_tell: Callable[[Event], None]) -> None:
         await mesh.run()
 
-    return run
+    def paths() -> tuple[str, ...]:
+        return tuple(
+            f"{each.site}: {each.path}{f' by {each.relay}' if each.relay else ''}"
+            for each in mesh.status()
+        )
+
+    return replace(senses, prepare=mesh.start, run=(*senses.run, run), paths=paths)

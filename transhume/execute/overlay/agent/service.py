@@ -73,10 +73,16 @@ Sense = Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]
 Looking = Callable[[MacAddress], Coroutine[Any, Any, Interface | None]]
 
 
+async def _nothing() -> None:
+    """Have nothing to prepare."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Senses:
     """What an agent perceives with."""
 
+    prepare: Callable[[], Coroutine[Any, Any, None]] = _nothing
+    """Done once nobody else looks after the site, before its kernel is set up."""
     run: Sequence[Sense] = ()
     """Each is run as long as the agent, and given what takes its events."""
     look: Looking | None = None
@@ -92,7 +98,6 @@ class _Progress:
     applied: int = 0
     repairs: int = 0
     faults: tuple[str, ...] = ()
-    told: AgentStatus | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -140,8 +145,9 @@ class Agent:
             OverlayError: the kernel can't be set up.
             LeaseLost: another agent of this site has taken over.
         """
-        await self._take(self._lease)
+        await self._take_over()
         try:
+            await self._senses.prepare()
             await self._in_thread(self._plane.set_up)
             await self._handle(Began(routes=await self._in_thread(self._plane.actual)))
             log.info("agent_began", site=self._addresses.site, vni=self._register.vni)
@@ -169,11 +175,12 @@ class Agent:
         await self._read.wait()
         await sense(self._events.put_nowait)
 
-    async def _take(self, lease: Lease) -> None:
+    async def _take_over(self) -> None:
+        """Wait until no other agent looks after this site."""
         waiting = False
         while True:
             try:
-                await lease.acquire()
+                await self._lease.acquire()
                 return
             except (LeaseHeld, KnowledgeUnreachable) as error:
                 if not waiting:
