@@ -17,8 +17,8 @@ LIBRARY = "libnftables.so.1"
 _turns = Lock()
 
 
-class RulesRefused(OverlayError):
-    """The kernel or the library doesn't take a script."""
+class RulesRefused(Exception):
+    """The kernel or the library doesn't take a script; whoever knows the site says so in his own words."""
 
     def __init__(self, seen: str) -> None:
         self.seen = seen
