@@ -29,7 +29,8 @@ def run(netns: str | None, script: str) -> str:
     """Carry out commands as of `nft -f` in a network namespace; return what they print.
 
     Raises:
-        OverlayError: the library is missing, or what was asked is refused.
+        OverlayError: the library is missing.
+        RulesRefused: what was asked is refused.
     """
     library = _library()
     with _turns, inside(netns):
