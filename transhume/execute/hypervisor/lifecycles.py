@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from transhume.errors import HypervisorUnreachable
 from transhume.knowledge.model import HostName
 from transhume.reach.libvirt import Connections
 
@@ -32,13 +33,16 @@ class Lifecycles:
 
     @asynccontextmanager
     async def told(self, host: HostName, listener: OnLifecycle) -> AsyncIterator[None]:
-        """Tell a listener of a host's events for as long as the context lasts, if libvirt tells of them."""
+        """Tell a listener of a host's events for as long as the context lasts, if libvirt tells of them.
+
+        A host that can't be reached tells of none until `listen` reaches it.
+        """
         import libvirt
 
         listeners = self._listeners.setdefault(host, [])
         listeners.append(listener)
         try:
-            with suppress(libvirt.libvirtError):
+            with suppress(libvirt.libvirtError, HypervisorUnreachable):
                 await self.listen(host)
             yield
         finally:

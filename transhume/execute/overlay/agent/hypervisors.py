@@ -63,10 +63,7 @@ class SiteHypervisors:
 
         async with AsyncExitStack() as stack:
             for host in self._hosts:
-                with suppress(HypervisorUnreachable):
-                    await stack.enter_async_context(
-                        self._lifecycles.told(host, partial(heard, host))
-                    )
+                await stack.enter_async_context(self._lifecycles.told(host, partial(heard, host)))
             while True:
                 await asyncio.gather(*map(self._ask, self._hosts))
                 await asyncio.sleep(POLL_SECONDS)
