@@ -31,7 +31,7 @@ from tests.system.nat_sites import (
     settings_of,
     underlay_of,
 )
-from tests.system.test_overlay import make_bridge, plug
+from tests.system.overlay_sites import make_bridge, plug
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.execute.migration.trust import PeerKind, init_authority, load_identity
 from transhume.execute.overlay import VxlanOverlay
