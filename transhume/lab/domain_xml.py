@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 from transhume.lab.disks import IMAGE, disk_path
 from transhume.lab.spec import BRIDGE, GATEWAY, DiskSpec, GuestSpec
+from transhume.reach.domains import VM_NAMESPACE
 
-VM_NAMESPACE = "https://transhume.dev/xmlns/vm/1"
 KERNEL, INITRAMFS = "/opt/guest/vmlinuz", "/opt/guest/initrd"
 """In the clouds' root."""
 

@@ -7,8 +7,9 @@ import pytest
 
 from transhume.errors import UsageError
 from transhume.knowledge.model import CloudName, ClusterName
-from transhume.lab.domain_xml import VM_NAMESPACE, domain_xml
+from transhume.lab.domain_xml import domain_xml
 from transhume.lab.spec import DiskSpec, GuestSpec, address_of
+from transhume.reach.domains import VM_NAMESPACE
 
 GUEST = GuestSpec(
     number=3,

@@ -22,9 +22,6 @@ from transhume.knowledge.model import (
     CapacityReport,
     ClusterName,
     HostName,
-    Interface,
-    IpAddress,
-    MacAddress,
     Placement,
     Resources,
     VirtualCluster,
@@ -32,12 +29,11 @@ from transhume.knowledge.model import (
     VmName,
     total,
 )
+from transhume.reach.domains import interfaces_in, told_in, words
 from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
     import libvirt
-
-NAMESPACE = "{https://transhume.dev/xmlns/vm/1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,14 +183,7 @@ def _domains(connection: "libvirt.virConnect", host: HostName) -> tuple[SeenVm, 
 def parse_domain(xml: str) -> Vm:
     """Read a VM from its libvirt domain XML."""
     domain = ElementTree.fromstring(xml)
-    label = domain.find(f"metadata/{NAMESPACE}vm")
-    told: dict[str, str] = label.attrib if label is not None else {}
-    ips = tuple(IpAddress(ip) for ip in _words(told.get("ips", "")))
-    interfaces = [
-        (MacAddress(mac.attrib["address"].lower()), interface.find("target"))
-        for interface in domain.iterfind("devices/interface")
-        if (mac := interface.find("mac")) is not None
-    ]
+    told = told_in(domain)
     return Vm(
         name=VmName(domain.findtext("name", "")),
         uuid=domain.findtext("uuid", ""),
@@ -202,22 +191,10 @@ def parse_domain(xml: str) -> Vm:
             vcpus=int(domain.findtext("vcpu", "1")),
             memory_bytes=_memory_bytes(domain.find("memory")),
         ),
-        # The addresses in the metadata are the first interface's.
-        interfaces=tuple(
-            Interface(
-                mac=mac,
-                ips=ips if number == 0 else (),
-                device=target.attrib.get("dev", "") if target is not None else "",
-            )
-            for number, (mac, target) in enumerate(interfaces)
-        ),
+        interfaces=tuple(interface for interface, _ in interfaces_in(domain)),
         cluster=ClusterName(told["cluster"]) if told.get("cluster") else None,
-        tags=frozenset(_words(told.get("tags", ""))),
+        tags=frozenset(words(told.get("tags", ""))),
     )
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _memory_bytes(element: ElementTree.Element | None) -> int:

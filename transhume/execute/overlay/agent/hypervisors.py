@@ -8,23 +8,24 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as ET
+from xml.etree import ElementTree
 
 import structlog
 
 from transhume.errors import HypervisorUnreachable
 from transhume.execute.hypervisor.lifecycles import Lifecycles
 from transhume.execute.overlay.agent.events import Awaited, Event, Runs, Stopped
-from transhume.knowledge.model import HostName, Interface, IpAddress, MacAddress, VmName
+from transhume.knowledge.model import HostName, Interface, MacAddress, VmName
+from transhume.reach.domains import interfaces_in
 from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
     import libvirt
 
 POLL_SECONDS = 3.0
-_VM_METADATA = "{https://transhume.dev/xmlns/vm/1}vm"
 
 log = structlog.get_logger()
 
@@ -146,17 +147,8 @@ def _domains(
 
 def interfaces_of(xml: str, bridge: str) -> Iterator[Interface]:
     """Read a domain's interfaces on a bridge from what libvirt says of it."""
-    domain = ET.fromstring(xml)
-    told = domain.find(f"metadata/{_VM_METADATA}")
-    ips = (told.get("ips") or "").replace(",", " ").split() if told is not None else []
-    interfaces = domain.findall("devices/interface")
-    for interface in interfaces:
-        mac, source, target = map(interface.find, ("mac", "source", "target"))
-        if mac is None or source is None or source.get("bridge") != bridge:
-            continue
-        yield Interface(
-            mac=MacAddress(str(mac.get("address")).lower()),
-            device=str(target.get("dev")) if target is not None else "",
-            # The metadata has the VM's addresses, not an interface's.
-            ips=tuple(map(IpAddress, ips)) if len(interfaces) == 1 else (),
-        )
+    found = list(interfaces_in(ElementTree.fromstring(xml)))
+    for interface, its_bridge in found:
+        if its_bridge == bridge:
+            # To answer for the wrong one of several would make a black hole.
+            yield interface if len(found) == 1 else replace(interface, ips=())
