@@ -3,13 +3,13 @@
 An agent is the same program as anywhere else. All outlive whoever started the lab; `leftovers` ends them.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from transhume.errors import LabError
+from transhume.lab.detached import start_detached
 
 KNOWLEDGE = "knowledge.conf"
 SOCKET = "knowledge.sock"
@@ -34,7 +34,7 @@ def start_knowledge(state: Path) -> None:
         LabError: it doesn't start.
     """
     (state / KNOWLEDGE).write_text(_REDIS.format(state=state))
-    _start(["redis-server", str(state / KNOWLEDGE)], state / "knowledge.log")
+    start_detached(["redis-server", str(state / KNOWLEDGE)], state / "knowledge.log")
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not (state / SOCKET).is_socket():
         if time.monotonic() > deadline:
@@ -45,7 +45,7 @@ def start_knowledge(state: Path) -> None:
 def start_agent(site: str, state: Path) -> int:
     """Start a site's agent; return its process number."""
     words = [sys.executable, "-m", "transhume", "overlay", "agent", "--site", site]
-    return _start([*words, "--config", str(state / CONFIGURATION)], log_of(site, state))
+    return start_detached([*words, "--config", str(state / CONFIGURATION)], log_of(site, state))
 
 
 def wait_for_agents(sites: Iterable[str], state: Path) -> None:
@@ -66,17 +66,3 @@ def wait_for_agents(sites: Iterable[str], state: Path) -> None:
 def log_of(site: str, state: Path) -> Path:
     """Return where a site's agent writes its log."""
     return state / f"agent-{site}.log"
-
-
-def _start(words: list[str], log: Path) -> int:
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    # It outlives us: nobody waits for it, and nobody is to be warned of that.
-    process.returncode = 0
-    return process.pid

@@ -4,7 +4,6 @@ A gateway is the same program as anywhere else. It runs in its cloud's network n
 sockets and processes from outside, and outlives whoever started the lab; `leftovers` ends it.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import yaml
 from transhume.errors import LabError
 from transhume.execute.migration.trust import Authority, Peer, PeerKind, init_authority
 from transhume.lab.cloud import Cloud
+from transhume.lab.detached import start_detached
 from transhume.reach.netns import NAMED
 
 CONFIGURATION = "gateway.yaml"
@@ -48,22 +48,12 @@ def start_gateways(clouds: Sequence[Cloud], image: Path | None, state: Path) -> 
 
 def start_gateway(cloud: Cloud) -> int:
     """Start a cloud's gateway, which was prepared; return its process number."""
-    with log_of(cloud).open("ab") as log:
-        process = subprocess.Popen(
-            [
-                *("nsenter", f"--net={NAMED / cloud.spec.netns}"),
-                *(sys.executable, "-m", "transhume", "gateway"),
-                *("--config", str(cloud.home / CONFIGURATION)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.returncode = (
-        0  # it outlives us: nobody waits for it, and nobody is to be warned of that
-    )
-    return process.pid
+    words = [
+        *("nsenter", f"--net={NAMED / cloud.spec.netns}"),
+        *(sys.executable, "-m", "transhume", "gateway"),
+        *("--config", str(cloud.home / CONFIGURATION)),
+    ]
+    return start_detached(words, log_of(cloud))
 
 
 def wait_for_gateway(cloud: Cloud) -> None:
