@@ -31,7 +31,8 @@ from tests.system.overlay_sites import (
     three_sites,
 )
 from transhume.errors import OverlayError
-from transhume.execute.overlay.plane import SitePlane, detour_vni, nftables
+from transhume.execute.overlay import nftables
+from transhume.execute.overlay.plane import SitePlane, detour_vni
 from transhume.execute.overlay.plane.rules import CIRCLING, STRANGERS
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import IpAddress, MacAddress

@@ -12,7 +12,7 @@ from transhume.cli.connection import config_option, deployment_in, knowledge_opt
 
 if TYPE_CHECKING:
     from transhume.deployment.model import OverlayNetwork
-    from transhume.execute.overlay.tracing import Register, Trace
+    from transhume.execute.overlay.tracing import OverlayView, Trace
     from transhume.knowledge.store import Store
 
 
@@ -154,13 +154,13 @@ def _network_in(config: Path) -> "OverlayNetwork":
     return overlay
 
 
-async def _look(store: "Store", network: "OverlayNetwork") -> "Register":
-    from transhume.execute.overlay.tracing import Register
+async def _look(store: "Store", network: "OverlayNetwork") -> "OverlayView":
+    from transhume.execute.overlay.tracing import OverlayView
 
     register = store.register(network.vni)
     whole = await register.read()
-    return Register(
+    return OverlayView(
         revision=whole.revision,
         agents=await register.statuses(),
-        bindings={entry.binding.mac: entry.binding for entry in whole.entries},
+        bindings=whole.bindings,
     )

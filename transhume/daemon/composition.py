@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from transhume.execute.hypervisor.options import Disks, MigrationOptions
 from transhume.execute.hypervisor.protocol import Hypervisors
 from transhume.execute.migration.transport import Direct, Transport
 from transhume.execute.overlay import ByAgents, NoOverlay, Overlay, VxlanOverlay
-from transhume.knowledge.lease import Lease
+from transhume.knowledge.lease import Lease, this_process
 from transhume.knowledge.model import Snapshot, VmName
 from transhume.knowledge.server import open_server
 from transhume.knowledge.store import Store
@@ -203,12 +202,11 @@ async def serving(
     transport = transport_of(deployment)
     hypervisors = LibvirtHosts(connections, transport)
     recording, shadows = asides(deployment, book)
-    holder = f"{socket.gethostname()}:{os.getpid()}"
 
     async with (
         open_server(deployment.knowledge_url, deployment.state_directory) as server,
         Store.connect(server.url, clock=now) as store,
-        pen(store, holder) as (lease, token),
+        pen(store, this_process()) as (lease, token),
     ):
         log.info("knowledge_opened", server=server.kind)
         await store.put_federation(deployment.clouds, deployment.hosts, deployment.links)

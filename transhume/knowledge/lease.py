@@ -5,6 +5,8 @@ needs the pen carries its token, which the store compares with the highest drawn
 So a lease that lapsed while nobody wanted it does no harm, and can be renewed.
 """
 
+import os
+import socket
 from typing import Any
 
 from redis.asyncio import Redis
@@ -96,6 +98,11 @@ class Lease:
 
     async def _run(self, script: str, *arguments: str | int) -> Any:
         return await run_script(self._client, script, self._names, arguments)
+
+
+def this_process() -> str:
+    """Return what a lease names us by."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 async def holder_of_lease(client: Redis) -> str | None:

@@ -90,6 +90,11 @@ class Whole:
     revision: int
     entries: tuple[Entry, ...]
 
+    @property
+    def bindings(self) -> dict[MacAddress, Binding]:
+        """The bindings by address."""
+        return {entry.binding.mac: entry.binding for entry in self.entries}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOvers:

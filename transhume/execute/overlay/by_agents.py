@@ -6,7 +6,7 @@ moment at which it stops. What the executor says afterwards is that nothing else
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -54,13 +54,13 @@ class ByAgents:
         if site not in self._sites:
             names = ", ".join(sorted(self._sites))
             raise OverlayError(f"{site} isn't a site of the overlay; it has {names}")
-        known = await self._known()
+        known = (await self._register.read()).bindings
         changed = (_at(known.get(mac), mac, SiteName(site), self._register.vni) for mac in macs)
         await self._register.put([binding for binding in changed if binding is not None])
 
     async def adopt(self, macs: Sequence[MacAddress], site: str) -> None:
         """Enter addresses that no site has told of; the sites know better than any inventory."""
-        known = await self._known()
+        known = (await self._register.read()).bindings
         await self.bind([mac for mac in macs if mac not in known], site)
 
     async def check(self, macs: Sequence[MacAddress], site: str) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class ByAgents:
             if time.monotonic() > deadline:
                 return behind
             await asyncio.sleep(_LOOK_SECONDS)
-        known = await self._known()
+        known = (await self._register.read()).bindings
         return tuple(
             f"{mac} is bound to {known[mac].site if mac in known else 'no site'}, not {site}"
             for mac in macs
@@ -127,10 +127,6 @@ class ByAgents:
         sending_on = {site for site, told in statuses.items() if macs <= {*told.detours}}
         needed = {owner, *sending_on} if sending_on else self._sites
         return late_sites(sorted(needed), revision, statuses, self._clock())
-
-    async def _known(self) -> Mapping[MacAddress, Binding]:
-        whole = await self._register.read()
-        return {entry.binding.mac: entry.binding for entry in whole.entries}
 
 
 def _at(known: Binding | None, mac: MacAddress, site: SiteName, vni: int) -> Binding | None:

@@ -18,11 +18,11 @@ from transhume.knowledge.model import (
 UNREACHED = "none"
 """Of a path: there is none."""
 STALE_SECONDS = 10.0
-"""A site that says nothing for so long isn't waited for."""
+"""A site that says nothing for so long is told of as silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Register:
+class OverlayView:
     """What the register and the agents say, at one instant."""
 
     revision: int
@@ -59,7 +59,7 @@ def late_sites(
 
 
 def inconsistencies(
-    sites: Sequence[str], found: Register, snapshot: Snapshot, now: datetime
+    sites: Sequence[str], found: OverlayView, snapshot: Snapshot, now: datetime
 ) -> tuple[str, ...]:
     """Say all that doesn't fit together, a line each."""
     return (
@@ -73,7 +73,7 @@ def inconsistencies(
 def trace_between(
     source: str,
     destination: str,
-    found: Register,
+    found: OverlayView,
     snapshot: Snapshot,
     vteps: Mapping[str, str],
 ) -> Trace:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from transhume.errors import UsageError
-from transhume.execute.overlay.tracing import Register, inconsistencies, trace_between
+from transhume.execute.overlay.tracing import OverlayView, inconsistencies, trace_between
 from transhume.knowledge.model import (
     AgentStatus,
     Binding,
@@ -55,10 +55,10 @@ def snapshot() -> Snapshot:
     )
 
 
-def register(**changed: object) -> Register:
+def register(**changed: object) -> OverlayView:
     """Return one in which all is as it should be."""
     sites = {MACS[1]: A, MACS[2]: B}
-    well = Register(
+    well = OverlayView(
         revision=2,
         bindings={
             mac: Binding(vni=66, mac=mac, site=site, sequence=1) for mac, site in sites.items()
@@ -77,7 +77,7 @@ def status(site: SiteName, **changed: object) -> dict[SiteName, AgentStatus]:
     return agents
 
 
-def faults(found: Register, now: datetime = NOON) -> tuple[str, ...]:
+def faults(found: OverlayView, now: datetime = NOON) -> tuple[str, ...]:
     return inconsistencies(["a", "b"], found, snapshot(), now)
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_said_where_all_fits() -> None:
     ],
     ids=["no-agent", "silent", "late", "fault", "damped", "unknown", "elsewhere", "moving"],
 )
-def test_each_inconsistency_is_one_line(found: Register, said: str) -> None:
+def test_each_inconsistency_is_one_line(found: OverlayView, said: str) -> None:
     (line,) = faults(found)
     assert said in line
 

@@ -1,7 +1,5 @@
 """Puts a site's agent together from the deployment file and the knowledge."""
 
-import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +15,8 @@ from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
 from transhume.execute.overlay.sightings import Missed, Sightings
 from transhume.execute.overlay.underlay import Mesh, TunnelNetwork, UnderlaySettings
-from transhume.knowledge.model import HostName, IpAddress, SiteName
+from transhume.knowledge.lease import this_process
+from transhume.knowledge.model import IpAddress, SiteName
 from transhume.knowledge.store import Store
 from transhume.reach.libvirt import Connections
 
@@ -35,9 +34,7 @@ async def agent_of(
     hosts = tuple(host.name for host in deployment.hosts if host.cloud == site)
     known = [each for each in deployment.hypervisors if each.host in hosts]
     connections = Connections(known)
-    hypervisors = SiteHypervisors(
-        connections, tuple(HostName(each.host) for each in known), ours.bridge
-    )
+    hypervisors = SiteHypervisors(connections, tuple(each.host for each in known), ours.bridge)
     senses = Senses(
         run=(hypervisors.run, partial(watch_bridge, network, ours)),
         look=hypervisors.look if known else None,
@@ -47,14 +44,13 @@ async def agent_of(
     if mesh is not None:
         senses = _with(mesh, senses)
     vteps = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
-    holder = f"{socket.gethostname()}:{os.getpid()}"
     with SitePlane(network, ours) as first, SitePlane(network, ours) as second:
         try:
             yield Agent(
                 addresses=SiteAddresses(SiteName(site), network.vni, vteps),
                 planes=(first, second),
                 register=store.register(network.vni),
-                lease=store.agent_lease(site, holder, LEASE_SECONDS),
+                lease=store.agent_lease(site, this_process(), LEASE_SECONDS),
                 senses=senses,
                 clock=clock,
             )

@@ -1,7 +1,7 @@
 """What a site's agent hears, and what it answers with: data, no behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import Binding, Interface, MacAddress, SiteName, VmName
@@ -129,43 +129,3 @@ class Look:
 
 
 Instruction = Apply | Offer | Acknowledge | Look
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How long an agent waits for what."""
-
-    confirm_seconds: float = 5.0
-    """For a VM that has stopped to run elsewhere, before the hypervisor here is asked once more."""
-    offer_seconds: float = 1.0
-    """For the register to have taken what was offered, before it's offered again."""
-    linger_seconds: float = 1.0
-    """Frames are sent on at least so long."""
-    moves: int = 5
-    """So many moves that nobody asked for ..."""
-    window_seconds: float = 180.0
-    """... within so long are too many (RFC 7432, section 15.1)."""
-
-
-@dataclass(slots=True)
-class Detour:
-    """An address that has left, whose frames are still sent on."""
-
-    since: float
-    revision: int | None = None
-    """At which the register took it; None: not yet."""
-
-
-@dataclass(slots=True)
-class Offered:
-    """A binding that the register hasn't taken yet."""
-
-    binding: Binding
-    at: float
-
-
-@dataclass(slots=True)
-class Claims:
-    """When an address was claimed without anybody having asked for it."""
-
-    at: list[float] = field(default_factory=list)

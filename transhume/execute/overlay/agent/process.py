@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
 
 import structlog
 
@@ -13,7 +12,7 @@ from transhume.deployment.model import Deployment
 from transhume.errors import KnowledgeUnreachable
 from transhume.execute.overlay.agent.assembly import agent_of, site_in
 from transhume.knowledge.server import find_server
-from transhume.knowledge.store import Store
+from transhume.knowledge.store import Store, utc_now
 
 _RETRY_SECONDS = 1.0
 _NICENESS = -10
@@ -46,7 +45,7 @@ async def run_agent(deployment: Deployment, site: str) -> None:
 async def _work(deployment: Deployment, site: str) -> None:
     async with (
         _knowledge(deployment) as store,
-        agent_of(deployment, site, store, lambda: datetime.now(UTC)) as agent,
+        agent_of(deployment, site, store, utc_now) as agent,
     ):
         await agent.run()
 

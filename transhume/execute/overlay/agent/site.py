@@ -11,7 +11,7 @@ wins, by its sequence number, in whatever order messages come:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from transhume.execute.overlay.agent.events import (
@@ -20,21 +20,17 @@ from transhume.execute.overlay.agent.events import (
     Apply,
     Awaited,
     Began,
-    Claims,
-    Detour,
     Event,
     Instruction,
     Leaving,
     Look,
     Looked,
     Offer,
-    Offered,
     Read,
     Runs,
     Sighted,
     Stopped,
     Ticked,
-    Timing,
     Told,
 )
 from transhume.execute.overlay.routes import Route
@@ -47,6 +43,39 @@ from transhume.knowledge.model import (
     SiteName,
 )
 from transhume.knowledge.register import Entry, Whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long an agent waits for what."""
+
+    confirm_seconds: float = 5.0
+    """For a VM that has stopped to run elsewhere, before the hypervisor here is asked once more."""
+    offer_seconds: float = 1.0
+    """For the register to have taken what was offered, before it's offered again."""
+    linger_seconds: float = 1.0
+    """Frames are sent on at least so long."""
+    moves: int = 5
+    """So many moves that nobody asked for ..."""
+    window_seconds: float = 180.0
+    """... within so long are too many (RFC 7432, section 15.1)."""
+
+
+@dataclass(slots=True)
+class Detour:
+    """An address that has left, whose frames are still sent on."""
+
+    since: float
+    revision: int | None = None
+    """At which the register took it; None: not yet."""
+
+
+@dataclass(slots=True)
+class Offered:
+    """A binding that the register hasn't taken yet."""
+
+    binding: Binding
+    at: float
 
 
 class SiteAddresses:
@@ -64,7 +93,7 @@ class SiteAddresses:
         site: SiteName,
         vni: int,
         vteps: Mapping[SiteName, IpAddress],
-        timing: Timing = Timing(),  # noqa: B008  (frozen)
+        timing: Timing = Timing(),
     ) -> None:
         self.site = site
         self.vni = vni
@@ -76,7 +105,8 @@ class SiteAddresses:
         self._revision = 0
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
-        self._claims: dict[MacAddress, Claims] = {}
+        self._claims: dict[MacAddress, list[float]] = {}
+        """When addresses were claimed without anybody having announced it."""
         self._looking: dict[MacAddress, float] = {}
 
     @property
@@ -150,7 +180,7 @@ class SiteAddresses:
         lost = whole.revision < self._revision
         self._revision = whole.revision
         changed = [entry.binding.mac for entry in whole.entries if self._learn(entry, now)]
-        listed = {entry.binding.mac: entry.binding for entry in whole.entries}
+        listed = whole.bindings
         missing = self.known.keys() - listed.keys()
         # A knowledge that has lost its memory is told again: each site has what is with it.
         retired = set() if lost else missing - self._offered.keys()
@@ -249,7 +279,7 @@ class SiteAddresses:
         if (
             known.state is BindingState.SETTLED
         ):  # nobody has announced that it would come, or come back
-            self._claims.setdefault(mac, Claims()).at.append(now)
+            self._claims[mac] = [*self._recent_claims(mac, now), now]
         self._note([interface])
         return self._change([self._claim(known, interface.ips)], now)
 
@@ -271,11 +301,11 @@ class SiteAddresses:
         )
 
     def _is_damped(self, mac: MacAddress, now: float) -> bool:
-        claims = self._claims.get(mac)
-        if claims is None:
-            return False
-        claims.at = [at for at in claims.at if now - at < self._timing.window_seconds]
-        return len(claims.at) >= self._timing.moves
+        return len(self._recent_claims(mac, now)) >= self._timing.moves
+
+    def _recent_claims(self, mac: MacAddress, now: float) -> list[float]:
+        window = self._timing.window_seconds
+        return [at for at in self._claims.get(mac, ()) if now - at < window]
 
     # --- time ----------------------------------------------------------------------------------------
 

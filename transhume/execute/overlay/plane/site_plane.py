@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.errors import OverlayError, UsageError
-from transhume.execute.overlay.plane import nftables
+from transhume.execute.overlay import nftables
 from transhume.execute.overlay.plane.batch import KernelTables, refused
 from transhume.execute.overlay.plane.devices import Devices
 from transhume.execute.overlay.plane.entries import Entry

@@ -6,27 +6,32 @@ device to the same device, and nowhere else. Done by a table of nftables without
 would cost each packet something.
 """
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from transhume.errors import OverlayError
+from transhume.execute.overlay import nftables
 from transhume.execute.overlay.underlay.settings import UnderlaySettings
 from transhume.reach.netns import inside, netlink_in
 
-NFT = "nft"
+FAMILY = "inet"
 
 
 def set_up(settings: UnderlaySettings) -> None:
     """Give the device its addresses and routes, guard it, and put it up. May be repeated.
 
     Raises:
-        OverlayError: nft is missing or refuses.
+        OverlayError: nftables is missing or refuses.
         OSError: the kernel refuses.
     """
-    _guard(settings, "\n".join(guard_text(settings)))
+    try:
+        nftables.run(settings.netns, "\n".join(guard_text(settings)))
+    except nftables.RulesRefused as error:
+        raise OverlayError(
+            f"{settings.device} can't be guarded: {error}; "
+            "does this kernel have nf_tables with the family inet?"
+        ) from error
     tunnels, own = settings.tunnels, settings.address
     with netlink_in(settings.netns) as netlink:
         index = netlink.link_lookup(ifname=settings.device)[0]
@@ -46,7 +51,7 @@ def set_up(settings: UnderlaySettings) -> None:
 def tear_down(settings: UnderlaySettings) -> None:
     """Remove the guard; addresses and routes go with the device."""
     with suppress(OverlayError):
-        _guard(settings, f"{_table(settings)}\ndelete {_table(settings)}\n")
+        nftables.delete_table(settings.netns, FAMILY, _table(settings))
 
 
 def relays(settings: UnderlaySettings) -> bool:
@@ -57,7 +62,7 @@ def relays(settings: UnderlaySettings) -> bool:
 def guard_text(settings: UnderlaySettings) -> Iterator[str]:
     """Yield the lines of the table; it replaces the one before it at once."""
     name, tunnels = settings.device, settings.tunnels
-    table = _table(settings)
+    table = f"table {FAMILY} {_table(settings)}"
     yield from (table, f"delete {table}", f"{table} {{")
     yield from (" chain incoming {", "  type filter hook input priority filter; policy accept;")
     yield '  iifname "lo" accept'
@@ -90,24 +95,7 @@ def guard_text(settings: UnderlaySettings) -> Iterator[str]:
 
 
 def _table(settings: UnderlaySettings) -> str:
-    return f"table inet transhume_{settings.device}"
-
-
-def _guard(settings: UnderlaySettings, text: str) -> None:
-    program = shutil.which(NFT)
-    if program is None:
-        raise OverlayError(
-            f"there is no {NFT} to guard {settings.device} with; install it (Debian: apt install nftables)"
-        )
-    with inside(settings.netns):
-        done = subprocess.run(
-            [program, "-f", "-"], input=text, text=True, capture_output=True, check=False
-        )
-    if done.returncode != 0:
-        raise OverlayError(
-            f"nft doesn't take the guard of {settings.device}: {done.stderr.strip()[:500]}; "
-            "does this kernel have nf_tables with the family inet?"
-        )
+    return f"transhume_{settings.device}"
 
 
 def _sysctl(family: str, device: str, name: str, value: str) -> None:
