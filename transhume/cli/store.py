@@ -93,6 +93,10 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
     for image in status["images"]:
         tenants = ", ".join(image["tenants"])
         console.print(f"  image {image['path']}: {image['blocks']:,} blocks, for {tenants}")
+    for found in status.get("residents", ()):
+        of = f"{found['pages']:,} pages of {found['vms']:,} VMs here"
+        full = " (no room for more)" if found["full"] else ""
+        console.print(f"  {of}, for {found['tenant']}: {format_bytes(found['kept_bytes'])}{full}")
     for kept in status["warming"]:
         share = share_of(kept["known_pages"], kept["scanned_pages"])
         ended = f" ({kept['ended']})" if kept["ended"] else ""

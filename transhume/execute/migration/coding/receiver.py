@@ -51,9 +51,9 @@ class Receiver:
         """Let references into a space be resolved."""
         self._spaces[space] = read
 
-    def drop_catalogues(self) -> None:
-        """Let references into catalogues be mistakes again."""
-        for space in [space for space in self._spaces if space >= Space.FIRST_CATALOGUE]:
+    def drop_listed(self) -> None:
+        """Let references into what was listed for the peer be mistakes again."""
+        for space in [space for space in self._spaces if space >= Space.RESIDENTS]:
             del self._spaces[space]
 
     def fresh_window(self) -> None:

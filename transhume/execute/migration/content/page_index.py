@@ -85,9 +85,9 @@ class PageIndex:
         limit = reference(space + 1, 0) if below is None else reference(space, below)
         self._drop_between(reference(space, 0), limit)
 
-    def drop_catalogues(self) -> None:
-        """Forget the references into all catalogues."""
-        self._drop_between(reference(Space.FIRST_CATALOGUE, 0), MOST_REFERENCE + 1)
+    def drop_listed(self) -> None:
+        """Forget the references into whatever the peer has listed."""
+        self._drop_between(reference(Space.RESIDENTS, 0), MOST_REFERENCE + 1)
 
     def _drop_between(self, start: int, end: int) -> None:
         gone = [digest for digest, found in self._by_digest.items() if start <= found < end]

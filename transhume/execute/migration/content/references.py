@@ -15,13 +15,18 @@ MOST_REFERENCE = (1 << 63) - 1
 
 
 class Space(IntEnum):
-    """The spaces that every domain has; numbers from `FIRST_CATALOGUE` on are catalogues'."""
+    """The spaces that a domain may have; numbers from `FIRST_CATALOGUE` on are catalogues'.
+
+    What is in those from `RESIDENTS` on the peer lists.
+    """
 
     LOG = 0
     """Pages that were sent this way."""
     REVERSE = 1
     """Pages that came the other way."""
-    FIRST_CATALOGUE = 2
+    RESIDENTS = 2
+    """Pages in the memory of VMs that run there."""
+    FIRST_CATALOGUE = 3
 
 
 def reference(space: int, index: int) -> int:

@@ -19,7 +19,7 @@ Ask = Callable[[Kind, Mapping[str, object]], Awaitable[Message]]
 _MOST_OFFERS = 2
 """The second is of an empty log, which anybody has."""
 _MOST_BLOCKS = 1 << 22
-"""Of all of a peer's images: 16 GiB, whose digests take some hundreds of MB here."""
+"""Of all of a peer's images and VMs: 16 GiB, whose digests take some hundreds of MB here."""
 
 log = structlog.get_logger()
 
@@ -36,7 +36,9 @@ class Agreement:
         self._domains = domains
         self._ask = ask
         self._blocks = 0
-        """In the catalogues that were fetched over this link."""
+        """In the lists that were fetched over this link."""
+        self._residents: dict[int, int] = {}
+        """How many pages of VMs there are known, by domains that have any."""
 
     async def open_domain(self, desk: Desk, tenant: str) -> int:
         """Agree on a tenant's pages, and return the number that the domain has on this link.
@@ -55,7 +57,26 @@ class Agreement:
             raise ProtocolError("the peer has pages that were never sent")
         for index, listed in enumerate(answer.get("catalogues", [])):
             await self._learn_catalogue(desk, known.number, index, listed)
+        if answer.get("residents"):
+            self._residents[known.number] = 0
         return known.number
+
+    async def learn_residents(self, desk: Desk, domain: int) -> None:
+        """Learn what has been found since the last time in the memory of VMs at the peer.
+
+        Raises:
+            ProtocolError: the peer makes no sense.
+            LinkLost: the link is no more.
+        """
+        loop = asyncio.get_running_loop()
+        while domain in self._residents and self._blocks < _MOST_BLOCKS:
+            start = self._residents[domain]
+            digests = await self._ask_for_digests({"domain": domain, "residents": start})
+            if not digests:
+                return
+            self._blocks += len(digests)
+            self._residents[domain] += len(digests)
+            await loop.run_in_executor(desk.coder, desk.domain.know_residents, start, digests)
 
     async def _learn_catalogue(self, desk: Desk, domain: int, index: int, listed: object) -> None:
         match listed:
@@ -80,10 +101,14 @@ class Agreement:
         found: list[bytes] = []
         while len(found) < blocks:
             words = {"domain": domain, "catalogue": index, "from": len(found)}
-            content = (await self._ask(Kind.WANT, words)).content
-            if not content or len(content) % DIGEST_BYTES:
-                raise ProtocolError("a list of blocks that is none")
-            found += [
-                content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)
-            ]
+            more = await self._ask_for_digests(words)
+            if not more:
+                raise ProtocolError("a list of blocks that ends early")
+            found += more
         return found[:blocks]
+
+    async def _ask_for_digests(self, words: Mapping[str, object]) -> list[bytes]:
+        content = (await self._ask(Kind.WANT, words)).content
+        if len(content) % DIGEST_BYTES:
+            raise ProtocolError("a list of blocks that is none")
+        return [content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)]

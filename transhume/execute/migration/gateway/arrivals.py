@@ -6,7 +6,7 @@ channel is delivered by itself: one that waits holds up no other.
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +16,13 @@ from transhume.errors import Refused
 from transhume.execute.migration.coding.frame import MOST_RAW_BYTES, BadFrame
 from transhume.execute.migration.coding.receiver import Arriving
 from transhume.execute.migration.content.catalogue import ImageChanged
+from transhume.execute.migration.content.digests import DIGEST_BYTES, Digest
+from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
+from transhume.execute.migration.gateway.residents import Residents
 from transhume.execute.migration.gateway.sockets import connect, readable, shut_writing
 from transhume.execute.migration.trust.peers import Peer
 from transhume.execute.migration.trust.tickets import Admission, Admissions
@@ -64,6 +67,7 @@ class ReceivingSite:
 
     domains: Domains
     admissions: Admissions
+    residents: Residents
     place: Place
     way_back: Callable[[str, str, int], bool]
     """Tells a peer that a tenant's log is forgotten below a position, after all that was sent to it; False
@@ -86,6 +90,8 @@ class Arrivals:
         self._tenants: set[str] = set()
         """Whose tickets were taken on this link."""
         self._desks: dict[int, Desk] = {}
+        self._residents: dict[int, ResidentPages] = {}
+        """What was listed for the peer of VMs here, by its number of the domain; it stays what it was."""
         self._arrivals: dict[int, _Arrival] = {}
         self._channels: dict[int, _Channel] = {}
 
@@ -174,9 +180,14 @@ class Arrivals:
         desk = self._site.domains.desk(self.link.peer, tenant)
         self._take_over(desk)
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(desk.decoder, desk.domain.answer, message.words)
+        residents = self._site.residents.of(tenant)
+        answer = await loop.run_in_executor(
+            desk.decoder, desk.domain.answer, message.words, residents
+        )
         await loop.run_in_executor(desk.coder, desk.domain.drop_stale)
         self._desks[message.number] = desk
+        if residents is not None:
+            self._residents[message.number] = residents
         self.link.say_words(Kind.KNOWN, message.number, answer)
 
     def _take_over(self, desk: Desk) -> None:
@@ -192,13 +203,19 @@ class Arrivals:
                 and 0 <= index < len(self._desks[number].domain.catalogues)
                 and start >= 0
             ):
-                digests = self._desks[number].domain.catalogues[index].digests
-                count = _DIGESTS_AT_ONCE // len(digests[0]) if digests else 0
-                self.link.say(
-                    Kind.DIGESTS, message.number, b"".join(digests[start : start + count])
+                self._list(
+                    message.number, self._desks[number].domain.catalogues[index].digests, start
                 )
+            case {"domain": int(number), "residents": int(start)} if (
+                number in self._residents and start >= 0
+            ):
+                self._list(message.number, self._residents[number].digests, start)
             case _:
                 raise ProtocolError("it wants a catalogue that there isn't")
+
+    def _list(self, question: int, digests: Sequence[Digest], start: int) -> None:
+        some = digests[start : start + _DIGESTS_AT_ONCE // DIGEST_BYTES]
+        self.link.say(Kind.DIGESTS, question, b"".join(some))
 
     async def _forget(self, message: Message) -> None:
         desk = self._desks.get(message.number)

@@ -21,6 +21,15 @@ class ImageSettings:
     tenants: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ResidentSettings:
+    """VMs at the site whose memory may be referred to, and whose they are."""
+
+    vms: tuple[str, ...]
+    """Names or patterns."""
+    tenant: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """One site's gateway."""
@@ -37,9 +46,12 @@ class GatewaySettings:
     pids: Path
     """Where libvirt writes its hypervisors' process numbers."""
     images: tuple[ImageSettings, ...]
+    residents: tuple[ResidentSettings, ...]
     store: Path
     store_memory_bytes: int
     store_total_bytes: int
+    store_residents_bytes: int
+    """For each tenant."""
     admission: AdmissionPolicy
 
 
@@ -72,6 +84,17 @@ class ImageSchema(_Record):
     )
 
 
+class ResidentSchema(_Record):
+    """VMs that run at this site: what is in their memory isn't sent to it again for others of the tenant."""
+
+    model_config = ConfigDict(title="Resident")
+
+    vms: list[str] = Field(description="names or patterns, as libvirt has them")
+    tenant: str = Field(
+        description="whose they are; gateways that may send VMs of this tenant learn digests of pages"
+    )
+
+
 class StoreSchema(_Record):
     """What may be kept of pages that were sent or received, for each tenant, peer and direction."""
 
@@ -86,6 +109,11 @@ class StoreSchema(_Record):
     )
     total: Annotated[int, Quantity(parse_bytes, "4GiB")] = Field(
         default="4GiB", validate_default=True, description="how much in all"
+    )
+    residents: Annotated[int, Quantity(parse_bytes, "1GiB")] = Field(
+        default="1GiB",
+        validate_default=True,
+        description="how much of the memory of VMs that run here, for each tenant",
     )
 
 
@@ -105,9 +133,12 @@ class GatewaySchema(_Record):
     sockets: SocketsSchema = Field(default=SocketsSchema(), description="hypervisors' sockets")
     pids: str = Field(
         default="/run/libvirt/qemu",
-        description="libvirt's folder of process numbers, to find VMs' memory for pre-warming",
+        description="libvirt's folder of process numbers, to find VMs' memory",
     )
     images: list[ImageSchema] = Field(default=[], description="images that are at this site")
+    residents: list[ResidentSchema] = Field(
+        default=[], description="VMs that run at this site, and may be like those that come"
+    )
     store: StoreSchema = Field(default=StoreSchema(), description="what is kept of pages")
     admit: list[AdmitSchema] = Field(default=[], description="what is let in; the rest isn't")
 
@@ -133,8 +164,10 @@ def load_gateway(path: Path) -> GatewaySettings:
         images=tuple(
             ImageSettings(folder / image.path, tuple(image.tenants)) for image in written.images
         ),
+        residents=tuple(ResidentSettings(tuple(e.vms), e.tenant) for e in written.residents),
         store=folder / written.store.folder,
         store_memory_bytes=written.store.memory,
         store_total_bytes=written.store.total,
+        store_residents_bytes=written.store.residents,
         admission=AdmissionPolicy(rules=to_rules(written.admit), socket_folders=(seen,)),
     )

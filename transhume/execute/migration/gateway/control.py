@@ -183,6 +183,7 @@ class Control:
                 }
                 for image in gateway.domains.images
             ],
+            "residents": gateway.residents.status(),
             "routes": [
                 {
                     "migration": route.id,

@@ -116,6 +116,7 @@ class Departures:
         async with self._opening:
             if tenant not in self._opened:
                 self._opened[tenant] = await self._agreement.open_domain(desk, tenant)
+            await self._agreement.learn_residents(desk, self._opened[tenant])
             # Whatever has come from there since the last time needn't go back.
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(desk.coder, desk.domain.look_back)

@@ -18,6 +18,7 @@ from transhume.execute.migration.content.catalogue import Catalogue
 from transhume.execute.migration.content.digests import digest_of
 from transhume.execute.migration.content.page_log import NotInLog, PageLog, Positions
 from transhume.execute.migration.content.references import Space
+from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.link import Link
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.knowledge.model import Transfer
@@ -108,7 +109,7 @@ class Domain:
         there = answer.get("next")
         if not isinstance(there, int):
             raise ProtocolError("the peer doesn't say what it has")
-        self.sender.index.drop_catalogues()
+        self.sender.index.drop_listed()
         if not answer.get("reverse"):
             self._stale = self._offered
             self._forget_reverse()
@@ -161,6 +162,10 @@ class Domain:
         """Refer to the blocks of one of the peer's catalogues from now on."""
         self.sender.index.add_elsewhere(Space.FIRST_CATALOGUE + number, digests)
 
+    def know_residents(self, start: int, digests: Sequence[bytes]) -> None:
+        """Refer to pages of VMs that run at the peer, at indices from `start` on, from now on."""
+        self.sender.index.add_elsewhere(Space.RESIDENTS, digests, start)
+
     def refer_no_more(self, position: int) -> None:
         """Refer to nothing in the peer's log below a position any more."""
         self.sender.index.drop_space(Space.REVERSE, below=position)
@@ -176,8 +181,14 @@ class Domain:
 
     # --- the receiving side ---------------------------------------------------------------------
 
-    def answer(self, offer: dict[str, Any]) -> dict[str, Any]:
+    def answer(
+        self, offer: dict[str, Any], residents: ResidentPages | None = None
+    ) -> dict[str, Any]:
         """Take the peer's offer on a new link, and say what there is of it here.
+
+        Args:
+            offer: its words.
+            residents: what the tenant's VMs here have, where the peer is to know of it.
 
         Raises:
             ProtocolError: it's no offer.
@@ -189,13 +200,16 @@ class Domain:
             raise ProtocolError(f"no offer of pages: {error}") from error
         receiver = self._receiver_of(name, after)
         receiver.log.forget_below(first)
-        receiver.drop_catalogues()
+        receiver.drop_listed()
         for number, catalogue in enumerate(self.catalogues):
             receiver.add_space(Space.FIRST_CATALOGUE + number, catalogue.read)
+        if residents is not None:
+            receiver.add_space(Space.RESIDENTS, residents.read)
         return {
             "next": receiver.log.next,
             "most_bytes": self.limits.total_bytes,
             "reverse": offer.get("reverse") == self.sender.log.name.hex(),
+            "residents": residents is not None,
             "catalogues": [
                 {"name": each.name.hex(), "blocks": len(each.digests)} for each in self.catalogues
             ],

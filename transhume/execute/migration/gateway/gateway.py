@@ -26,6 +26,7 @@ from transhume.execute.migration.gateway.domains import Domains, SharedImage
 from transhume.execute.migration.gateway.gangs import Gangs
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS, Link, LinkLost
 from transhume.execute.migration.gateway.messages import Kind
+from transhume.execute.migration.gateway.residents import Residents
 from transhume.execute.migration.gateway.sockets import listen, readable
 from transhume.execute.migration.nbd import NbdSplitter
 from transhume.execute.migration.stream import QemuSplitter
@@ -95,6 +96,7 @@ class Gateway:
             total_bytes=settings.store_total_bytes,
         )
         self.domains = Domains(limits, images)
+        self.residents = Residents(settings, self.domains)
         self.admissions = Admissions(policy=settings.admission)
         self.routes: dict[str, Route] = {}
         self.gangs = Gangs()
@@ -108,6 +110,7 @@ class Gateway:
         self._receiving = ReceivingSite(
             domains=self.domains,
             admissions=self.admissions,
+            residents=self.residents,
             place=self.place,
             way_back=self._way_back,
         )
@@ -146,6 +149,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
         self.domains.close()
+        self.residents.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     # --- links ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@
     CLOSE       source        a migration has ended
     FORGET      source        a domain's log is forgotten below a position
     FORGOTTEN   both          nothing refers to what is below it any more (JSON)
-    WANT        source        which blocks does a catalogue have?
+    WANT        source        which blocks does a catalogue have, or the memory of VMs there?
     DIGESTS     destination   these
     PING, PONG  both          is anybody there?
 
@@ -31,7 +31,7 @@ from typing import Any
 
 from transhume.execute.migration.coding.frame import MOST_FRAME_BYTES
 
-VERSION = 1
+VERSION = 2
 
 
 class Kind(IntEnum):

@@ -48,9 +48,11 @@ async def running_gateway(
         sites.close()
         raise UsageError(f"the control socket {settings.control} can't be had: {error}") from error
     log.info("gateway_started", site=gateway.site, address=str(settings.listen))
+    looking = asyncio.create_task(gateway.residents.run(), name="looking at residents")
     try:
         yield gateway
     finally:
+        looking.cancel()
         for server in (operators, sites):
             server.close()
         await gateway.close()

@@ -70,7 +70,9 @@ def test_a_space_is_dropped_whole_or_below_an_index() -> None:
     index.drop_space(Space.REVERSE)
     assert index.find(digest(3)) is None
     assert index.find(digest(4)) == reference(Space.FIRST_CATALOGUE, 0)
-    index.drop_catalogues()
+    index.add_elsewhere(Space.RESIDENTS, [digest(5)])
+    index.drop_listed()
+    assert index.find(digest(5)) is None
     assert index.find(digest(4)) is None
     assert index.find(digest(1)) == reference(Space.LOG, 0)
 

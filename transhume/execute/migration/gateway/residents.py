@@ -1,0 +1,129 @@
+"""Looks into the memory of VMs that run at this site, so that others like them needn't bring the same again.
+
+Only VMs whose tenant the gateway's configuration names are looked at. What was found is offered to a peer that
+shows a ticket for a VM of the same tenant, as digests; it stays what it was while anybody may refer to it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import structlog
+
+from transhume.execute.migration.content.page_log import PageLog
+from transhume.execute.migration.content.resident_pages import ResidentPages
+from transhume.execute.migration.gateway.configuration import GatewaySettings, ResidentSettings
+from transhume.execute.migration.gateway.domains import Domains
+from transhume.execute.migration.gateway.guest_memory import (
+    NoGuestMemory,
+    Pages,
+    find_memory,
+    read_pages,
+)
+
+PAUSE_SECONDS = 30.0
+"""Between two looks at all VMs; longer where one takes long, so that it takes little of a processor."""
+_REST = 20.0
+"""Times as long as a look took."""
+
+log = structlog.get_logger()
+
+
+class Residents:
+    """The VMs of one site whose memory is known to gateways elsewhere.
+
+    Args:
+        settings: the gateway's; `residents` says whose VMs they are.
+        domains: which images tenants may refer to anyhow.
+    """
+
+    def __init__(self, settings: GatewaySettings, domains: Domains) -> None:
+        self._settings = settings
+        self._domains = domains
+        self._pages: dict[str, ResidentPages] = {}
+        self._looked_at: dict[str, int] = {}
+
+    def of(self, tenant: str) -> ResidentPages | None:
+        """Return what a tenant's VMs here have; None where nobody is to know of them."""
+        if all(rule.tenant != tenant for rule in self._settings.residents):
+            return None
+        return self._pages.setdefault(tenant, self._empty(tenant))
+
+    def status(self) -> list[dict[str, object]]:
+        """Tell of each tenant how many VMs were looked at, and what is kept of them."""
+        return [
+            {
+                "tenant": tenant,
+                "vms": self._looked_at.get(tenant, 0),
+                "pages": len(pages.digests),
+                "kept_bytes": pages.kept_bytes,
+                "full": pages.full,
+            }
+            for tenant, pages in self._pages.items()
+        ]
+
+    async def run(self) -> None:
+        """Look at all of them again and again, until cancelled."""
+        while self._settings.residents:
+            began = time.monotonic()
+            for rule in self._settings.residents:
+                await self.look(rule)
+            await asyncio.sleep(max(PAUSE_SECONDS, _REST * (time.monotonic() - began)))
+
+    async def look(self, rule: ResidentSettings) -> None:
+        """Keep what is new in the memory of one rule's VMs."""
+        pages = self.of(rule.tenant)
+        assert pages is not None
+        if pages.full:  # whoever refers to the old ones has them as long as that lasts
+            pages = self._pages[rule.tenant] = self._empty(rule.tenant)
+        looked_at = 0
+        for vm, pid in self._running(rule):
+            try:
+                looked_at += 1
+                await _add_memory(pages, pid)
+            except (NoGuestMemory, OSError) as error:
+                log.info("resident_not_read", vm=vm, tenant=rule.tenant, why=str(error))
+        self._looked_at[rule.tenant] = looked_at
+
+    def close(self) -> None:
+        """Forget everything."""
+        for pages in self._pages.values():
+            pages.close()
+
+    def _empty(self, tenant: str) -> ResidentPages:
+        settings = self._settings
+        known = {
+            digest
+            for image in self._domains.images
+            if image.is_for(tenant)
+            for digest in image.catalogue.digests
+        }
+        room = PageLog(settings.store, memory_bytes=settings.store_memory_bytes)
+        return ResidentPages(room, settings.store_residents_bytes, known)
+
+    def _running(self, rule: ResidentSettings) -> Iterator[tuple[str, int]]:
+        """Yield a rule's VMs that run here, and their hypervisors' process numbers."""
+        for path in sorted(self._settings.pids.glob("*.pid")):
+            if any(fnmatchcase(path.stem, pattern) for pattern in rule.vms):
+                number = _number_in(path)
+                if number is not None:
+                    yield path.stem, number
+
+
+def _number_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # the VM has ended meanwhile, or hasn't quite begun
+        return None
+
+
+async def _add_memory(pages: ResidentPages, pid: int) -> None:
+    pieces = iter(read_pages(find_memory(pid)))
+    while not pages.full and (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        await asyncio.to_thread(pages.add, _each(piece))
+
+
+def _each(piece: Pages) -> Sequence[memoryview]:
+    return [memoryview(page) for page in piece]
