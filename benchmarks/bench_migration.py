@@ -62,7 +62,8 @@ async def measure(
 ) -> list[Run]:
     """Move a lab's guests by each method once each round, another one first each time."""
     runs = []
-    async with opened_stage(lab, {name: METHODS[name] for name in methods}, asked.limit) as stage:
+    openings = {name: METHODS[name] for name in methods}
+    async with opened_stage(lab, openings, asked.limit, scenario.bystanders) as stage:
         for number in range(asked.runs):
             first = number % len(methods)
             for name in (*methods[first:], *methods[:first]):
@@ -70,6 +71,8 @@ async def measure(
                 if scenario.away_seconds is not None:
                     await stage.away(name)
                     await asyncio.sleep(scenario.away_seconds)
+                if scenario.returns_a_stranger:
+                    await stage.methods[name].reset()
                 runs.append(await stage.run(name))
                 say(f"  {name}: {runs[-1].sent_bytes / 1e6:.1f} MB in {runs[-1].seconds:.1f} s")
     return runs

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Some guests that move together, to and fro."""
+    """Some guests of which some move together, to and fro."""
 
     name: str
     title: str
@@ -25,6 +25,10 @@ class Scenario:
     """What they have beside what all have."""
     away_seconds: float | None = None
     """Measure the way back only, so long after the way out; None: both ways are measured alike."""
+    bystanders: int = 0
+    """How many of the guests, the last ones, stay where all begin."""
+    returns_a_stranger: bool = False
+    """On the way back the gateways don't know any more what came on the way out."""
 
     def lab(self, wan_bytes_per_second: float) -> LabSpec:
         """Return the lab in which it is measured."""
@@ -60,6 +64,14 @@ SCENARIOS = (
         name="writer",
         title="one VM that makes 8 MB/s dirty",
         guest={"writer_bytes_per_second": 8_000_000, "writer_mib": 32, "memory_mib": 288},
+    ),
+    Scenario(
+        name="joins",
+        title="one VM that joins 3 like it",
+        guests=4,
+        bystanders=3,
+        away_seconds=0.0,
+        returns_a_stranger=True,
     ),
     Scenario(name="back", title="back after a minute", away_seconds=60.0),
     Scenario(

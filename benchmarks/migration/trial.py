@@ -16,7 +16,7 @@ from transhume.deployment.loader import load_deployment
 from transhume.execute.overlay import VxlanOverlay
 from transhume.knowledge.model import HostName, Measurement, VmName
 from transhume.lab.lab import Lab
-from transhume.lab.spec import CloudSpec
+from transhume.lab.spec import CloudSpec, GuestSpec
 from transhume.reach.libvirt import Connections
 
 PATIENCE_SECONDS = 120.0
@@ -59,18 +59,25 @@ class Stage:
     here: HostName
     there: HostName
     limit_seconds: float
+    bystanders: int = 0
+
+    @property
+    def guests(self) -> tuple[GuestSpec, ...]:
+        """Those that move, together."""
+        guests = self.lab.spec.guests
+        return guests[: len(guests) - self.bystanders]
 
     @property
     def vms(self) -> tuple[VmName, ...]:
-        """All guests; they move together."""
-        return tuple(guest.name for guest in self.lab.spec.guests)
+        """Their names."""
+        return tuple(guest.name for guest in self.guests)
 
     def gang(self) -> Gang:
         """Return the next move."""
         return Gang(vms=self.vms, source=self.here, destination=self.there)
 
     async def run(self, name: str) -> Run:
-        """Move all guests to the other cloud, and measure it.
+        """Move the guests to the other cloud, and measure it.
 
         Raises:
             GuestHarmed: a guest doesn't answer, or has found an error.
@@ -85,7 +92,7 @@ class Stage:
         return run
 
     async def away(self, name: str) -> None:
-        """Move all guests to the other cloud without measuring it."""
+        """Move the guests to the other cloud without measuring it."""
         method, gang = self.methods[name], self.gang()
         await method.move(gang)
         await method.after(gang)
@@ -134,7 +141,7 @@ class Stage:
             self.here, self.there = self.there, self.here
         else:
             await self._gather()
-        macs = [guest.mac for guest in self.lab.spec.guests]
+        macs = [guest.mac for guest in self.guests]
         await VxlanOverlay(self.lab.network).bind(macs, self._cloud_of(self.here).name)
         for vm in self.vms:
             await asyncio.to_thread(_verified_anew, self.lab, vm)
@@ -143,18 +150,17 @@ class Stage:
         """After a move that was broken off: bring those that had arrived back to the others."""
         source = self._cloud_of(self.there).name
         found = await asyncio.to_thread(self.lab.status)
-        strays = next(cloud.guests for cloud in found if cloud.name == source)
-        if strays:
-            vms = tuple(map(VmName, strays))
+        there = next(cloud.guests for cloud in found if cloud.name == source)
+        if vms := tuple(vm for vm in self.vms if vm in there):
             async with PEERS[ZSTD](self.lab) as method:
                 await method.move(Gang(vms=vms, source=self.there, destination=self.here))
 
 
 @asynccontextmanager
 async def opened_stage(
-    lab: Lab, openings: Mapping[str, Opening], limit_seconds: float
+    lab: Lab, openings: Mapping[str, Opening], limit_seconds: float, bystanders: int = 0
 ) -> AsyncIterator[Stage]:
-    """Open the methods in a lab whose guests are all in its first cloud."""
+    """Open the methods in a lab whose guests are all in its first cloud, where the last of them stay."""
     here, there = (HostName(cloud.host) for cloud in lab.spec.clouds)
     connections = Connections(load_deployment(lab.deployment).hypervisors)
     try:
@@ -163,7 +169,7 @@ async def opened_stage(
                 name: await stack.enter_async_context(opening(lab))
                 for name, opening in openings.items()
             }
-            stage = Stage(lab, connections, methods, here, there, limit_seconds)
+            stage = Stage(lab, connections, methods, here, there, limit_seconds, bystanders)
             for vm in stage.vms:
                 await asyncio.to_thread(_verified_anew, lab, vm)
             yield stage

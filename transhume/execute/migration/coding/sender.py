@@ -19,7 +19,7 @@ from transhume.execute.migration.coding.frame import (
     pack,
     pack_ops,
 )
-from transhume.execute.migration.coding.window import Compressor
+from transhume.execute.migration.coding.window import FASTEST, Compressor
 from transhume.execute.migration.content.digests import Digest, digests_of
 from transhume.execute.migration.content.page_index import PageIndex
 from transhume.execute.migration.content.page_log import PageLog
@@ -76,13 +76,13 @@ class Sender:
         self._window = Compressor()
 
     def encode(
-        self, prepared: Prepared, *, compress: bool = True
+        self, prepared: Prepared, *, level: int | None = FASTEST
     ) -> tuple[list[bytes | memoryview], Transfer]:
         """Return a frame's pieces and what they are; the new pages are known from then on.
 
         Args:
             prepared: a piece of a stream.
-            compress: False where the link is faster than the compressor.
+            level: zstd's; None where the link is faster than any compressor.
 
         Raises:
             OSError: the log can't keep the new pages.
@@ -95,13 +95,13 @@ class Sender:
         skeleton, gaps = _without_pages(raw, offsets)
         coding = Coding(0)
         coded_skeleton: bytes | memoryview = skeleton
-        if compress and len(skeleton) >= _SMALLEST_DEFLATED:
+        if level is not None and len(skeleton) >= _SMALLEST_DEFLATED:
             coded_skeleton = deflate(skeleton)
         else:
             coding |= Coding.SKELETON_RAW
         coded_new = new
-        if compress and new:
-            coded_new = self._window.compress(new)
+        if level is not None and new:
+            coded_new = self._window.compress(new, level)
         else:
             coding |= Coding.PAGES_RAW
         frame = Frame(

@@ -13,6 +13,8 @@ from transhume.execute.migration.coding.frame import BadFrame
 
 WINDOW_LOG = 27
 """128 MiB, at each end, for a domain."""
+FASTEST = 1
+"""The level that is taken where nothing speaks for another one."""
 _MATCH_BYTES, _ONE_POSITION_IN, _POSITIONS = 64, 8, 19
 """What the search in the window looks for, and (as logarithms) how many positions it notes and remembers. With
 half as many as by default it takes half the time, and finds all but a hundredth; they cover the window."""
@@ -21,20 +23,18 @@ half as many as by default it takes half the time, and finds all but a hundredth
 class Compressor:
     """The sending end."""
 
-    def __init__(self, level: int = 1, window_log: int = WINDOW_LOG) -> None:
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            level,
-            window_log=window_log,
-            enable_ldm=True,
-            ldm_min_match=_MATCH_BYTES,
-            ldm_hash_rate_log=_ONE_POSITION_IN,
-            ldm_hash_log=_POSITIONS,
-        )
-        self._stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    def __init__(self) -> None:
+        self._level = FASTEST
+        self._stream = _stream(FASTEST)
 
-    def compress(self, data: bytes | memoryview) -> bytes:
-        """Return what makes the other end's window give `data`."""
-        return self._stream.compress(data) + self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    def compress(self, data: bytes | memoryview, level: int = FASTEST) -> bytes:
+        """Return what makes the other end's window give `data`; a change of level empties the window."""
+        ended = b""
+        if level != self._level:
+            ended = self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
+            self._level, self._stream = level, _stream(level)
+        content = self._stream.compress(data)
+        return ended + content + self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
 
 class Decompressor:
@@ -60,6 +60,18 @@ class Decompressor:
         if len(found) != size or self._inbox.content:
             raise BadFrame(f"new pages have {len(found)} bytes instead of {size}")
         return found
+
+
+def _stream(level: int) -> "zstandard.ZstdCompressionObj":
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level,
+        window_log=WINDOW_LOG,
+        enable_ldm=True,
+        ldm_min_match=_MATCH_BYTES,
+        ldm_hash_rate_log=_ONE_POSITION_IN,
+        ldm_hash_log=_POSITIONS,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 
 
 class _Inbox(RawIOBase):

@@ -241,7 +241,7 @@ class Departures:
                 raise LinkLost(departure.broken or "the channel was closed")
             began = time.perf_counter()
             pieces, transfer, forgotten = await loop.run_in_executor(
-                desk.coder, _encode, desk, prepared, self._pace.compress
+                desk.coder, _encode, desk, prepared, self._pace.level
             )
             coded = time.perf_counter()
             departure.has_sent(transfer)
@@ -373,11 +373,11 @@ def _look_at(sending: "asyncio.Future[None]") -> None:
 def _encode(
     desk: Desk,
     prepared: Prepared,
-    compress: bool,
+    level: int | None,
 ) -> tuple[list[bytes | memoryview], Transfer, int | None]:
     began = time.thread_time()
     sender = desk.domain.sender
-    pieces, transfer = sender.encode(prepared, compress=compress)
+    pieces, transfer = sender.encode(prepared, level=level)
     forgotten = sender.surplus()
     if forgotten is not None:
         sender.forget_below(forgotten)

@@ -1,9 +1,11 @@
-"""How much to encode at once, and whether compressing is worth it: what the link shows decides.
+"""How much to encode at once, and how hard to compress: what the link shows decides.
 
-Small pieces where the link is slow, because what was taken from a hypervisor can't be overtaken any more. And
-where the link is faster than the compressor, the compressor gets out of the way. Pure: measurements in, choices
-out.
+Small pieces where the link is slow, because what was taken from a hypervisor can't be overtaken any more. Where
+the link is faster than the compressor, the compressor gets out of the way; where it's so much slower that the
+processor has little to do, it takes longer over it. Pure: measurements in, choices out.
 """
+
+from transhume.execute.migration.coding.window import FASTEST
 
 SMALLEST_BATCH, LARGEST_BATCH = 64 << 10, 2 << 20
 _TOO_LONG_SECONDS, _SHORT_SECONDS = 0.08, 0.02
@@ -16,12 +18,19 @@ _LINK_BOUND = 0.25
 """Of the time, what has to be spent waiting for the link for it to be the narrow place."""
 
 
+_HARDER, _TIMES_AS_LONG = 9, 6.0
+"""A level for slow links: it leaves a twelfth fewer bytes of guests' memory."""
+_AFFORDABLE = 0.35
+"""Of the time, what coding may take for that; then it stays while the link is the bottleneck."""
+
+
 class Pace:
     """The state of one link's pace."""
 
     def __init__(self) -> None:
         self.batch_bytes = 256 << 10
-        self.compress = True
+        self.level: int | None = FASTEST
+        """Of zstd; None where nothing is compressed."""
         self._new_bytes = 0
         self._seconds = 0.0
         self._waiting = 0.0
@@ -57,12 +66,20 @@ class Pace:
         previous, self._other = self._other, rate
         self._until = _PROBE_BYTES
         if link_bound:
-            self._other = None if self.compress else rate
-            self.compress = True
+            self._other = None if self.level is not None else rate
+            self.level = self._affordable()
+        elif self.level == _HARDER:
+            self.level, self._other = FASTEST, None
         elif previous is None or previous > rate:
             # The other way is unknown, or was faster: take it for a while.
-            self.compress = not self.compress
+            self.level = FASTEST if self.level is None else None
             self._until = _LOOK_BYTES if previous is None else _PROBE_BYTES
         else:
             self._other = previous * 0.9  # old news count less
         self._new_bytes, self._seconds, self._waiting = 0, 0.0, 0.0
+
+    def _affordable(self) -> int:
+        """Return the level for a link that is the narrow place; each change of it empties the window."""
+        harder_seconds = _TIMES_AS_LONG * (self._seconds - self._waiting)
+        affordable = self.level == FASTEST and harder_seconds <= _AFFORDABLE * self._seconds
+        return _HARDER if affordable or self.level == _HARDER else FASTEST

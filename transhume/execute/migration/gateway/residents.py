@@ -44,6 +44,7 @@ class Residents:
         self._domains = domains
         self._pages: dict[str, ResidentPages] = {}
         self._looked_at: dict[str, int] = {}
+        self._looks = 0
 
     def of(self, tenant: str) -> ResidentPages | None:
         """Return what a tenant's VMs here have; None where nobody is to know of them."""
@@ -52,10 +53,11 @@ class Residents:
         return self._pages.setdefault(tenant, self._empty(tenant))
 
     def status(self) -> list[dict[str, object]]:
-        """Tell of each tenant how many VMs were looked at, and what is kept of them."""
+        """Tell of each tenant how often all were looked at, how many VMs the last time, and what is kept."""
         return [
             {
                 "tenant": tenant,
+                "looks": self._looks,
                 "vms": self._looked_at.get(tenant, 0),
                 "pages": len(pages.digests),
                 "kept_bytes": pages.kept_bytes,
@@ -70,6 +72,7 @@ class Residents:
             began = time.monotonic()
             for rule in self._settings.residents:
                 await self.look(rule)
+            self._looks += 1
             await asyncio.sleep(max(PAUSE_SECONDS, _REST * (time.monotonic() - began)))
 
     async def look(self, rule: ResidentSettings) -> None:

@@ -21,10 +21,10 @@ class Pair:
     receiver: Receiver
 
     def send(
-        self, stream: Stream, arriving: Arriving, split: Split, *, compress: bool = True
+        self, stream: Stream, arriving: Arriving, split: Split, *, level: int | None = 1
     ) -> tuple[bytes, Transfer]:
         """Return what arrives of a piece, and what became of it."""
-        pieces, transfer = self.sender.encode(prepare(stream, split), compress=compress)
+        pieces, transfer = self.sender.encode(prepare(stream, split), level=level)
         return self.receiver.decode(arriving, b"".join(pieces)), transfer
 
 

@@ -12,8 +12,8 @@ from transhume.execute.migration.content.references import Space
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 
 
-@pytest.mark.parametrize("compress", [True, False], ids=["compressed", "raw"])
-def test_what_arrives_is_what_was_sent(tmp_path: Path, *, compress: bool) -> None:
+@pytest.mark.parametrize("level", [1, 9, None], ids=["compressed", "harder", "raw"])
+def test_what_arrives_is_what_was_sent(tmp_path: Path, level: int | None) -> None:
     both, stream, arriving = pair(tmp_path), Stream(owner=1), Arriving()
     for split in (
         split_of([page(1), page(2), page(1)]),
@@ -21,7 +21,14 @@ def test_what_arrives_is_what_was_sent(tmp_path: Path, *, compress: bool) -> Non
         split_of([page(2), page(3)], gap=b""),
         Split(b"x" * 100 + page(3) + b"y" * 5000, np.array([100], np.int64)),
     ):
-        assert both.send(stream, arriving, split, compress=compress)[0] == bytes(split.raw)
+        assert both.send(stream, arriving, split, level=level)[0] == bytes(split.raw)
+
+
+def test_levels_may_change_from_piece_to_piece(tmp_path: Path) -> None:
+    both, stream, arriving = pair(tmp_path), Stream(owner=1), Arriving()
+    for number, level in enumerate((1, 19, 19, None, 9, 1, None, 1)):
+        split = split_of([page(number), page(100 + number)])
+        assert both.send(stream, arriving, split, level=level)[0] == split.raw
 
 
 def test_each_page_is_sent_once_and_told_apart_by_why(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_a_damaged_frame_never_gives_a_wrong_byte(tmp_path: Path, place: int) ->
 def test_a_frame_that_is_left_out_or_told_twice_is_found_out(tmp_path: Path) -> None:
     both, stream = pair(tmp_path), Stream(owner=1)
     frames = [
-        b"".join(both.sender.encode(prepare(stream, split_of([page(n)])), compress=False)[0])
+        b"".join(both.sender.encode(prepare(stream, split_of([page(n)])), level=None)[0])
         for n in range(3)
     ]
     arriving = Arriving()

@@ -88,7 +88,7 @@ class Liar:
 
     def frame(self, split: Split) -> bytes:
         """Return an honest frame."""
-        pieces, _ = self.sender.encode(self.prepared(split), compress=True)
+        pieces, _ = self.sender.encode(self.prepared(split))
         return b"".join(pieces)
 
     def data(self, content: bytes, number: int = CHANNEL) -> None:

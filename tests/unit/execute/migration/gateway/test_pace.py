@@ -1,3 +1,7 @@
+"""How hard a link's frames are compressed, and how long they are, by what the link takes."""
+
+import pytest
+
 from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
 
 MB = 1 << 20
@@ -6,12 +10,16 @@ MB = 1 << 20
 def send(
     pace: Pace, total_bytes: int, *, compressed: float, raw: float, link: float, ratio: float
 ) -> None:
-    """Send through a coder and a link of so many bytes per second; compressed, a `ratio` fewer cross."""
+    """Send through a coder and a link of so many bytes per second; compressed, a `ratio` fewer cross.
+
+    The harder level takes six times as long.
+    """
     left = total_bytes
     while left > 0:
         batch = min(left, pace.batch_bytes)
-        coding = batch / (compressed if pace.compress else raw)
-        crossing = batch / (ratio if pace.compress else 1) / link
+        longer = {None: 1, 1: 1, 9: 6}[pace.level]
+        coding = batch * longer / (raw if pace.level is None else compressed)
+        crossing = batch / (1 if pace.level is None else ratio) / link
         pace.sent(batch, batch, coding, max(0.0, crossing - coding))
         left -= batch
 
@@ -20,27 +28,51 @@ def test_on_a_slow_link_little_is_taken_at_once_and_everything_compressed() -> N
     pace = Pace()
     send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=2)
     assert pace.batch_bytes / (2 * 1.25e6) < 0.1, "seconds until something more urgent has its turn"
-    assert pace.compress
+    assert pace.level
 
 
 def test_on_a_fast_link_the_compressor_gets_out_of_the_way() -> None:
     pace = Pace()
     send(pace, 600 * MB, compressed=200e6, raw=800e6, link=5e9, ratio=2)
     assert pace.batch_bytes == LARGEST_BATCH
-    assert not pace.compress
+    assert pace.level is None
 
 
 def test_the_compressor_comes_back_when_the_link_becomes_the_narrow_place() -> None:
     pace = Pace()
     send(pace, 600 * MB, compressed=200e6, raw=800e6, link=5e9, ratio=2)
     send(pace, 200 * MB, compressed=200e6, raw=800e6, link=50e6, ratio=2)
-    assert pace.compress
+    assert pace.level
+
+
+@pytest.mark.parametrize(
+    ("link", "level"),
+    [
+        pytest.param(1.25e6, 9, id="10 Mbit/s"),
+        pytest.param(3.75e6, 9, id="30 Mbit/s"),
+        pytest.param(12.5e6, 1, id="100 Mbit/s"),
+    ],
+)
+def test_the_slower_the_link_the_harder_is_compressed(link: float, level: int) -> None:
+    pace = Pace()
+    send(pace, 400 * MB, compressed=200e6, raw=800e6, link=link, ratio=3)
+    assert pace.level == level
+
+
+def test_a_level_falls_when_the_link_gets_fast_and_then_only() -> None:
+    pace = Pace()
+    send(pace, 100 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=3)
+    assert pace.level == 9
+    send(pace, 100 * MB, compressed=200e6, raw=800e6, link=2.5e6, ratio=3)
+    assert pace.level == 9
+    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=50e6, ratio=3)
+    assert pace.level == 1
 
 
 def test_where_compressing_costs_nothing_it_stays() -> None:
     pace = Pace()
     send(pace, 2000 * MB, compressed=1000e6, raw=800e6, link=5e9, ratio=2)
-    assert pace.compress
+    assert pace.level
 
 
 def test_what_is_known_anyhow_says_nothing_of_compressing() -> None:
@@ -48,6 +80,6 @@ def test_what_is_known_anyhow_says_nothing_of_compressing() -> None:
     pace = Pace()
     for _ in range(1000):
         pace.sent(MB, MB // 10, 0.005, 0.0)
-    assert pace.compress
+    assert pace.level
     send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=2)
-    assert pace.compress
+    assert pace.level

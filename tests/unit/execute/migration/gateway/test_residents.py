@@ -50,7 +50,7 @@ async def looked_at(site: Site) -> dict[str, Any]:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found = (await site.client.ask("status"))["residents"]
-            if found and found[0]["vms"]:
+            if found and found[0]["looks"]:
                 result: dict[str, Any] = found[0]
                 return result
             await asyncio.sleep(0.01)
