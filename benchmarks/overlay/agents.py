@@ -40,6 +40,9 @@ class SiteAgents:
 
     async def join(self, places: Places) -> None:
         """Start the agents, and enter those of whom no hypervisor tells."""
+        guests = {guest.mac for guest in self._lab.spec.guests}
+        strangers = {mac: site for mac, site in places.items() if mac not in guests}
+        await asyncio.to_thread(_describe, self._lab, strangers)
         await asyncio.to_thread(self._start)
         for mac, site in places.items():
             await self._overlay.adopt([mac], site)
@@ -69,7 +72,7 @@ class SiteAgents:
         await asyncio.to_thread(self._end)
         await VxlanOverlay(self._lab.network).remove()
         known = (await self._register.read()).entries
-        await self._register.retire([entry.binding.mac for entry in known])
+        await self._register.retire([entry.binding for entry in known])
 
     def _start(self) -> None:
         for site in self._sites:
@@ -95,10 +98,21 @@ async def agents_opened(lab: Lab) -> AsyncIterator[Way]:
 
 
 def _prepare(lab: Lab) -> str:
-    written = yaml.safe_load(lab.deployment.read_text())
-    url = f"unix://{lab.state / agents.SOCKET}"
-    written["overlay"]["agents"] = True
-    written["knowledge"] = {"url": url}
-    (lab.state / agents.CONFIGURATION).write_text(yaml.safe_dump(written))
+    _describe(lab, {})
     agents.start_knowledge(lab.state)
-    return url
+    return _url(lab)
+
+
+def _url(lab: Lab) -> str:
+    return f"unix://{lab.state / agents.SOCKET}"
+
+
+def _describe(lab: Lab, strangers: Places) -> None:
+    """Write down what agents go by, and who is at a site though no hypervisor has him."""
+    written = yaml.safe_load(lab.deployment.read_text())
+    written["overlay"]["agents"] = True
+    written["knowledge"] = {"url": _url(lab)}
+    for name, cloud in written["clouds"].items():
+        here = [{"mac": str(mac)} for mac, site in strangers.items() if site == name]
+        cloud["overlay"]["addresses"] = here
+    (lab.state / agents.CONFIGURATION).write_text(yaml.safe_dump(written))

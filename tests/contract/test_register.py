@@ -9,6 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.contract.conftest import NOON
+from transhume.deployment.model import OverlayNetwork, OverlaySite
+from transhume.execute.overlay import ByAgents
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
     AgentStatus,
@@ -41,8 +43,20 @@ def register(client: Redis) -> Register:
         (replace(BINDING, site=B), True),
         (replace(BINDING, state=BindingState.MOVING), False),
         (replace(BINDING, site=SiteName("A")), False),
+        (replace(BINDING, state=BindingState.GONE), True),
+        (replace(BINDING, sequence=3, state=BindingState.GONE), False),
     ],
-    ids=["newer", "two-digits", "older", "same", "tie-by-name", "unsettled", "tie-lost"],
+    ids=[
+        "newer",
+        "two-digits",
+        "older",
+        "same",
+        "tie-by-name",
+        "unsettled",
+        "tie-lost",
+        "gone",
+        "gone-before",
+    ],
 )
 async def test_the_register_agrees_with_the_model_on_what_holds(
     register: Register, newer: Binding, taken: bool
@@ -58,6 +72,44 @@ async def test_a_settled_binding_holds_against_the_same_move_unsettled(register:
     await register.put([moving])
     assert await register.put([BINDING])
     assert not await register.put([moving])
+
+
+async def test_an_address_that_is_gone_comes_back_by_a_newer_move_only(register: Register) -> None:
+    gone = replace(BINDING, state=BindingState.GONE)
+    await register.put([gone])
+    assert not await register.put([BINDING])
+    assert not await register.put([replace(BINDING, sequence=3, site=B)])
+    assert await register.put([replace(BINDING, sequence=5, site=B)])
+
+
+async def test_the_executor_brings_an_address_back_and_an_inventory_doesnt(
+    register: Register,
+) -> None:
+    gone = replace(BINDING, state=BindingState.GONE)
+    await register.put([gone])
+    sites = [OverlaySite(name=n, bridge="br0", underlay="wan0", vtep="192.0.2.1") for n in (A, B)]
+    network = OverlayNetwork(vni=66, sites=tuple(sites))
+    overlay = ByAgents(network, register, lambda: NOON)
+    await overlay.adopt([MACS[0]], A)
+    assert (await register.read()).bindings == {MACS[0]: gone}
+    await overlay.bind([MACS[0]], A)
+    assert (await register.read()).bindings == {MACS[0]: replace(BINDING, sequence=5)}
+
+
+async def test_a_move_to_a_site_without_the_network_isnt_announced(register: Register) -> None:
+    site = OverlaySite(name=A, bridge="br0", underlay="wan0", vtep="192.0.2.1")
+    overlay = ByAgents(OverlayNetwork(vni=66, sites=(site,)), register, lambda: NOON)
+    async with overlay.hand_over(VmName("vm1"), [MACS[0]], A, B):
+        assert await register.hand_overs() == HandOvers(hand_overs=())
+
+
+async def test_what_has_moved_meanwhile_is_not_retired(register: Register) -> None:
+    moved = replace(BINDING, sequence=5, site=B)
+    await register.put([moved])
+    await register.retire([replace(BINDING, state=BindingState.GONE)])
+    assert await register.read() == Whole(revision=1, entries=(Entry(binding=moved, revision=1),))
+    await register.retire([moved, moved])
+    assert await register.read() == Whole(revision=2, entries=())
 
 
 async def test_thousands_are_put_in_one_go(register: Register) -> None:
@@ -96,7 +148,7 @@ async def test_who_follows_hears_of_everything_in_order(register: Register) -> N
         assert await anext(news) == Entry(binding=moved, revision=2)
         await register.end(VmName("vm1"))
         assert await anext(news) == HandOvers(hand_overs=())
-        await register.retire([MACS[0]])
+        await register.retire([moved])
         assert await anext(news) == Whole(revision=3, entries=())
 
 

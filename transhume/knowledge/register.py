@@ -24,7 +24,6 @@ from transhume.knowledge.codec import UnreadableRecord, decode, encode
 from transhume.knowledge.model import (
     AgentStatus,
     Binding,
-    BindingState,
     HandOver,
     MacAddress,
     SiteName,
@@ -35,16 +34,16 @@ from transhume.knowledge.wire import ANSWER_SECONDS, BLOCK_SECONDS, reaching, ru
 _PUT = """
 local taken = {}
 for i = 1, #ARGV, 5 do
-    local mac, sequence, site, settled, record = unpack(ARGV, i, i + 4)
+    local mac, sequence, site, certainty, record = unpack(ARGV, i, i + 4)
     local known = redis.call('HGET', KEYS[1], mac)
     local higher = true
     if known then
         local ok, old = pcall(function() return cjson.decode(string.match(known, '^%d+ (.*)$')) end)
         if ok then
             sequence = tonumber(sequence)
-            local old_settled = old.state == 'settled' and 1 or 0
+            local old_certainty = ({moving = 0, settled = 1, gone = 2})[old.state] or 0
             higher = sequence > old.sequence or sequence == old.sequence and (site > old.site
-                or site == old.site and tonumber(settled) > old_settled)
+                or site == old.site and tonumber(certainty) > old_certainty)
         end
     end
     if higher then
@@ -61,8 +60,18 @@ return taken
 """
 
 _RETIRE = """
-for _, mac in ipairs(ARGV) do redis.call('HDEL', KEYS[1], mac) end
-redis.call('PUBLISH', KEYS[3], string.format('%d', redis.call('INCR', KEYS[2])) .. ' ')
+local retired = 0
+for i = 1, #ARGV, 2 do
+    local known = redis.call('HGET', KEYS[1], ARGV[i])
+    local ok, old = pcall(function() return cjson.decode(string.match(known, '^%d+ (.*)$')) end)
+    if known and not (ok and old.sequence > tonumber(ARGV[i + 1])) then
+        retired = retired + redis.call('HDEL', KEYS[1], ARGV[i])
+    end
+end
+if retired > 0 then
+    redis.call('PUBLISH', KEYS[3], string.format('%d', redis.call('INCR', KEYS[2])) .. ' ')
+end
+return retired
 """
 
 _READ = "return {redis.call('GET', KEYS[2]) or '0', redis.call('HVALS', KEYS[1])}"
@@ -141,15 +150,15 @@ class Register:
             taken |= {binding.mac: revision for binding, revision in pairs if revision}
         return taken
 
-    async def retire(self, macs: Iterable[MacAddress]) -> None:
-        """Forget addresses that are nowhere any more.
+    async def retire(self, bindings: Iterable[Binding]) -> None:
+        """Forget addresses altogether, and their sequences, unless they have moved since.
 
         Raises:
             KnowledgeUnreachable: the knowledge doesn't answer.
         """
-        gone = list(macs)
-        if gone:
-            await self._run(_RETIRE, *gone)
+        gone = [part for each in bindings for part in (each.mac, each.sequence)]
+        for start in range(0, len(gone), 2 * _MOST_AT_ONCE):
+            await self._run(_RETIRE, *gone[start : start + 2 * _MOST_AT_ONCE])
 
     async def read(self) -> Whole:
         """Return all that the register holds.
@@ -260,8 +269,7 @@ class Register:
 
 
 def _written(binding: Binding) -> tuple[str | bytes | int, ...]:
-    settled = int(binding.state is BindingState.SETTLED)
-    return binding.mac, binding.sequence, binding.site, settled, encode(binding)
+    return binding.mac, binding.sequence, binding.site, binding.certainty, encode(binding)
 
 
 def _entry(stored: bytes) -> Entry | None:

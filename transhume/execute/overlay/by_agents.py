@@ -76,10 +76,11 @@ class ByAgents:
                 return behind
             await asyncio.sleep(_LOOK_SECONDS)
         known = (await self._register.read()).bindings
+        places = {mac: _place(known.get(mac)) for mac in macs}
         return tuple(
-            f"{mac} is bound to {known[mac].site if mac in known else 'no site'}, not {site}"
-            for mac in macs
-            if mac not in known or known[mac].site != site
+            f"{mac} is bound to {place or 'no site'}, not {site}"
+            for mac, place in places.items()
+            if place != site
         )
 
     @asynccontextmanager
@@ -87,7 +88,7 @@ class ByAgents:
         self, vm: VmName, macs: Sequence[MacAddress], source: str, destination: str
     ) -> AsyncIterator[None]:
         """Announce a move for as long as the context lasts."""
-        if source == destination:
+        if source == destination or not {source, destination} <= self._sites:
             yield
             return
         announced = HandOver(
@@ -129,11 +130,15 @@ class ByAgents:
         return late_sites(sorted(needed), revision, statuses, self._clock())
 
 
+def _place(known: Binding | None) -> SiteName | None:
+    return None if known is None or known.state is BindingState.GONE else known.site
+
+
 def _at(known: Binding | None, mac: MacAddress, site: SiteName, vni: int) -> Binding | None:
     """Return what says that an address is at a site; None where that is known already."""
     if known is None:
         return Binding(vni=vni, mac=mac, site=site, sequence=1)
-    if known.site == site:
+    if known.site == site and known.state is not BindingState.GONE:
         if known.state is BindingState.SETTLED:
             return None
         return replace(known, state=BindingState.SETTLED, origin=None)

@@ -18,6 +18,11 @@ class BindingState(StrEnum):
     """Its VM runs there."""
     MOVING = "moving"
     """Its VM has stopped at another site and is about to run there."""
+    GONE = "gone"
+    """Its VM is nowhere any more; what is kept is its sequence, so that nothing older is believed again."""
+
+
+_RANKS = {BindingState.MOVING: 0, BindingState.SETTLED: 1, BindingState.GONE: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +42,14 @@ class Binding:
     """What neighbours may be told without asking the VM."""
 
     @property
-    def rank(self) -> tuple[int, str, bool]:
+    def rank(self) -> tuple[int, str, int]:
         """What decides between two bindings of an address: the higher one holds."""
-        return self.sequence, self.site, self.state is BindingState.SETTLED
+        return self.sequence, self.site, self.certainty
+
+    @property
+    def certainty(self) -> int:
+        """What decides between two words of one site on one move: a VM that is gone was there before."""
+        return _RANKS[self.state]
 
     def supersedes(self, other: "Binding | None") -> bool:
         """Say whether this one holds, and the other no more."""

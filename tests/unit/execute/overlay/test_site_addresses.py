@@ -19,7 +19,9 @@ from transhume.execute.overlay.agent.events import (
     Look,
     Looked,
     Offer,
+    Present,
     Read,
+    Retire,
     Runs,
     Sighted,
     Stopped,
@@ -223,6 +225,105 @@ def test_a_second_move_leads_the_first_sites_frames_straight_on() -> None:
     assert applied(answer) == [Route(mac=MAC, vtep=VTEPS[C], detour=True)]
 
 
+NOBODY, UNSURE = Present(macs=frozenset()), Present(macs=None)
+GONE = bound(A, 4, BindingState.GONE)
+
+
+def test_an_address_leaves_when_no_hypervisor_has_had_its_vm_for_a_minute() -> None:
+    state = site()
+    after(state, read(bound(A, 4)))
+    assert after(state, NOBODY, now=0.0) == []
+    assert after(state, NOBODY, now=59.0) == []
+    answer = after(state, NOBODY, now=60.0)
+    assert offered(answer) == [GONE]
+    assert applied(answer) == [Route(mac=MAC, vtep=None)]
+    assert state.bound == ()
+
+
+@pytest.mark.parametrize(
+    "between", [Present(macs=frozenset({MAC})), UNSURE, RUNS], ids=["there", "unsure", "runs"]
+)
+def test_what_was_there_or_may_have_been_meanwhile_stays(between: Event) -> None:
+    state = site()
+    after(state, read(bound(A, 4)), NOBODY)
+    after(state, between, now=50.0)
+    assert offered(after(state, NOBODY, now=61.0)) == []
+    assert offered(after(state, NOBODY, now=121.0)) == [GONE]
+
+
+@pytest.mark.parametrize(
+    "known", [bound(B), bound(A, 2, BindingState.MOVING, origin=B)], ids=["elsewhere", "coming"]
+)
+def test_an_address_that_is_elsewhere_or_on_its_way_is_not_for_us_to_retire(known: Binding) -> None:
+    state = site()
+    after(state, told(known), NOBODY)
+    assert offered(after(state, NOBODY, now=600.0)) == []
+
+
+def test_a_vm_that_is_about_to_leave_keeps_its_address() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, NOBODY)
+    assert offered(after(state, NOBODY, now=600.0)) == []
+
+
+def test_an_address_that_no_hypervisor_has_ever_had_may_be_fixed() -> None:
+    state = SiteAddresses(A, 66, VTEPS, fixed=frozenset({MAC}))
+    after(state, read(bound(A)), NOBODY)
+    assert offered(after(state, NOBODY, now=600.0)) == []
+
+
+def test_a_vm_that_starts_after_its_address_has_left_draws_a_higher_sequence() -> None:
+    assert offered(after(site(), told(GONE), RUNS)) == [bound(A, 5)]
+    assert offered(after(site(B), told(GONE), RUNS)) == [bound(B, 5)]
+
+
+def test_stale_news_of_an_address_that_has_left_are_not_believed() -> None:
+    state = site(C)
+    assert applied(after(state, told(GONE, 2), told(bound(B, 3), 3))) == []
+    assert state.wanted() == {MAC: Route(mac=MAC, vtep=None)}
+
+
+def test_a_frame_from_an_address_that_has_left_is_no_proof_either() -> None:
+    state = site()
+    seen = Sighted(mac=MAC, device="vnet7")
+    assert after(state, told(GONE), seen) == [Look(mac=MAC, device="vnet7")]
+    assert offered(after(state, Looked(mac=MAC, interface=TAP))) == [bound(A, 5)]
+
+
+def test_nothing_is_sent_on_for_an_address_that_has_left() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    gone = bound(B, 2, BindingState.GONE)
+    assert applied(after(state, told(gone, 3))) == [Route(mac=MAC, vtep=None)]
+    assert state.detours == {}
+
+
+def test_the_sequence_of_an_address_that_has_left_is_forgotten_after_an_hour() -> None:
+    state = site()
+    after(state, told(GONE))
+    assert after(state, Ticked(), now=3599.0) == []
+    assert after(state, Ticked(), now=3600.0) == [Retire(bindings=(GONE,))]
+    after(state, read(revision=2), now=3601.0)
+    assert state.wanted() == {}
+
+
+def test_an_address_that_has_left_is_no_news_to_a_register_that_never_knew_it() -> None:
+    state = site()
+    after(state, told(GONE, 9))
+    assert offered(after(state, read(revision=0))) == []
+    assert offered(after(state, read(bound(A, 4), revision=1))) == [GONE]
+
+
+def test_a_site_that_is_silent_for_long_is_waited_for_no_more() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    after(state, told(bound(B, 2, BindingState.MOVING, origin=A), 2), told(bound(B, 2), 3))
+    assert after(state, Applied(revision=0, by_heard=3), now=599.0) == []
+    assert after(state, Applied(revision=0, by_heard=2), now=600.0) == []
+    ended = after(state, Applied(revision=0, by_heard=3), now=600.0)
+    assert applied(ended) == [Route(mac=MAC, vtep=VTEPS[B])]
+
+
 # --- several sites ------------------------------------------------------------------------------
 
 
@@ -235,11 +336,11 @@ class Federation:
     )
     register: dict[MacAddress, Binding] = field(default_factory=dict)
     revision: int = 0
-    waiting: dict[SiteName, deque[Told]] = field(
+    waiting: dict[SiteName, deque[Event]] = field(
         default_factory=lambda: {n: deque() for n in VTEPS}
     )
     offers: deque[Binding] = field(default_factory=deque)
-    home: SiteName = A
+    home: SiteName | None = A
     now: float = 0.0
 
     def event(self, name: SiteName, event: Event) -> None:
@@ -250,6 +351,8 @@ class Federation:
             match each:
                 case Offer(bindings=bindings):
                     self.offers.extend(bindings)
+                case Retire(bindings=bindings):
+                    self.retire(bindings)
                 case Look(mac=mac):
                     found = TAP if name == self.home else None
                     self.event(name, Looked(mac=mac, interface=found))
@@ -265,6 +368,26 @@ class Federation:
                 for queue in self.waiting.values():
                     queue.append(told(binding, self.revision))
 
+    def retire(self, bindings: Sequence[Binding]) -> None:
+        """Let the register forget what hasn't moved since, and all read it anew."""
+        for each in bindings:
+            if self.register.get(each.mac, each).sequence <= each.sequence:
+                self.register.pop(each.mac, None)
+        self.revision += 1
+        for queue in self.waiting.values():
+            queue.append(self.whole())
+
+    def whole(self) -> Read:
+        everything = tuple(Entry(binding=b, revision=self.revision) for b in self.register.values())
+        return Read(whole=Whole(revision=self.revision, entries=everything))
+
+    def ask(self, name: SiteName) -> None:
+        """Ask a site's hypervisors."""
+        here = name == self.home
+        if here:
+            self.event(name, RUNS)
+        self.event(name, Present(macs=frozenset({MAC} if here else ())))
+
     def hear(self, name: SiteName) -> None:
         if self.waiting[name]:
             self.event(name, self.waiting[name].popleft())
@@ -277,7 +400,7 @@ class Federation:
     def move(self, destination: SiteName) -> None:
         """Let the VM stop here and run there, with all announcements made."""
         source, self.home = self.home, destination
-        if source != destination:
+        if source is not None and source != destination:
             self.event(source, Leaving(destination_of={MAC: destination}))
             self.event(source, STOPPED)
             self.event(source, Leaving(destination_of={}))
@@ -290,20 +413,16 @@ class Federation:
 
     def settle(self) -> None:
         """Let messages through, and time pass."""
-        for _ in range(8):
+        for _ in range(16):
             self.now += 10.0
-            self.event(self.home, RUNS)  # hypervisors are asked every few seconds
             for name in VTEPS:
+                self.ask(name)
                 self.event(name, Ticked())
             while self.offers:
                 self.register_takes(0)
-            everything = tuple(
-                Entry(binding=b, revision=self.revision) for b in self.register.values()
-            )
             for name in VTEPS:
                 self.waiting[name].clear()
-                whole = Whole(revision=self.revision, entries=everything)
-                self.event(name, Read(whole=whole))
+                self.event(name, self.whole())
         for name in VTEPS:
             self.event(name, Applied(revision=self.revision))
 
@@ -317,6 +436,10 @@ class Federation:
             st.tuples(st.just("hear"), st.sampled_from([A, B, C])),
             st.tuples(st.just("lose"), st.sampled_from([A, B, C])),
             st.tuples(st.just("seen"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("ask"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("unsure"), st.sampled_from([A, B, C])),
+            st.tuples(st.just("wait"), st.sampled_from([30, 70, 4000])),
+            st.tuples(st.just("end"), st.just(A)),
         ),
         max_size=40,
     )
@@ -342,7 +465,25 @@ def test_whatever_is_lost_or_late_all_sites_find_the_vm_in_the_end(
                 world.lose(SiteName(value))
             case "seen", str():
                 world.event(SiteName(value), Sighted(mac=MAC, device="vnet0"))
+            case "ask", str():
+                world.ask(SiteName(value))
+            case "unsure", str():
+                world.event(SiteName(value), UNSURE)
+            case "wait", int():
+                world.now += value
+                for name in VTEPS:
+                    world.event(name, Ticked())
+            case "end", _:
+                world.home = None
     world.settle()
+    if world.home is None:
+        # What has left one site and never ran at the other is waited for.
+        ended = world.register.get(MAC, GONE)
+        assert ended.state in (BindingState.GONE, BindingState.MOVING)
+        if ended.state is BindingState.GONE:
+            routes = [each for state in world.sites.values() for each in state.wanted().values()]
+            assert all(each == Route(mac=MAC, vtep=None) for each in routes)
+        return
     for name, state in world.sites.items():
         route = state.wanted()[MAC]
         expected = None if name == world.home else VTEPS[world.home]

@@ -80,10 +80,20 @@ class Awaited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """All hypervisors of this site were asked which VMs they have, running or not."""
+
+    macs: frozenset[MacAddress] | None
+    """Of all their VMs; None: one of them didn't answer, and may have any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """All other sites do by now what the register said at a revision."""
 
     revision: int
+    by_heard: int = 0
+    """The same of those sites that were heard of lately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +102,18 @@ class Ticked:
 
 
 Event = (
-    Began | Read | Told | Leaving | Sighted | Looked | Stopped | Runs | Awaited | Applied | Ticked
+    Began
+    | Read
+    | Told
+    | Leaving
+    | Sighted
+    | Looked
+    | Stopped
+    | Runs
+    | Awaited
+    | Present
+    | Applied
+    | Ticked
 )
 
 # --- instructions: what to do next ---------------------------------------------------------------
@@ -113,6 +134,13 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Take these out of the register, unless they have moved since."""
+
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge:
     """Say that the kernel does what the register said at a revision."""
 
@@ -128,4 +156,4 @@ class Look:
     """Where a frame of it was seen."""
 
 
-Instruction = Apply | Offer | Acknowledge | Look
+Instruction = Apply | Offer | Retire | Acknowledge | Look

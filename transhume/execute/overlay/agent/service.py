@@ -29,6 +29,7 @@ from transhume.execute.overlay.agent.events import (
     Looked,
     Offer,
     Read,
+    Retire,
     Runs,
     Ticked,
     Told,
@@ -204,6 +205,8 @@ class Agent:
                 await self._apply(routes)
             case Offer(bindings=bindings):
                 self._offers.put_nowait(bindings)
+            case Retire(bindings=bindings):
+                self._keep(asyncio.create_task(self._retire(bindings)))
             case Acknowledge(revision=revision):
                 self._progress.applied = revision
                 self._progress.news.set()
@@ -284,16 +287,28 @@ class Agent:
             self._events.put_nowait(Ticked())
             if self._addresses.detours:
                 try:
-                    self._events.put_nowait(Applied(revision=await self._applied_by_others()))
+                    self._events.put_nowait(await self._applied_by_others())
                 except KnowledgeUnreachable:
                     continue
 
-    async def _applied_by_others(self) -> int:
+    async def _retire(self, bindings: tuple[Binding, ...]) -> None:
+        with suppress(KnowledgeUnreachable):  # it's tried again
+            await self._register.retire(bindings)
+
+    async def _applied_by_others(self) -> Applied:
         """Return up to where all have followed; a site whose agent is silent goes by its old entries."""
         statuses = await self._register.statuses()
-        others = (site for site in self._addresses.sites if site != self._addresses.site)
+        others = [site for site in self._addresses.sites if site != self._addresses.site]
         applied = [statuses[site].applied if site in statuses else 0 for site in others]
-        return min(applied, default=self._progress.applied)
+        heard = [s for site in others if (s := statuses.get(site)) and not self._is_silent(s)]
+        own = self._progress.applied
+        return Applied(
+            revision=min(applied, default=own),
+            by_heard=min((each.applied for each in heard), default=own),
+        )
+
+    def _is_silent(self, status: AgentStatus) -> bool:
+        return (self._clock() - status.at).total_seconds() >= self._addresses.timing.silent_seconds
 
     async def _report(self) -> None:
         while True:
@@ -305,7 +320,8 @@ class Agent:
 
     def _status(self) -> AgentStatus:
         addresses = self._addresses
-        here = sum(binding.site == addresses.site for binding in addresses.known.values())
+        bound = addresses.bound
+        here = sum(binding.site == addresses.site for binding in bound)
         return AgentStatus(
             site=addresses.site,
             vni=self._register.vni,
@@ -313,7 +329,7 @@ class Agent:
             holder=self._lease.holder,
             applied=self._progress.applied,
             here=here,
-            away=len(addresses.known) - here,
+            away=len(bound) - here,
             detours=tuple(sorted(addresses.detours)),
             damped=addresses.damped(time.monotonic()),
             faults=self._progress.faults,

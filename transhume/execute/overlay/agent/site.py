@@ -7,7 +7,9 @@ wins, by its sequence number, in whatever order messages come:
   comes for it here is sent on until every site has followed;
 - it runs there: the destination makes the binding `settled`;
 - it runs here again (that stop was a pause, or the migration failed): it's claimed back;
-- a frame of it is seen at a local port without any announcement: this site asks its hypervisors, and claims it.
+- a frame of it is seen at a local port without any announcement: this site asks its hypervisors, and claims it;
+- for a while no hypervisor here has had its VM: its address is `gone`. Its sequence remains, so that nothing
+  older is believed when it starts anew; after an hour that goes too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +28,9 @@ from transhume.execute.overlay.agent.events import (
     Look,
     Looked,
     Offer,
+    Present,
     Read,
+    Retire,
     Runs,
     Sighted,
     Stopped,
@@ -59,6 +63,12 @@ class Timing:
     """So many moves that nobody asked for ..."""
     window_seconds: float = 180.0
     """... within so long are too many (RFC 7432, section 15.1)."""
+    gone_seconds: float = 60.0
+    """For a VM to be at none of the hypervisors here, before its address leaves the register."""
+    remembered_seconds: float = 3600.0
+    """The sequence of an address that has left: older news of it have long come by then."""
+    silent_seconds: float = 600.0
+    """So long frames are sent on for the sake of sites that say nothing."""
 
 
 @dataclass(slots=True)
@@ -86,6 +96,7 @@ class SiteAddresses:
         vni: the network.
         vteps: the tunnels' ends at all sites.
         timing: how long it waits for what.
+        fixed: addresses that are here though no hypervisor has them.
     """
 
     def __init__(
@@ -94,11 +105,13 @@ class SiteAddresses:
         vni: int,
         vteps: Mapping[SiteName, IpAddress],
         timing: Timing = Timing(),
+        fixed: frozenset[MacAddress] = frozenset(),
     ) -> None:
         self.site = site
         self.vni = vni
         self._vteps = vteps
-        self._timing = timing
+        self.timing = timing
+        self._fixed = fixed
         self.known: dict[MacAddress, Binding] = {}
         self.detours: dict[MacAddress, Detour] = {}
         self._devices: dict[MacAddress, str] = {}
@@ -108,17 +121,31 @@ class SiteAddresses:
         self._claims: dict[MacAddress, list[float]] = {}
         """When addresses were claimed without anybody having announced it."""
         self._looking: dict[MacAddress, float] = {}
+        self._missing: dict[MacAddress, float] = {}
+        """Since when no hypervisor here has had the VMs of addresses that are here."""
+        self._gone: dict[MacAddress, float] = {}
+        """Since when addresses that were here last are known to be gone."""
 
     @property
     def sites(self) -> tuple[SiteName, ...]:
         """All of the network's."""
         return tuple(self._vteps)
 
+    @property
+    def bound(self) -> tuple[Binding, ...]:
+        """What is known of the addresses that are anywhere."""
+        return tuple(each for each in self.known.values() if each.state is not BindingState.GONE)
+
     def check_invariants(self) -> None:
         """Raise when the state contradicts itself; tests call it after every event."""
         for mac in self.detours:
-            if mac not in self.known or self.known[mac].site == self.site:
+            if mac not in self.known or self.known[mac].site == self.site or self._is_gone(mac):
                 raise AssertionError(f"{mac} is sent on though it's here, or nowhere")
+        for mac in self._gone:
+            if not self._is_gone(mac):
+                raise AssertionError(
+                    f"{mac} is to be forgotten though it's at {self.known[mac].site}"
+                )
         for mac, offered in self._offered.items():
             if self.known.get(mac) != offered.binding:
                 raise AssertionError(f"{mac} is offered otherwise than it's known")
@@ -155,8 +182,10 @@ class SiteAddresses:
                 return self._sighted(mac, device, now)
             case Looked(mac=mac, interface=interface):
                 return self._looked(mac, interface, now)
-            case Applied(revision=revision):
-                return self._end_detours(revision, now)
+            case Present(macs=macs):
+                return self._present(macs, now)
+            case Applied():
+                return self._end_detours(event, now)
             case Ticked():
                 return self._ticked(now)
             case _:
@@ -189,7 +218,8 @@ class SiteAddresses:
         newer = [
             binding
             for mac, binding in self.known.items()
-            if (self._is_here(mac) or mac in self._offered) and binding.supersedes(listed.get(mac))
+            if (self._is_ours(mac, listed) or mac in self._offered)
+            and binding.supersedes(listed.get(mac))
         ]
         gone = tuple(Route(mac=mac, vtep=None) for mac in sorted(retired))
         return [
@@ -208,10 +238,10 @@ class SiteAddresses:
             self.detours[mac].revision = entry.revision
         if not new.supersedes(known):
             return False
-        self.known[mac] = new
-        if new.site == self.site:
-            self.detours.pop(mac, None)
-        elif known is not None and known.site == self.site:
+        self._enter(new, now)
+        if new.site == self.site or self._is_gone(mac):
+            return True
+        if known is not None and known.site == self.site and known.state is not BindingState.GONE:
             self.detours[mac] = Detour(now, entry.revision)
         elif mac in self.detours:
             self.detours[mac].revision = entry.revision
@@ -221,8 +251,27 @@ class SiteAddresses:
 
     def _forget(self, mac: MacAddress) -> None:
         del self.known[mac]
-        for kept in (self.detours, self._devices, self._claims, self._looking):
+        self._gone.pop(mac, None)
+        self._let_go(mac)
+
+    def _let_go(self, mac: MacAddress) -> None:
+        for kept in (self.detours, self._devices, self._claims, self._looking, self._missing):
             kept.pop(mac, None)
+
+    def _enter(self, binding: Binding, now: float) -> None:
+        mac = binding.mac
+        self.known[mac] = binding
+        self._gone.pop(mac, None)
+        if binding.state is BindingState.GONE:
+            self._let_go(mac)
+            if binding.site == self.site:
+                self._gone[mac] = now
+        elif binding.site == self.site:
+            self.detours.pop(mac, None)
+
+    def _is_ours(self, mac: MacAddress, listed: Mapping[MacAddress, Binding]) -> bool:
+        """Say whether it's for us to tell of an address; that one is gone, only where it's listed otherwise."""
+        return self._is_here(mac) or (self.known[mac].site == self.site and mac in listed)
 
     # --- what happens here -------------------------------------------------------------------------
 
@@ -250,7 +299,7 @@ class SiteAddresses:
             known = self.known.get(each.mac)
             if known is None:
                 claimed.append(self._first(each))
-            elif known.site != self.site or known.state is BindingState.MOVING:
+            elif known.site != self.site or known.state is not BindingState.SETTLED:
                 claimed.append(self._claim(known, each.ips))
         moved = self._note(interfaces)
         instructions = self._change(claimed, now)
@@ -261,7 +310,7 @@ class SiteAddresses:
         known = self.known.get(mac)
         if known is None:
             return []
-        if known.site == self.site:
+        if self._is_here(mac):
             settled = known.state is BindingState.SETTLED
             return [] if settled else self._change([self._claim(known)], now)
         if mac in self._looking or self._is_damped(mac, now):
@@ -274,7 +323,7 @@ class SiteAddresses:
     ) -> list[Instruction]:
         self._looking.pop(mac, None)
         known = self.known.get(mac)
-        if interface is None or known is None or known.site == self.site:
+        if interface is None or known is None or self._is_here(mac):
             return []
         if (
             known.state is BindingState.SETTLED
@@ -290,7 +339,7 @@ class SiteAddresses:
 
     def _claim(self, known: Binding, ips: tuple[IpAddress, ...] = ()) -> Binding:
         """Return the binding that says that an address is here: a move of its own, or the end of one."""
-        came = known.site != self.site
+        came = known.site != self.site or known.state is BindingState.GONE
         return replace(
             known,
             site=self.site,
@@ -300,22 +349,52 @@ class SiteAddresses:
             ips=known.ips or ips,
         )
 
+    def _present(self, macs: frozenset[MacAddress] | None, now: float) -> list[Instruction]:
+        """Let addresses go whose VMs have been nowhere here for long, as all hypervisors say each time."""
+        if macs is None:  # who doesn't answer may have had them meanwhile
+            self._missing.clear()
+            return []
+        missing = [mac for mac in self.known if mac not in macs and self._may_go(mac)]
+        self._missing = {mac: self._missing.get(mac, now) for mac in missing}
+        gone = [
+            replace(self.known[mac], state=BindingState.GONE)
+            for mac, since in self._missing.items()
+            if now - since >= self.timing.gone_seconds
+        ]
+        return self._change(gone, now)
+
+    def _may_go(self, mac: MacAddress) -> bool:
+        return (
+            self._is_here(mac)
+            and self.known[mac].state is BindingState.SETTLED
+            and mac not in self._offered
+            and mac not in self._leaving
+            and mac not in self._fixed
+        )
+
     def _is_damped(self, mac: MacAddress, now: float) -> bool:
-        return len(self._recent_claims(mac, now)) >= self._timing.moves
+        return len(self._recent_claims(mac, now)) >= self.timing.moves
 
     def _recent_claims(self, mac: MacAddress, now: float) -> list[float]:
-        window = self._timing.window_seconds
+        window = self.timing.window_seconds
         return [at for at in self._claims.get(mac, ()) if now - at < window]
 
     # --- time ----------------------------------------------------------------------------------------
 
-    def _end_detours(self, revision: int, now: float) -> list[Instruction]:
+    def _end_detours(self, applied: Applied, now: float) -> list[Instruction]:
+        timing = self.timing
         over = [
             mac
             for mac, detour in self.detours.items()
             if detour.revision is not None
-            and detour.revision <= revision
-            and now - detour.since >= self._timing.linger_seconds
+            and now - detour.since >= timing.linger_seconds
+            and (
+                detour.revision <= applied.revision
+                or (
+                    detour.revision <= applied.by_heard
+                    and now - detour.since >= timing.silent_seconds
+                )
+            )
             and self.known[mac].state is BindingState.SETTLED
         ]
         for mac in over:
@@ -323,7 +402,7 @@ class SiteAddresses:
         return self._apply(over)
 
     def _ticked(self, now: float) -> list[Instruction]:
-        timing = self._timing
+        timing = self.timing
         late = [
             offered.binding
             for offered in self._offered.values()
@@ -336,16 +415,23 @@ class SiteAddresses:
             if moving and now - asked >= timing.confirm_seconds:
                 self._looking[mac] = now
                 instructions.append(Look(mac=mac))
-        return instructions
+        return [*instructions, *self._forget_sequences(now)]
+
+    def _forget_sequences(self, now: float) -> list[Instruction]:
+        old = [
+            mac
+            for mac, since in self._gone.items()
+            if now - since >= self.timing.remembered_seconds and mac not in self._offered
+        ]
+        self._gone |= dict.fromkeys(old, now)  # once more then, should the register not hear of it
+        return [Retire(bindings=tuple(self.known[mac] for mac in old))] if old else []
 
     # --- how it is said --------------------------------------------------------------------------------
 
     def _change(self, bindings: list[Binding], now: float) -> list[Instruction]:
         """Let the kernel follow first: others may take longer to hear of it."""
         for binding in bindings:
-            self.known[binding.mac] = binding
-            if binding.site == self.site:
-                self.detours.pop(binding.mac, None)
+            self._enter(binding, now)
         return [*self._apply(b.mac for b in bindings), *self._offer(bindings, now)]
 
     def _apply(self, macs: Iterable[MacAddress], *others: Route) -> list[Instruction]:
@@ -364,14 +450,22 @@ class SiteAddresses:
             for each in interfaces
             if each.device and self._devices.get(each.mac) != each.device
         ]
+        for each in interfaces:
+            self._missing.pop(each.mac, None)
         self._devices |= {each.mac: each.device for each in new}
         return [each.mac for each in new]
 
     def _is_here(self, mac: MacAddress) -> bool:
-        return mac in self.known and self.known[mac].site == self.site
+        known = self.known.get(mac)
+        return known is not None and known.site == self.site and not self._is_gone(mac)
+
+    def _is_gone(self, mac: MacAddress) -> bool:
+        return self.known[mac].state is BindingState.GONE
 
     def _route(self, mac: MacAddress) -> Route:
         binding = self.known[mac]
+        if binding.state is BindingState.GONE:
+            return Route(mac=mac, vtep=None)
         if binding.site == self.site:
             return Route(mac=mac, vtep=None, ips=binding.ips, device=self._devices.get(mac, ""))
         vtep = self._vteps.get(binding.site)
