@@ -213,14 +213,14 @@ class Stage:
     def _world(self, ledger: FencedLedger, snapshot: Snapshot) -> World:
         return World(
             hypervisors=self.clouds,
-            overlay=self.overlay,
+            overlay_of=lambda _vm: self.overlay,
             ledger=self.ledger(ledger),
             macs_of=lambda vm: [each.mac for each in snapshot.vms[vm].interfaces],
             clock=now,
         )
 
     def _reconcile(self) -> Callable[[Snapshot], Awaitable[None]]:
-        reconciler = Reconciler(self.overlay)
+        reconciler = Reconciler(lambda _vm: self.overlay)
 
         async def reconcile(snapshot: Snapshot) -> None:
             self.reconciled += 1

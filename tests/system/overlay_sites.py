@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -47,16 +47,16 @@ def index(netlink, name: str) -> int:
     return netlink.link_lookup(ifname=name)[0]
 
 
-def make_bridge(netlink, mtu: int) -> int:
-    netlink.link("add", ifname="br0", kind="bridge")
-    bridge = index(netlink, "br0")
+def make_bridge(netlink, mtu: int, name: str = "br0") -> int:
+    netlink.link("add", ifname=name, kind="bridge")
+    bridge = index(netlink, name)
     netlink.link("set", index=bridge, mtu=mtu, state="up")
     return bridge
 
 
 def plug(netns: str, far_netns: str, near: str, far: str, ip: str, **near_link) -> None:
     """Give `netns` an interface whose other end is a port of `far_netns`' bridge."""
-    mtu = near_link.pop("mtu", 1500)
+    mtu, bridge = near_link.pop("mtu", 1500), near_link.pop("bridge", "br0")
     with netlink_in(netns) as here, netlink_in(far_netns) as there:
         here.link(
             "add",
@@ -67,7 +67,7 @@ def plug(netns: str, far_netns: str, near: str, far: str, ip: str, **near_link) 
         )
         here.addr("add", index=index(here, near), address=ip, prefixlen=24)
         here.link("set", index=index(here, near), mtu=mtu, state="up")
-        there.link("set", index=index(there, far), mtu=mtu, master=index(there, "br0"), state="up")
+        there.link("set", index=index(there, far), mtu=mtu, master=index(there, bridge), state="up")
 
 
 def put_mover_at(site: str) -> None:
@@ -95,15 +95,22 @@ def remember_mover(netns: str) -> None:
         )
 
 
-def hears(site: str, *, length: int = 8, patience_s: float = 5.0) -> bool:
+def hears(
+    site: str,
+    *,
+    length: int = 8,
+    patience_s: float = 5.0,
+    mover: str = MOVER,
+    fixed: Mapping[str, str] = FIXED,
+) -> bool:
     """Say whether datagrams from the endpoint at `site` reach the mover, which keeps silent.
 
     Repeated, because a port that has just come up swallows its first frames.
     """
     datagrams = socket.SOCK_DGRAM
     with (
-        closing(socket_in(MOVER, kind=datagrams)) as ear,
-        closing(socket_in(FIXED[site], kind=datagrams)) as mouth,
+        closing(socket_in(mover, kind=datagrams)) as ear,
+        closing(socket_in(fixed[site], kind=datagrams)) as mouth,
     ):
         ear.settimeout(0.05)
         ear.bind(("", PORT))

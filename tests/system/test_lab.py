@@ -157,7 +157,7 @@ def test_the_deployment_file_describes_the_lab(lab):
 
     found = load_deployment(lab.deployment)
 
-    assert found.overlay == lab.network
+    assert found.networks == (lab.network,)
     assert {h.uri for h in found.hypervisors} == {lab.cloud("a").uri, lab.cloud("b").uri}
 
 

@@ -33,9 +33,9 @@ from tests.system.overlay_sites import (
 from transhume.errors import LeaseLost
 from transhume.execute.overlay import ByAgents
 from transhume.execute.overlay.agent.assembly import watch_bridge
-from transhume.execute.overlay.agent.events import Event, Runs, Stopped
+from transhume.execute.overlay.agent.events import Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
-from transhume.execute.overlay.agent.site import SiteAddresses
+from transhume.execute.overlay.agent.site import SiteAddresses, Timing
 from transhume.execute.overlay.plane import SitePlane
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
@@ -59,6 +59,7 @@ pytestmark = [
 VM = VmName("mover")
 TAP = Interface(mac=MAC, device="mover", ips=(IpAddress(MOVER_IP),))
 VTEPS = {SiteName(site.name): IpAddress(site.vtep) for site in NETWORK.sites}
+TIMING = Timing(gone_seconds=1.0)
 PATIENCE_SECONDS = 15.0
 
 
@@ -153,10 +154,10 @@ class Stage:
         with SitePlane(NETWORK, description) as first, SitePlane(NETWORK, description) as second:
             async with Store.connect(f"unix://{self.wires[site].socket}", clock=now) as store:
                 await Agent(
-                    addresses=SiteAddresses(SiteName(site), NETWORK.vni, VTEPS),
+                    addresses=SiteAddresses(SiteName(site), NETWORK.vni, VTEPS, TIMING),
                     planes=(first, second),
                     register=store.register(NETWORK.vni),
-                    lease=store.agent_lease(site, f"test:{site}", LEASE_SECONDS),
+                    lease=store.agent_lease(NETWORK.vni, site, f"test:{site}", LEASE_SECONDS),
                     senses=Senses(
                         run=(known.run, partial(watch_bridge, NETWORK, description)),
                         look=known.look,
@@ -259,6 +260,27 @@ async def test_a_vm_that_moves_unannounced_is_found_by_its_hypervisor(folder: Pa
         await made.resume("c")
         await made.reached_everywhere()
         await made.settled_at("c")
+
+
+async def test_the_address_of_a_vm_that_is_gone_leaves_every_kernel_and_comes_back_with_it(
+    folder: Path,
+) -> None:
+    async with stage(folder) as made:
+        made.hypervisors["a"].here = False
+
+        async def has_left() -> bool:
+            made.hypervisors["a"].tell(Present(macs=frozenset()))
+            whole = await made.store.register(NETWORK.vni).read()
+            known = [await asyncio.to_thread(_sends_on, site) for site in ("b", "c")]
+            return whole.bindings[MAC].state is BindingState.GONE and not any(known)
+
+        assert await asyncio.to_thread(_sends_on, "c")
+        await made.eventually(has_left)
+        await made.resume("b")
+        await made.reached_everywhere()
+        await made.settled_at("b")
+        whole = await made.store.register(NETWORK.vni).read()
+        assert whole.bindings[MAC].sequence == 2
 
 
 async def test_a_lost_announcement_is_made_up_for_by_the_first_frame(folder: Path) -> None:
@@ -401,8 +423,8 @@ async def test_two_agents_of_one_site_dont_fight(folder: Path) -> None:
 async def test_an_agent_whose_place_was_taken_gives_up(folder: Path) -> None:
     async with stage(folder) as made:
         async with connect(f"unix://{made.folder / 'knowledge/socket'}") as client:
-            await client.delete(keys.overlay_agent("a")[0])
-        await made.store.agent_lease("a", "somebody else", 60.0).acquire()
+            await client.delete(keys.overlay_agent(NETWORK.vni, "a")[0])
+        await made.store.agent_lease(NETWORK.vni, "a", "somebody else", 60.0).acquire()
         with pytest.raises(LeaseLost):
             await asyncio.wait_for(asyncio.shield(made.agents["a"]), PATIENCE_SECONDS)
 
@@ -413,6 +435,13 @@ async def _moving_to(made: Stage, site: str) -> bool:
         entry.binding.site == site and entry.binding.state is BindingState.MOVING
         for entry in whole.entries
     )
+
+
+def _sends_on(site: str) -> bool:
+    """Say whether a site's kernel sends frames for the VM anywhere."""
+    description = next(each for each in NETWORK.sites if each.name == site)
+    with SitePlane(NETWORK, description) as plane:
+        return MAC in plane.actual()
 
 
 def _break_device(site: str) -> None:

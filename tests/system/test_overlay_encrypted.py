@@ -143,8 +143,7 @@ def _moved(folder: Path, url: str) -> None:
 
 
 async def _bind(config: Path, url: str, site: str) -> None:
-    network = load_deployment(config).overlay
-    assert network is not None
+    (network,) = load_deployment(config).networks
     async with Store.connect(url, clock=now) as store:
         overlay = ByAgents(network, store.register(network.vni), now)
         await overlay.bind([MAC], site)

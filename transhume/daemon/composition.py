@@ -20,16 +20,16 @@ from transhume.daemon.shadowing import Shadows
 from transhume.daemon.trace_writing import Pace
 from transhume.daemon.undertaking import Builder
 from transhume.deployment.loader import recording_in
-from transhume.deployment.model import Deployment, RecordingSettings
+from transhume.deployment.model import Deployment, OverlayNetwork, RecordingSettings
 from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import Disks, MigrationOptions
 from transhume.execute.hypervisor.protocol import Hypervisors
 from transhume.execute.migration.transport import Direct, Transport
-from transhume.execute.overlay import ByAgents, NoOverlay, Overlay, VxlanOverlay
+from transhume.execute.overlay import ByAgents, Networks, Overlay, VxlanOverlay
 from transhume.knowledge.lease import Lease, this_process
-from transhume.knowledge.model import Snapshot, VmName
+from transhume.knowledge.model import Snapshot, Vm, VmName
 from transhume.knowledge.server import open_server
 from transhume.knowledge.store import Store
 from transhume.loop import Loop
@@ -54,32 +54,40 @@ def now() -> datetime:
 class Reconciler:
     """Keeps the overlay in line with where VMs are, also when somebody else moved them."""
 
-    def __init__(self, overlay: Overlay) -> None:
-        self._overlay = overlay
+    def __init__(self, overlay_of: Callable[[Vm], Overlay]) -> None:
+        self._overlay_of = overlay_of
         self._bound: dict[VmName, tuple[object, ...]] = {}
 
     async def __call__(self, snapshot: Snapshot) -> None:
         """Point the overlay at each VM that isn't where it was; VMs on their way are the executor's."""
         for name in snapshot.placement.host_of.keys() - snapshot.moving:
-            wanted = (snapshot.cloud_of(name), snapshot.macs_of(name))
+            vm, cloud = snapshot.vms[name], snapshot.cloud_of(name)
+            wanted = (cloud, *((each.mac, each.network) for each in vm.interfaces))
             if self._bound.get(name) != wanted:
-                await self._overlay.adopt(wanted[1], wanted[0])
+                await self._overlay_of(vm).adopt(snapshot.macs_of(name), cloud)
                 self._bound[name] = wanted
         for name in snapshot.moving:
             self._bound.pop(name, None)
 
 
-def overlay_of(deployment: Deployment, store: Store) -> Overlay:
-    """Return the overlay that joins a deployment's sites."""
-    if deployment.overlay is None:
-        return NoOverlay()
-    if deployment.overlay.agents:
-        return ByAgents(deployment.overlay, store.register(deployment.overlay.vni), now)
-    return VxlanOverlay(deployment.overlay)
+def networks_of(deployment: Deployment, store: Store) -> Networks:
+    """Return the networks that join a deployment's sites; it may have none.
+
+    Then the network is left alone: the announcement that QEMU sends after a move re-points the switches.
+    """
+
+    def overlay(network: OverlayNetwork) -> Overlay:
+        if network.agents:
+            return ByAgents(network, store.register(network.vni), now)
+        return VxlanOverlay(network)
+
+    return Networks({network.name: overlay(network) for network in deployment.networks})
 
 
 def worlds(
-    hypervisors: Hypervisors, overlay: Overlay, policies: Callable[[], Sequence[Policy]] = tuple
+    hypervisors: Hypervisors,
+    overlay_of: Callable[[Vm], Overlay],
+    policies: Callable[[], Sequence[Policy]] = tuple,
 ) -> Builder:
     """Return what makes a plan's world: these hypervisors, this overlay, the addresses known when it begins.
 
@@ -92,7 +100,7 @@ def worlds(
 
         return World(
             hypervisors=hypervisors,
-            overlay=overlay,
+            overlay_of=lambda vm: overlay_of(snapshot.vms[vm]),
             ledger=ledger,
             macs_of=snapshot.macs_of,
             options_of=options_of,
@@ -210,8 +218,8 @@ async def serving(
     ):
         log.info("knowledge_opened", server=server.kind)
         await store.put_federation(deployment.clouds, deployment.hosts, deployment.links)
-        overlay = overlay_of(deployment, store)
-        await overlay.join()
+        networks = networks_of(deployment, store)
+        await networks.join()
         try:
             yield (
                 Daemon(
@@ -226,8 +234,8 @@ async def serving(
                             progress_keys(book, now),
                             dirty_rates(hypervisors.dirty_rate, now),
                         ],
-                        world=worlds(hypervisors, overlay, lambda: book.policies),
-                        reconcile=Reconciler(overlay),
+                        world=worlds(hypervisors, networks.of, lambda: book.policies),
+                        reconcile=Reconciler(networks.of),
                         clock=now,
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,
                         recording=recording,

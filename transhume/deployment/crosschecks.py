@@ -5,6 +5,7 @@ Works on the data as read, so that these mistakes are reported together with all
 
 from collections.abc import Iterator
 
+from transhume.deployment.network_checks import network_checks
 from transhume.errors import Mistake
 from transhume.located_yaml import KeyPath, Located
 
@@ -61,6 +62,7 @@ def _sites(located: Located) -> Iterator[Mistake]:
         yield located.mistake(paths[0], message, at_key=True)
     yield from _addresses(located, paths)
     yield from _encryption(located, paths)
+    yield from network_checks(located, paths)
 
 
 def _encryption(located: Located, sites: list[KeyPath]) -> Iterator[Mistake]:

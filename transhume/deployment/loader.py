@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transhume.deployment.crosschecks import crosschecks
 from transhume.deployment.model import (
+    ONLY_NETWORK,
     CaptureMethod,
     CapturePoint,
     Deployment,
@@ -41,6 +42,7 @@ from transhume.knowledge.model import (
     Link,
     MacAddress,
     Resources,
+    VirtualNetworkName,
 )
 from transhume.located_yaml import read_file, validate
 
@@ -82,7 +84,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         capture=tuple(_capture_points(written)),
         window_seconds=written.window,
         traffic_horizon_seconds=written.traffic_horizon,
-        overlay=_to_overlay(written, folder),
+        networks=tuple(_to_networks(written, folder)),
         clusters={ClusterName(name): tuple(vms) for name, vms in written.clusters.items()},
         tags={tag: tuple(vms) for tag, vms in written.tags.items()},
         gateways=tuple(_gateway_points(written, folder)),
@@ -144,23 +146,36 @@ def _gateway_points(written: DeploymentSchema, folder: Path) -> Iterator[Gateway
             )
 
 
-def _to_overlay(written: DeploymentSchema, folder: Path) -> OverlayNetwork | None:
-    if written.overlay is None:
-        return None
+def _to_networks(written: DeploymentSchema, folder: Path) -> Iterator[OverlayNetwork]:
+    overlay = written.overlay
+    if overlay is None:
+        return
+    written_out = overlay.networks or {}
+    numbers = {VirtualNetworkName(name): each.vni for name, each in written_out.items()}
+    if overlay.vni is not None:
+        numbers[ONLY_NETWORK] = overlay.vni
     clouds = {name: cloud.overlay for name, cloud in written.clouds.items() if cloud.overlay}
-    sites = (*clouds.items(), *written.gateways.items())
-    return OverlayNetwork(
-        vni=written.overlay.vni,
-        port=written.overlay.port,
-        agents=written.overlay.agents,
-        sites=tuple(_to_site(name, site, folder) for name, site in sites),
-    )
+    sites = {**clouds, **written.gateways}
+    for network, vni in numbers.items():
+        yield OverlayNetwork(
+            name=network,
+            vni=vni,
+            port=overlay.port,
+            agents=overlay.agents,
+            sites=tuple(
+                _to_site(name, site, network, bridge, folder)
+                for name, site in sites.items()
+                if (bridge := site.bridge or (site.bridges or {}).get(network))
+            ),
+        )
 
 
-def _to_site(name: str, site: SiteSchema, folder: Path) -> OverlaySite:
+def _to_site(
+    name: str, site: SiteSchema, network: VirtualNetworkName, bridge: str, folder: Path
+) -> OverlaySite:
     return OverlaySite(
         name=name,
-        bridge=site.bridge,
+        bridge=bridge,
         underlay=site.underlay,
         vtep=site.vtep,
         netns=site.netns,
@@ -168,6 +183,7 @@ def _to_site(name: str, site: SiteSchema, folder: Path) -> OverlaySite:
         fixed=tuple(
             Interface(mac=MacAddress(each.mac), ips=(IpAddress(each.ip),) if each.ip else ())
             for each in site.addresses
+            if each.network in (network, None)
         ),
     )
 

@@ -17,6 +17,7 @@ from transhume.knowledge.model import (
     Interface,
     Link,
     Resources,
+    VirtualNetworkName,
 )
 
 
@@ -72,9 +73,13 @@ class WireguardPoint:
     relays: bool = True
 
 
+ONLY_NETWORK = VirtualNetworkName("overlay")
+"""What the overlay's network is called where there is one, to which nobody gave a name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlaySite:
-    """A bridge that is part of the overlay: a cloud's, or a gateway's."""
+    """A bridge that is part of one of the overlay's networks: a cloud's, or a gateway's."""
 
     name: str
     """The cloud's name, or the gateway's own."""
@@ -92,8 +97,9 @@ class OverlaySite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayNetwork:
-    """One virtual network over all sites."""
+    """One virtual network, over the sites that have it; no frame goes from one to another."""
 
+    name: VirtualNetworkName = ONLY_NETWORK
     vni: int
     sites: tuple[OverlaySite, ...]
     port: int = 4789
@@ -163,7 +169,8 @@ class Deployment:
     capture: tuple[CapturePoint, ...] = ()
     window_seconds: float = 5.0
     traffic_horizon_seconds: float = 300.0
-    overlay: OverlayNetwork | None = None
+    networks: tuple[OverlayNetwork, ...] = ()
+    """The overlay's."""
     clusters: dict[ClusterName, tuple[str, ...]] = field(default_factory=dict)
     """Patterns of VM names by virtual cluster, for VMs whose metadata doesn't say."""
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)

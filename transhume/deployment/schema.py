@@ -172,6 +172,9 @@ class FixedAddressSchema(_Record):
 
     mac: Mac = Field(description="its MAC address")
     ip: Address | None = Field(default=None, description="its IP address, told to who asks for it")
+    network: Name | None = Field(
+        default=None, description="which of the site's networks it is in, where it has several"
+    )
 
 
 class WireguardSchema(_Record):
@@ -202,11 +205,14 @@ class WireguardSchema(_Record):
 
 
 class SiteSchema(_Record):
-    """A bridge that is part of the overlay network."""
+    """A site of the overlay. Either `bridge`, or `bridges` where the overlay has `networks`."""
 
     model_config = ConfigDict(title="Overlay site")
 
-    bridge: Device = Field(description="the bridge that the VMs are on")
+    bridge: Device | None = Field(default=None, description="the bridge that the VMs are on")
+    bridges: Annotated[dict[Name, Device], Field(min_length=1)] | None = Field(
+        default=None, description="by network: the bridge of its VMs; a site needn't have all"
+    )
     underlay: Device = Field(description="the device that carries the tunnels to other sites")
     vtep: Address = Field(description="the IP address of the tunnels' end on `underlay`")
     netns: Name | None = Field(
@@ -220,6 +226,12 @@ class SiteSchema(_Record):
         default=[],
         description="what is at this site and never moves, and no hypervisor tells of: a gateway, for example",
     )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "SiteSchema":
+        if bool(self.bridge) == bool(self.bridges):
+            raise ValueError("write either bridge or bridges")
+        return self
 
 
 class GatewayPointSchema(_Record):
@@ -284,18 +296,38 @@ class CloudSchema(_Record):
     hosts: dict[Name, HostSchema] = Field(default={}, description="its hypervisors")
 
 
+class NetworkSchema(_Record):
+    """One of several virtual networks, isolated from the others."""
+
+    model_config = ConfigDict(title="Network")
+
+    vni: int = Field(ge=1, lt=1 << 24, description="VXLAN's number of the network")
+
+
 class OverlaySchema(_Record):
-    """The virtual network that joins the clouds."""
+    """What joins the clouds. Either `vni`, for one virtual network, or `networks`, for several."""
 
     model_config = ConfigDict(title="Overlay")
 
-    vni: int = Field(ge=1, lt=1 << 24, description="VXLAN's number of the network")
+    vni: int | None = Field(
+        default=None, ge=1, lt=1 << 24, description="VXLAN's number of the network"
+    )
+    networks: Annotated[dict[Name, NetworkSchema], Field(min_length=1)] | None = Field(
+        default=None,
+        description="virtual networks that are isolated from each other; sites name their `bridges`",
+    )
     port: int = Field(default=4789, ge=1, lt=1 << 16, description="the tunnels' UDP port")
     agents: bool = Field(
         default=False,
         description="whether each site has an agent (`transhume overlay agent`) that looks after it; otherwise "
         "the daemon does, which has to be on the same machine",
     )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "OverlaySchema":
+        if bool(self.vni) == bool(self.networks):
+            raise ValueError("write either vni or networks")
+        return self
 
 
 class LinkSchema(_Record):
@@ -404,7 +436,7 @@ class DeploymentSchema(_Record):
     gateways: dict[Name, SiteSchema] = Field(
         default={}, description="sites of the overlay without VMs: its ways to the outside"
     )
-    overlay: OverlaySchema | None = Field(default=None, description="the network over all sites")
+    overlay: OverlaySchema | None = Field(default=None, description="what joins the sites")
     transport: TransportSchema = Field(
         default=TransportSchema(), description="how gateways carry migrations"
     )

@@ -56,6 +56,7 @@ from transhume.knowledge.model import (
 )
 
 MacsOf = Callable[[VmName], Sequence[MacAddress]]
+OverlayOf = Callable[[VmName], Overlay]
 
 
 OptionsOf = Callable[[VmName], MigrationOptions]
@@ -81,7 +82,8 @@ class World:
     """What the executor acts upon."""
 
     hypervisors: Hypervisors
-    overlay: Overlay
+    overlay_of: OverlayOf
+    """The networks that a VM is on."""
     ledger: Ledger
     macs_of: MacsOf
     clock: Callable[[], datetime]
@@ -237,8 +239,8 @@ class Executor:
         """Let the overlay know of a move, which may be one back."""
         ends = step.source_cloud, step.destination_cloud
         source, destination = ends if order.source == step.source else ends[::-1]
-        macs = self.world.macs_of(step.vm)
-        return self.world.overlay.hand_over(step.vm, macs, source, destination)
+        macs, overlay = self.world.macs_of(step.vm), self.world.overlay_of(step.vm)
+        return overlay.hand_over(step.vm, macs, source, destination)
 
     async def _report(self, step: Step, samples: "asyncio.Queue[JobSample]") -> None:
         while True:
@@ -260,10 +262,10 @@ class Executor:
                 await self.world.ledger.put_move_progress(progress)
 
     async def _repoint(self, step: Step, cloud: CloudName) -> Repointed:
-        macs = self.world.macs_of(step.vm)
+        macs, overlay = self.world.macs_of(step.vm), self.world.overlay_of(step.vm)
         try:
-            await self.world.overlay.bind(macs, cloud)
-            return Repointed(faults=await self.world.overlay.check(macs, cloud))
+            await overlay.bind(macs, cloud)
+            return Repointed(faults=await overlay.check(macs, cloud))
         except OverlayError as error:
             return Repointed(faults=(str(error),))
 

@@ -110,6 +110,7 @@ def overlay(vni: int) -> OverlayKeys:
     )
 
 
-def overlay_agent(site: str) -> tuple[str, str]:
-    """Return the names of a site agent's lease and fence."""
-    return f"{PREFIX}overlay:agent:{site}:lease", f"{PREFIX}overlay:agent:{site}:fence"
+def overlay_agent(vni: int, site: str) -> tuple[str, str]:
+    """Return the names of a site agent's lease and fence, for one of its networks."""
+    prefix = f"{PREFIX}overlay:{vni}:agent:{site}:"
+    return f"{prefix}lease", f"{prefix}fence"

@@ -136,9 +136,9 @@ class Store:
         """Return what sites say of their encrypted paths."""
         return UnderlayDirectory(self._client)
 
-    def agent_lease(self, site: str, holder: str, seconds: float) -> Lease:
-        """Return a claim to be a site's only agent."""
-        return Lease(self._client, holder, seconds, keys.overlay_agent(site))
+    def agent_lease(self, vni: int, site: str, holder: str, seconds: float) -> Lease:
+        """Return a claim to be a site's only agent for one of its networks."""
+        return Lease(self._client, holder, seconds, keys.overlay_agent(vni, site))
 
     # What is
 

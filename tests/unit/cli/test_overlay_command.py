@@ -35,3 +35,8 @@ def test_a_deployment_without_agents_is_told_how_to_have_them(
 def test_an_agent_of_an_unknown_site_is_told_the_sites_there_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no site z; it has a"):
         invoke(tmp_path, WITH_AGENTS, "agent", "--site", "z")
+
+
+def test_an_unknown_network_is_told_the_networks_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no network red; it has overlay"):
+        invoke(tmp_path, WITH_AGENTS, "status", "--network", "red")

@@ -41,7 +41,7 @@ def snapshot(host: str, *, moving: bool = False) -> Snapshot:
 
 async def test_a_vm_that_somebody_else_moved_is_followed() -> None:
     overlay = SimulatedOverlay()
-    reconcile = Reconciler(overlay)
+    reconcile = Reconciler(lambda _vm: overlay)
     await reconcile(snapshot("a1"))
     assert overlay.site_of == {MAC: "a"}
     await reconcile(snapshot("b1"))
@@ -50,7 +50,7 @@ async def test_a_vm_that_somebody_else_moved_is_followed() -> None:
 
 async def test_a_vm_on_its_way_is_left_to_the_executor_and_looked_at_again_afterwards() -> None:
     overlay = SimulatedOverlay()
-    reconcile = Reconciler(overlay)
+    reconcile = Reconciler(lambda _vm: overlay)
     await reconcile(snapshot("a1"))
     overlay.site_of[MAC] = "elsewhere"
     await reconcile(snapshot("a1", moving=True))

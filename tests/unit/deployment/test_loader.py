@@ -93,19 +93,21 @@ def test_the_file_of_a_lab_means_what_it_says(load, tmp_path):
         capture=(CapturePoint(host=HostName("a1"), interfaces=("vnet*",), netns="thlab-a"),),
         window_seconds=2.0,
         traffic_horizon_seconds=60.0,
-        overlay=OverlayNetwork(
-            vni=66,
-            port=4790,
-            sites=(
-                OverlaySite(
-                    name="a", bridge="br0", underlay="wan0", vtep="172.31.66.1", netns="thlab-a"
-                ),
-                OverlaySite(
-                    name="edge",
-                    bridge="br0",
-                    underlay="wan0",
-                    vtep="172.31.66.100",
-                    netns="thlab-edge",
+        networks=(
+            OverlayNetwork(
+                vni=66,
+                port=4790,
+                sites=(
+                    OverlaySite(
+                        name="a", bridge="br0", underlay="wan0", vtep="172.31.66.1", netns="thlab-a"
+                    ),
+                    OverlaySite(
+                        name="edge",
+                        bridge="br0",
+                        underlay="wan0",
+                        vtep="172.31.66.100",
+                        netns="thlab-edge",
+                    ),
                 ),
             ),
         ),
@@ -238,6 +240,105 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
 def test_a_mistake_says_where_what_and_what_to_do(text, found):
     (mistake,) = mistakes(text)
     assert mistake.startswith(f"t.yaml:{found}")
+
+
+NETWORKS = """
+clouds:
+  a: {overlay: {underlay: wan0, vtep: 10.0.0.1, bridges: {blue: br0, green: br1}}}
+  b: {overlay: {underlay: wan0, vtep: 10.0.0.2, bridges: {green: br0}}}
+gateways:
+  e:
+    underlay: wan0
+    vtep: 10.0.0.9
+    bridges: {blue: br0, green: br1}
+    addresses: [{mac: "52:54:00:00:00:01", ip: 10.9.0.1, network: green}]
+overlay: {agents: true, networks: {blue: {vni: 66}, green: {vni: 67}}}
+"""
+
+
+def test_several_networks_have_the_sites_that_name_a_bridge_for_them(load):
+    blue, green = load(NETWORKS).networks
+    assert [(each.name, each.vni, each.agents) for each in (blue, green)] == [
+        ("blue", 66, True),
+        ("green", 67, True),
+    ]
+    assert {site.name: site.bridge for site in blue.sites} == {"a": "br0", "e": "br0"}
+    assert {site.name: site.bridge for site in green.sites} == {"a": "br1", "b": "br0", "e": "br1"}
+    assert {site.name: len(site.fixed) for site in (*blue.sites, *green.sites) if site.fixed} == {
+        "e": 1
+    }
+
+
+@pytest.mark.parametrize(
+    ("was", "written", "found"),
+    [
+        (
+            "vni: 67",
+            "vni: 66",
+            "11:66: the network in line 11 has number 66 too; give each its own",
+        ),
+        (
+            "vni: 67",
+            "vni: 8388674",
+            "11:66: the network in line 11 has number 66, and needs 8388674 for its detours",
+        ),
+        ("green: br1}}}", "green: br0}}}", "3:77: br0 is network blue's already; give each"),
+        (
+            "bridges: {green: br0}",
+            "bridges: {red: br0}",
+            "4:59: there is no network red; known here",
+        ),
+        (
+            "{vni: 67}",
+            "{vni: 67}, red: {vni: 68}",
+            "11:71: no site has network red; name its bridge under a site's `bridges`, or remove it",
+        ),
+        (
+            "bridges: {green: br0}",
+            "bridge: br0",
+            "4:49: of which network is this bridge? The overlay has several; write `bridges: {blue: br0}`",
+        ),
+        (
+            "bridges: {green: br0}",
+            "bridge: br0, bridges: {green: br0}",
+            "4:16: clouds.b.overlay: write either bridge or bridges",
+        ),
+        (", network: green", "", "10:17: in which network is this? Add `network: blue`"),
+        (
+            "network: green",
+            "network: red",
+            "10:67: there is no network red; known here: blue, green",
+        ),
+        (
+            "networks: {blue",
+            "vni: 5, networks: {blue",
+            "11:10: overlay: write either vni or networks",
+        ),
+    ],
+    ids=[
+        "number-twice",
+        "number-of-detours",
+        "bridge-twice",
+        "unknown",
+        "nobody's",
+        "one-bridge",
+        "both-forms",
+        "address-of-any",
+        "address-of-none",
+        "number-and-names",
+    ],
+)
+def test_networks_that_contradict_each_other_are_refused(was, written, found):
+    assert NETWORKS.count(was) == 1
+    (mistake,) = mistakes(NETWORKS.replace(was, written))
+    assert mistake.startswith(f"t.yaml:{found}")
+
+
+def test_bridges_by_name_need_networks_with_names():
+    (mistake,) = mistakes(
+        "clouds: {a: {overlay: {underlay: w, vtep: 10.0.0.1, bridges: {blue: br0}}}}\noverlay: {vni: 6}"
+    )
+    assert mistake.startswith("t.yaml:1:53: the overlay's networks have no names; list them as")
 
 
 def test_all_mistakes_come_at_once():

@@ -51,9 +51,10 @@ class Notebook:
 def world(
     hosts: SimulatedClouds, notebook: Notebook, overlay: SimulatedOverlay | None = None
 ) -> World:
+    known = overlay or SimulatedOverlay()
     return World(
         hypervisors=hosts,
-        overlay=overlay or SimulatedOverlay(),
+        overlay_of=lambda _vm: known,
         ledger=notebook,
         macs_of=lambda vm: [i.mac for i in hosts.vms[vm].interfaces],
         clock=lambda: NOW,

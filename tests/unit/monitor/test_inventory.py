@@ -1,5 +1,6 @@
 """The inventory: what a domain's XML says, and how the reports of several hosts become one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -7,15 +8,18 @@ from typing import cast
 import libvirt
 import pytest
 
-from transhume.deployment.model import Deployment, Hypervisor
+from transhume.deployment.model import Deployment, Hypervisor, OverlayNetwork, OverlaySite
 from transhume.errors import HypervisorUnreachable
 from transhume.knowledge.model import (
+    CloudName,
     ClusterName,
+    Host,
     HostName,
     Interface,
     IpAddress,
     MacAddress,
     Resources,
+    VirtualNetworkName,
     Vm,
     VmName,
 )
@@ -24,6 +28,7 @@ from transhume.monitor.clouds.inventory import (
     LibvirtInventory,
     SeenVm,
     merge,
+    networks_at,
     parse_domain,
 )
 from transhume.reach.libvirt import Connections
@@ -173,3 +178,21 @@ def test_a_hostile_domain_xml_is_no_way_to_read_files(tmp_path: Path) -> None:
     )
     with pytest.raises(Exception, match="undefined entity"):
         parse_domain(xml)
+
+
+def test_an_interface_is_on_the_network_whose_bridge_it_is_on() -> None:
+    on_bridge = DOMAIN.replace("<target dev", "<source bridge='br1'/><target dev")
+    xml = on_bridge.format(unit="KiB", memory=98304)
+    sites = [
+        OverlaySite(name=cloud, bridge=bridge, underlay="wan0", vtep="192.0.2.1")
+        for cloud, bridge in (("a", "br1"), ("b", "br0"))
+    ]
+    described = replace(
+        deployment(),
+        hosts=tuple(Host(name=HostName(f"{c}1"), cloud=CloudName(c)) for c in "ab"),
+        networks=(OverlayNetwork(name=VirtualNetworkName("green"), vni=67, sites=tuple(sites)),),
+    )
+    networks = [networks_at(HostName(host), described) for host in ("a1", "b1")]
+    told = [[each.network for each in parse_domain(xml, known).interfaces] for known in networks]
+    assert told == [["green", ""], ["", ""]]
+    assert networks_at(HostName("a1"), deployment()) is None

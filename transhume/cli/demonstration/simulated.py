@@ -80,8 +80,8 @@ async def stage(folder: Path, _console: Console) -> AsyncIterator[Store]:
                 loop=Loop(PlannerSettings()),
                 book=book,
                 senses=[inventory(clouds)],
-                world=worlds(clouds, overlay),
-                reconcile=Reconciler(overlay),
+                world=worlds(clouds, lambda _vm: overlay),
+                reconcile=Reconciler(lambda _vm: overlay),
                 clock=now,
             )
         )

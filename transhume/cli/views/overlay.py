@@ -10,9 +10,11 @@ from transhume.cli.views.harmless import text
 from transhume.knowledge.model import AgentStatus, Binding, BindingState, MacAddress, SiteName
 
 
-def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetime) -> Table:
-    """Show each site's agent; `revision` is the register's."""
-    shown = Table(title="agents", box=SIMPLE_HEAD, title_justify="left")
+def agents(
+    statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetime, *, of: str = ""
+) -> Table:
+    """Show each site's agent; `revision` is the register's, and `of` says which network it is."""
+    shown = Table(title=text(f"agents{of}"), box=SIMPLE_HEAD, title_justify="left")
     shown.add_column("site")
     for name in ("heard", "revision", "here", "away", "sent on", "mended"):
         shown.add_column(name, justify="right")
@@ -32,9 +34,9 @@ def agents(statuses: Mapping[SiteName, AgentStatus], revision: int, now: datetim
     return shown
 
 
-def bindings(known: Mapping[MacAddress, Binding]) -> Table:
-    """Show where each address is."""
-    shown = Table(title="addresses", box=SIMPLE_HEAD, title_justify="left")
+def bindings(known: Mapping[MacAddress, Binding], *, of: str = "") -> Table:
+    """Show where each address is, in the network that `of` names."""
+    shown = Table(title=text(f"addresses{of}"), box=SIMPLE_HEAD, title_justify="left")
     for name in ("MAC", "IP", "site", "moves", "state"):
         shown.add_column(name, justify="right" if name == "moves" else "left")
     for mac, binding in sorted(known.items()):

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         PlanId,
         SiteName,
         StepId,
+        VirtualNetworkName,
         VmName,
     )
     from transhume.knowledge.model.overlay import (
@@ -192,6 +193,7 @@ _MODULES: Final = {
         "PlanId",
         "SiteName",
         "StepId",
+        "VirtualNetworkName",
         "VmName",
     ),
     "overlay": (
@@ -317,6 +319,7 @@ __all__ = [
     "TurningPoint",
     "UnattributedTraffic",
     "VirtualCluster",
+    "VirtualNetworkName",
     "Vm",
     "VmName",
     "Warmth",

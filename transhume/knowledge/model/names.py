@@ -13,5 +13,7 @@ JobName = NewType("JobName", str)
 MacAddress = NewType("MacAddress", str)
 IpAddress = NewType("IpAddress", str)
 NetworkName = NewType("NetworkName", str)
+VirtualNetworkName = NewType("VirtualNetworkName", str)
+"""One of the overlay's networks."""
 SiteName = NewType("SiteName", str)
 """A site of the overlay: a cloud's name, or a gateway site's own."""

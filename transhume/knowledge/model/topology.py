@@ -13,6 +13,7 @@ from transhume.knowledge.model.names import (
     HostName,
     IpAddress,
     MacAddress,
+    VirtualNetworkName,
     VmName,
 )
 
@@ -94,6 +95,8 @@ class Interface:
     ips: tuple[IpAddress, ...] = ()
     device: str = ""
     """The host's device at its other end, while the VM is where it is; empty where nobody said."""
+    network: VirtualNetworkName | None = None
+    """Which of the overlay's networks it's on; empty: none of them; None: nobody said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

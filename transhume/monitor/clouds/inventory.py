@@ -9,7 +9,7 @@ was known of it stays as it was: silence is no proof of absence.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -25,6 +25,7 @@ from transhume.knowledge.model import (
     Placement,
     Resources,
     VirtualCluster,
+    VirtualNetworkName,
     Vm,
     VmName,
     total,
@@ -34,6 +35,8 @@ from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
     import libvirt
+
+_NONE = VirtualNetworkName("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +93,11 @@ class LibvirtInventory:
         import libvirt
 
         hypervisor = self._connections.hypervisor(host)
+        networks = networks_at(host, self._deployment)
         try:
-            seen, has = await self._connections.call(host, lambda c: (_domains(c, host), _total(c)))
+            seen, has = await self._connections.call(
+                host, lambda c: (_domains(c, host, networks), _total(c))
+            )
         except libvirt.libvirtError as error:  # one that ails must not hide the others
             raise HypervisorUnreachable(host, hypervisor.uri, str(error)) from error
         return HostReport(seen=seen, total=hypervisor.capacity or has)
@@ -158,19 +164,36 @@ def _clusters(vms: Iterable[Vm]) -> tuple[VirtualCluster, ...]:
     return tuple(VirtualCluster(name=name, vms=tuple(vms)) for name, vms in members.items())
 
 
+def networks_at(host: HostName, deployment: Deployment) -> dict[str, VirtualNetworkName] | None:
+    """Return the overlay's networks by their bridges at a host; None where there is no overlay."""
+    if not deployment.networks:
+        return None
+    cloud = next((each.cloud for each in deployment.hosts if each.name == host), None)
+    return {
+        site.bridge: network.name
+        for network in deployment.networks
+        for site in network.sites
+        if site.name == cloud
+    }
+
+
 def _total(connection: "libvirt.virConnect") -> Resources:
     _model, memory_mib, cpus, *_ = connection.getInfo()
     return Resources(vcpus=int(cpus), memory_bytes=int(memory_mib) << 20)
 
 
-def _domains(connection: "libvirt.virConnect", host: HostName) -> tuple[SeenVm, ...]:
+def _domains(
+    connection: "libvirt.virConnect",
+    host: HostName,
+    networks: Mapping[str, VirtualNetworkName] | None,
+) -> tuple[SeenVm, ...]:
     import libvirt
 
     seen = []
     for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
         try:
             state, _reason = domain.state()
-            vm = parse_domain(domain.XMLDesc())
+            vm = parse_domain(domain.XMLDesc(), networks)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 continue  # it went between the listing and the question
@@ -180,8 +203,8 @@ def _domains(connection: "libvirt.virConnect", host: HostName) -> tuple[SeenVm, 
     return tuple(seen)
 
 
-def parse_domain(xml: str) -> Vm:
-    """Read a VM from its libvirt domain XML."""
+def parse_domain(xml: str, networks: Mapping[str, VirtualNetworkName] | None = None) -> Vm:
+    """Read a VM from its libvirt domain XML, with the overlay's `networks` by their bridges there."""
     domain = ElementTree.fromstring(xml)
     told = told_in(domain)
     return Vm(
@@ -191,7 +214,12 @@ def parse_domain(xml: str) -> Vm:
             vcpus=int(domain.findtext("vcpu", "1")),
             memory_bytes=_memory_bytes(domain.find("memory")),
         ),
-        interfaces=tuple(interface for interface, _ in interfaces_in(domain)),
+        interfaces=tuple(
+            interface
+            if networks is None
+            else replace(interface, network=networks.get(bridge or "", _NONE))
+            for interface, bridge in interfaces_in(domain)
+        ),
         cluster=ClusterName(told["cluster"]) if told.get("cluster") else None,
         tags=frozenset(words(told.get("tags", ""))),
     )

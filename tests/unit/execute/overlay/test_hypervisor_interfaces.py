@@ -1,6 +1,6 @@
 """What a site's hypervisors say of their VMs' interfaces, read from libvirt's XML."""
 
-from transhume.execute.overlay.agent.hypervisors import interfaces_of
+from transhume.execute.overlay.agent.domains import on_bridge, ports_in
 from transhume.knowledge.model import Interface, IpAddress, MacAddress
 
 DOMAIN = """
@@ -22,7 +22,7 @@ ELSEWHERE = """
 
 
 def read(*interfaces: str) -> list[Interface]:
-    return list(interfaces_of(DOMAIN.format(interfaces="".join(interfaces)), "br0"))
+    return list(on_bridge("br0", ports_in(DOMAIN.format(interfaces="".join(interfaces)))))
 
 
 def test_an_interface_has_its_port_and_the_vms_addresses() -> None:
@@ -42,5 +42,5 @@ def test_of_several_interfaces_nobody_knows_which_has_an_address() -> None:
 
 
 def test_a_domain_without_metadata_has_interfaces_too() -> None:
-    (found,) = interfaces_of(f"<domain><devices>{ON_BRIDGE}</devices></domain>", "br0")
-    assert found.ips == ()
+    (found,) = ports_in(f"<domain><devices>{ON_BRIDGE}</devices></domain>")
+    assert (found.bridge, found.interface.ips) == ("br0", ())

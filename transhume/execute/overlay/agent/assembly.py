@@ -1,13 +1,18 @@
-"""Puts a site's agent together from the deployment file and the knowledge."""
+"""Puts a site's agents together from the deployment file and the knowledge: one for each of its networks.
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
+What they share is the site's: its hypervisors are asked once, and its end of the encrypted paths is kept once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from transhume.deployment.model import Deployment, OverlayNetwork, OverlaySite
-from transhume.errors import UsageError
+from transhume.errors import Error, UsageError
 from transhume.execute.overlay.agent.events import Event, Sighted
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
@@ -16,65 +21,130 @@ from transhume.execute.overlay.plane import SitePlane, tunnel_devices
 from transhume.execute.overlay.sightings import Missed, Sightings
 from transhume.execute.overlay.underlay import Mesh, TunnelNetwork, UnderlaySettings
 from transhume.knowledge.lease import this_process
-from transhume.knowledge.model import IpAddress, SiteName
+from transhume.knowledge.model import HostName, IpAddress, SiteName
 from transhume.knowledge.store import Store
 from transhume.reach.libvirt import Connections
 
+Part = tuple[OverlayNetwork, OverlaySite]
+"""One of the networks, and what a site is in it."""
+
+
+class SiteAgents:
+    """A site's agents, ready to run.
+
+    Args:
+        agents: one for each network. Who has the first one's claim looks after the site, and takes the others.
+        ours: set when the first has its claim.
+        beside: what the site does once, from then on.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        ours: asyncio.Event,
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+    ) -> None:
+        self._first, *self._others = agents
+        self._ours = ours
+        self._beside = beside
+
+    async def run(self) -> None:
+        """Look after the site until cancelled.
+
+        Raises:
+            OverlayError: the kernel can't be set up.
+            LeaseLost: other agents of this site have taken over.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._first.run())
+                for agent in self._others:
+                    tasks.create_task(self._then(agent.run))
+                for duty in self._beside:
+                    tasks.create_task(self._then(duty))
+        except* Error as failed:
+            raise _one_of(failed) from None
+
+    async def _then(self, what: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._ours.wait()
+        await what()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What all of a site's agents have in common."""
+
+    store: Store
+    hypervisors: SiteHypervisors | None
+    mesh: Mesh | None
+    ours: asyncio.Event
+    clock: Callable[[], datetime]
+
+    async def prepare(self) -> None:
+        """Do what comes before the kernel is set up, once nobody else looks after the site."""
+        if self.mesh is not None:
+            await self.mesh.start()
+        self.ours.set()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """How other sites are reached."""
+        return tuple(
+            f"{each.site}: {each.path}{f' by {each.relay}' if each.relay else ''}"
+            for each in (self.mesh.status() if self.mesh is not None else ())
+        )
+
 
 @asynccontextmanager
-async def agent_of(
+async def agents_of(
     deployment: Deployment, site: str, store: Store, clock: Callable[[], datetime]
-) -> AsyncIterator[Agent]:
-    """Have a site's agent, ready to run, while the context lasts.
+) -> AsyncIterator[SiteAgents]:
+    """Have a site's agents, ready to run, while the context lasts.
 
     Raises:
         UsageError: the deployment has no such site, or no overlay.
     """
-    network, ours = site_in(deployment, site)
-    hosts = tuple(host.name for host in deployment.hosts if host.cloud == site)
-    known = [each for each in deployment.hypervisors if each.host in hosts]
-    connections = Connections(known)
-    hypervisors = SiteHypervisors(connections, tuple(each.host for each in known), ours.bridge)
-    senses = Senses(
-        run=(hypervisors.run, partial(watch_bridge, network, ours)),
-        look=hypervisors.look if known else None,
-        fixed=ours.fixed,
+    parts = parts_of(deployment, site)
+    connections = Connections(deployment.hypervisors)
+    shared = _Shared(
+        store=store,
+        hypervisors=_hypervisors(deployment, site, connections),
+        mesh=_mesh(deployment, parts, store),
+        ours=asyncio.Event(),
+        clock=clock,
     )
-    mesh = _mesh(network, ours, store)
-    if mesh is not None:
-        senses = _with(mesh, senses)
-    vteps = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
-    with SitePlane(network, ours) as first, SitePlane(network, ours) as second:
+    beside = [each.run for each in (shared.hypervisors, shared.mesh) if each is not None]
+    with ExitStack() as stack:
+        stack.callback(connections.close)
+        agents = [
+            _agent(shared, part, stack, first=number == 0) for number, part in enumerate(parts)
+        ]
         try:
-            yield Agent(
-                addresses=SiteAddresses(SiteName(site), network.vni, vteps),
-                planes=(first, second),
-                register=store.register(network.vni),
-                lease=store.agent_lease(site, this_process(), LEASE_SECONDS),
-                senses=senses,
-                clock=clock,
-            )
+            yield SiteAgents(agents, shared.ours, beside)
         finally:
-            connections.close()
             # A device of the kernel's goes on without us, and the next agent finds it.
-            if mesh is not None and mesh.device_kind != "kernel":
-                await mesh.stop()
+            if shared.mesh is not None and shared.mesh.device_kind != "kernel":
+                await shared.mesh.stop()
 
 
-def site_in(deployment: Deployment, site: str) -> tuple[OverlayNetwork, OverlaySite]:
-    """Return a deployment's overlay and a site of it.
+def parts_of(deployment: Deployment, site: str) -> tuple[Part, ...]:
+    """Return the networks that a site has, each with what it is there.
 
     Raises:
         UsageError: there is none.
     """
-    network = deployment.overlay
-    if network is None:
+    if not deployment.networks:
         raise UsageError("the deployment file describes no overlay; add `overlay: {vni: 66}` to it")
-    for each in network.sites:
-        if each.name == site:
-            return network, each
-    names = ", ".join(each.name for each in network.sites)
-    raise UsageError(f"the overlay has no site {site}; it has {names}")
+    parts = tuple(
+        (network, each)
+        for network in deployment.networks
+        for each in network.sites
+        if each.name == site
+    )
+    if not parts:
+        names = ", ".join(_vteps(deployment.networks))
+        raise UsageError(f"the overlay has no site {site}; it has {names}")
+    return parts
 
 
 async def watch_bridge(
@@ -89,12 +159,61 @@ async def watch_bridge(
                 tell(Sighted(mac=sighting.mac, device=sighting.port))
 
 
-def _mesh(network: OverlayNetwork, site: OverlaySite, store: Store) -> Mesh | None:
-    """Return the site's end of the encrypted paths, where there are such."""
+def _one_of(failed: BaseExceptionGroup[Error]) -> Error:
+    first = failed.exceptions[0]
+    return _one_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Agent:
+    network, ours = part
+    planes = [stack.enter_context(SitePlane(network, ours)) for _ in range(2)]
+    site, lookouts = SiteName(ours.name), [partial(watch_bridge, network, ours)]
+    hypervisors = shared.hypervisors
+    if hypervisors is not None:
+        lookouts.append(partial(hypervisors.tell, ours.bridge))
+    senses = Senses(
+        run=lookouts,
+        look=partial(hypervisors.look, ours.bridge) if hypervisors is not None else None,
+        fixed=ours.fixed,
+        paths=lambda: shared.paths,
+    )
+    return Agent(
+        addresses=SiteAddresses(
+            site,
+            network.vni,
+            _vteps([network]),
+            fixed=frozenset(each.mac for each in ours.fixed),
+        ),
+        planes=(planes[0], planes[1]),
+        register=shared.store.register(network.vni),
+        lease=shared.store.agent_lease(network.vni, site, this_process(), LEASE_SECONDS),
+        senses=replace(senses, prepare=shared.prepare) if first else senses,
+        clock=shared.clock,
+    )
+
+
+def _hypervisors(
+    deployment: Deployment, site: str, connections: Connections
+) -> SiteHypervisors | None:
+    hosts = {host.name for host in deployment.hosts if host.cloud == site}
+    known: list[HostName] = [each.host for each in deployment.hypervisors if each.host in hosts]
+    if not known:
+        return None
+    return SiteHypervisors(connections, known, complete=len(known) == len(hosts))
+
+
+def _vteps(networks: Sequence[OverlayNetwork]) -> dict[SiteName, IpAddress]:
+    return {
+        SiteName(each.name): IpAddress(each.vtep) for network in networks for each in network.sites
+    }
+
+
+def _mesh(deployment: Deployment, parts: Sequence[Part], store: Store) -> Mesh | None:
+    """Return the site's end of the encrypted paths, where there are such: all its networks take them."""
+    network, site = parts[0]
     point = site.wireguard
     if point is None:
         return None
-    fixed = {SiteName(each.name): IpAddress(each.vtep) for each in network.sites}
     settings = UnderlaySettings(
         site=SiteName(site.name),
         identity=point.identity,
@@ -104,22 +223,7 @@ def _mesh(network: OverlayNetwork, site: OverlaySite, store: Store) -> Mesh | No
         listen_port=point.port,
         endpoints=point.endpoints,
         relays=point.relays,
-        tunnels=TunnelNetwork(fixed=fixed),
+        tunnels=TunnelNetwork(fixed=_vteps(deployment.networks)),
         udp_ports=frozenset({network.port}),
     )
     return Mesh(settings, store.underlay())
-
-
-def _with(mesh: Mesh, senses: Senses) -> Senses:
-    """Keep encrypted paths as they should be, beside what is perceived."""
-
-    async def run(_tell: Callable[[Event], None]) -> None:
-        await mesh.run()
-
-    def paths() -> tuple[str, ...]:
-        return tuple(
-            f"{each.site}: {each.path}{f' by {each.relay}' if each.relay else ''}"
-            for each in mesh.status()
-        )
-
-    return replace(senses, prepare=mesh.start, run=(*senses.run, run), paths=paths)

@@ -1,106 +1,133 @@
 """What a site's hypervisors say of its VMs: which run, stop and are awaited, and behind which ports they are.
 
 libvirt's events come at once; everything is asked anew every few seconds, because an event can be missed. What
-an event has said meanwhile counts more than an answer that was on its way.
+an event has said meanwhile counts more than an answer that was on its way. They are asked once for all of the
+site's networks; each network hears of the interfaces on its bridge.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import structlog
 
 from transhume.errors import HypervisorUnreachable
 from transhume.execute.hypervisor.lifecycles import Lifecycles
-from transhume.execute.overlay.agent.events import Awaited, Event, Runs, Stopped
+from transhume.execute.overlay.agent.domains import Answer, Domains, Port, Seen, on_bridge
+from transhume.execute.overlay.agent.events import Awaited, Event, Present, Runs, Stopped
 from transhume.knowledge.model import HostName, Interface, MacAddress, VmName
-from transhume.reach.domains import interfaces_in
 from transhume.reach.libvirt import Connections
 
-if TYPE_CHECKING:
-    import libvirt
-
 POLL_SECONDS = 3.0
+
+Tell = Callable[[Event], None]
 
 log = structlog.get_logger()
 
 
 class SiteHypervisors:
-    """The hypervisors of one site, for one bridge of it.
+    """The hypervisors of one site.
 
     Args:
         connections: to them.
-        hosts: of this site.
-        bridge: the interfaces on it count.
+        hosts: of this site, those that can be reached.
+        complete: whether these are all that it has: only then nobody else can have a VM.
     """
 
     def __init__(
-        self,
-        connections: Connections,
-        hosts: Sequence[HostName],
-        bridge: str,
+        self, connections: Connections, hosts: Sequence[HostName], *, complete: bool = True
     ) -> None:
         self._connections = connections
         self._lifecycles = Lifecycles(connections)
-        self._hosts = hosts
-        self._bridge = bridge
-        self._tell: Callable[[Event], None] = _nobody
-        self._interfaces: dict[VmName, tuple[Interface, ...]] = {}
+        self._domains = {host: Domains() for host in hosts}
+        self._complete = complete and bool(hosts)
+        self._told: dict[str, Tell] = {}
+        self._wanted = asyncio.Event()
+        self._ports: dict[VmName, tuple[Port, ...]] = {}
         self._changed: dict[VmName, float] = {}
         self._silent: set[HostName] = set()
 
-    async def run(self, tell: Callable[[Event], None]) -> None:
-        """Listen and ask for ever; each event is told in this thread."""
-        self._tell = tell
+    async def run(self) -> None:
+        """Listen and ask for ever, while anybody wants to be told."""
         loop = asyncio.get_running_loop()
 
         def heard(host: HostName, name: str, event: int) -> None:
             loop.call_soon_threadsafe(self._heard, host, VmName(name), event)
 
         async with AsyncExitStack() as stack:
-            for host in self._hosts:
+            for host in self._domains:
                 await stack.enter_async_context(self._lifecycles.told(host, partial(heard, host)))
             while True:
-                await asyncio.gather(*map(self._ask, self._hosts))
-                await asyncio.sleep(POLL_SECONDS)
+                await self._ask_all()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), POLL_SECONDS)
+                self._wanted.clear()
 
-    async def look(self, mac: MacAddress) -> Interface | None:
-        """Say whether a VM with this address runs here."""
-        found = await asyncio.gather(*map(self._running, self._hosts))
-        interfaces = (each for running in found for each in running)
+    async def tell(self, bridge: str, tell: Tell) -> None:
+        """Tell of the VMs on a bridge until cancelled; each event in this thread."""
+        self._told[bridge] = tell
+        self._wanted.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del self._told[bridge]
+
+    async def look(self, bridge: str, mac: MacAddress) -> Interface | None:
+        """Say whether a VM with this address on this bridge runs here."""
+        found = await asyncio.gather(*map(self._running, self._domains))
+        interfaces = (each for ports in found for each in on_bridge(bridge, ports))
         return next((each for each in interfaces if each.mac == mac), None)
 
-    async def _ask(self, host: HostName) -> None:
+    async def _ask_all(self) -> None:
+        if not self._told:
+            return
+        answers = await asyncio.gather(*map(self._ask, self._domains))
+        sure = self._complete and all(answer and answer.complete for answer in answers)
+        ports = [
+            port for answer in answers if answer for seen in answer.seen for port in seen.ports
+        ]
+        for bridge, tell in tuple(self._told.items()):
+            macs = frozenset(each.mac for each in on_bridge(bridge, ports))
+            tell(Present(macs=macs if sure else None))
+
+    async def _ask(self, host: HostName) -> Answer | None:
         asked = time.monotonic()
         try:
             await self._lifecycles.listen(host)
-            found = await self._connections.call(host, partial(_domains, self._bridge))
+            answer = await self._connections.call(host, self._domains[host].read)
         except (HypervisorUnreachable, _libvirt_error()) as error:
             if host not in self._silent:
                 log.warning("hypervisor_silent", host=host, why=str(error))
             self._silent.add(host)
-            return
+            return None
         self._silent.discard(host)
-        for vm, runs, interfaces in found:
-            if self._changed.get(vm, 0.0) < asked:
-                self._interfaces[vm] = interfaces
-                self._tell(
-                    Runs(vm=vm, interfaces=interfaces)
-                    if runs
-                    else Awaited(vm=vm, interfaces=interfaces)
-                )
+        for seen in answer.seen:
+            if self._changed.get(seen.vm, 0.0) < asked:
+                self._take(seen)
+        return answer
 
-    async def _running(self, host: HostName) -> tuple[Interface, ...]:
+    def _take(self, seen: Seen) -> None:
+        self._ports[seen.vm] = seen.ports
+        if seen.runs:
+            self._say(Runs, seen.vm)
+        elif seen.waits:
+            self._say(Awaited, seen.vm)
+
+    async def _running(self, host: HostName) -> tuple[Port, ...]:
         try:
-            found = await self._connections.call(host, partial(_domains, self._bridge))
+            read = partial(self._domains[host].read, afresh=True)
+            answer = await self._connections.call(host, read)
         except (HypervisorUnreachable, _libvirt_error()):
             return ()
-        return tuple(each for _, runs, interfaces in found if runs for each in interfaces)
+        return tuple(port for seen in answer.seen if seen.runs for port in seen.ports)
+
+    def _say(self, kind: type[Runs | Awaited | Stopped], vm: VmName) -> None:
+        ports = self._ports.get(vm, ())
+        for bridge, tell in tuple(self._told.items()):
+            if interfaces := on_bridge(bridge, ports):
+                tell(kind(vm=vm, interfaces=interfaces))
 
     def _heard(self, host: HostName, vm: VmName, event: int) -> None:
         import libvirt
@@ -108,18 +135,14 @@ class SiteHypervisors:
         self._changed[vm] = time.monotonic()
         match event:
             case libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
-                self._tell(Stopped(vm=vm, interfaces=self._interfaces.get(vm, ())))
-            case libvirt.VIR_DOMAIN_EVENT_RESUMED if vm in self._interfaces:
-                self._tell(Runs(vm=vm, interfaces=self._interfaces[vm]))
+                self._say(Stopped, vm)
+            case libvirt.VIR_DOMAIN_EVENT_RESUMED if vm in self._ports:
+                self._say(Runs, vm)
             case libvirt.VIR_DOMAIN_EVENT_STARTED | libvirt.VIR_DOMAIN_EVENT_RESUMED:
                 asking = asyncio.ensure_future(self._ask(host))
                 asking.add_done_callback(lambda done: done.cancelled() or done.exception())
             case libvirt.VIR_DOMAIN_EVENT_STOPPED:
-                self._interfaces.pop(vm, None)
-
-
-def _nobody(_event: Event) -> None:
-    """Hear nothing yet."""
+                self._ports.pop(vm, None)
 
 
 def _libvirt_error() -> type[Exception]:
@@ -127,28 +150,3 @@ def _libvirt_error() -> type[Exception]:
 
     error: type[Exception] = libvirt.libvirtError
     return error
-
-
-def _domains(
-    bridge: str, connection: "libvirt.virConnect"
-) -> list[tuple[VmName, bool, tuple[Interface, ...]]]:
-    import libvirt
-
-    found = []
-    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-        with suppress(libvirt.libvirtError):  # it went between two questions
-            state = domain.state()[0]
-            interfaces = tuple(interfaces_of(domain.XMLDesc(), bridge))
-            running = state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
-            if running or state == libvirt.VIR_DOMAIN_PAUSED:
-                found.append((VmName(domain.name()), running, interfaces))
-    return found
-
-
-def interfaces_of(xml: str, bridge: str) -> Iterator[Interface]:
-    """Read a domain's interfaces on a bridge from what libvirt says of it."""
-    found = list(interfaces_in(ElementTree.fromstring(xml)))
-    for interface, its_bridge in found:
-        if its_bridge == bridge:
-            # To answer for the wrong one of several would make a black hole.
-            yield interface if len(found) == 1 else replace(interface, ips=())

@@ -10,7 +10,7 @@ import structlog
 
 from transhume.deployment.model import Deployment
 from transhume.errors import KnowledgeUnreachable
-from transhume.execute.overlay.agent.assembly import agent_of, site_in
+from transhume.execute.overlay.agent.assembly import agents_of, parts_of
 from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store, utc_now
 
@@ -28,7 +28,7 @@ async def run_agent(deployment: Deployment, site: str) -> None:
         OverlayError: the site's kernel can't be set up.
         LeaseLost: another agent of this site has taken over.
     """
-    site_in(deployment, site)
+    parts_of(deployment, site)
     with suppress(PermissionError):
         # Between a VM's stop and our word to the kernel its frames are lost.
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
@@ -45,9 +45,9 @@ async def run_agent(deployment: Deployment, site: str) -> None:
 async def _work(deployment: Deployment, site: str) -> None:
     async with (
         _knowledge(deployment) as store,
-        agent_of(deployment, site, store, utc_now) as agent,
+        agents_of(deployment, site, store, utc_now) as agents,
     ):
-        await agent.run()
+        await agents.run()
 
 
 @asynccontextmanager

@@ -1,0 +1,134 @@
+"""What the agents of a site hear of its hypervisors, from libvirt's own test driver."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from transhume.errors import HypervisorUnreachable
+from transhume.execute.overlay.agent import hypervisors as module
+from transhume.execute.overlay.agent.domains import Domains
+from transhume.execute.overlay.agent.events import Event, Present, Runs
+from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
+from transhume.knowledge.model import HostName, MacAddress
+from transhume.reach.libvirt import Connections
+
+if TYPE_CHECKING:
+    import libvirt
+
+pytest.importorskip("libvirt")
+
+T = TypeVar("T")
+URI = "test:///default"
+HOST, DOWN = HostName("a1"), HostName("a2")
+MAC = MacAddress("52:54:00:00:77:01")
+DOMAIN = f"""
+<domain type="test"><name>tenant</name><memory>1024</memory><os><type>hvm</type></os><devices>
+  <interface type="bridge"><mac address="{MAC}"/><source bridge="br-{{}}"/></interface>
+</devices></domain>
+"""
+
+
+@pytest.fixture
+def host() -> Iterator["libvirt.virConnect"]:
+    """A hypervisor that all connections of this process share."""
+    import libvirt
+
+    Connections([]).close()  # has libvirt's event loop run
+    with closing(libvirt.open(URI)) as opened:
+        yield opened
+        with suppress(libvirt.libvirtError):
+            opened.lookupByName("tenant").destroy()
+
+
+class Reached(Connections):
+    """Connections to a driver that knows no keep-alives, which the real ones insist on."""
+
+    def __init__(self, connection: "libvirt.virConnect") -> None:
+        super().__init__([])
+        self._connection_of_all = connection
+
+    async def call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
+        if host == DOWN:
+            raise HypervisorUnreachable(host, "qemu:///system", "it is down")
+        return await asyncio.to_thread(what, self._connection_of_all)
+
+
+@asynccontextmanager
+async def told(
+    host: "libvirt.virConnect", *hosts: HostName, complete: bool = True
+) -> AsyncIterator[dict[str, list[Event]]]:
+    """Listen for the agents of two networks."""
+    connections = Reached(host)
+    site = SiteHypervisors(connections, hosts, complete=complete)
+    events: dict[str, list[Event]] = {"br-blue": [], "br-green": []}
+    tasks = [asyncio.ensure_future(site.run())]
+    tasks += [asyncio.ensure_future(site.tell(b, heard.append)) for b, heard in events.items()]
+    try:
+        yield events
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        connections.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
+
+
+async def test_each_network_hears_of_the_vms_on_its_bridge(host: "libvirt.virConnect") -> None:
+    host.createXML(DOMAIN.format("blue"))
+    async with told(host, HOST) as events:
+        await until(lambda: Present(macs=frozenset({MAC})) in events["br-blue"])
+        await until(lambda: Present(macs=frozenset()) in events["br-green"])
+        (runs, *_) = [each for each in events["br-blue"] if isinstance(each, Runs)]
+        assert [each.mac for each in runs.interfaces] == [MAC]
+        assert not any(isinstance(each, Runs) for each in events["br-green"])
+
+
+async def test_a_paused_vm_is_present_and_one_that_was_destroyed_is_not(
+    host: "libvirt.virConnect",
+) -> None:
+    domain = host.createXML(DOMAIN.format("blue"))
+    domain.suspend()
+    async with told(host, HOST) as events:
+        await until(lambda: Present(macs=frozenset({MAC})) in events["br-blue"])
+        domain.destroy()
+        await until(lambda: events["br-blue"][-1] == Present(macs=frozenset()))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "complete"), [((HOST, DOWN), True), ((HOST,), False)], ids=["down", "unknown"]
+)
+async def test_nobody_is_missed_while_a_hypervisor_says_nothing(
+    host: "libvirt.virConnect", hosts: tuple[HostName, ...], complete: bool
+) -> None:
+    async with told(host, *hosts, complete=complete) as events:
+        await until(lambda: len(events["br-blue"]) >= 2)
+        assert {each for each in events["br-blue"] if isinstance(each, Present)} == {
+            Present(macs=None)
+        }
+
+
+def test_xml_is_read_anew_when_a_domain_has_changed(host: "libvirt.virConnect") -> None:
+    domain, domains = host.createXML(DOMAIN.format("blue")), Domains()
+
+    def bridge(*, afresh: bool = False) -> list[str | None]:
+        seen = [each for each in domains.read(host, afresh=afresh).seen if each.vm == "tenant"]
+        return [port.bridge for each in seen for port in each.ports]
+
+    assert bridge() == ["br-blue"]
+    domain.destroy()
+    assert bridge() == []
+    host.createXML(DOMAIN.format("green"))
+    assert bridge() == bridge(afresh=True) == ["br-green"]
