@@ -354,7 +354,11 @@ class SiteAddresses:
         if macs is None:  # who doesn't answer may have had them meanwhile
             self._missing.clear()
             return []
-        missing = [mac for mac in self.known if mac not in macs and self._may_go(mac)]
+        missing = [
+            mac
+            for mac, known in self.known.items()
+            if known.site == self.site and mac not in macs and self._may_go(mac)
+        ]
         self._missing = {mac: self._missing.get(mac, now) for mac in missing}
         gone = [
             replace(self.known[mac], state=BindingState.GONE)
