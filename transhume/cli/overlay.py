@@ -73,7 +73,7 @@ def agent(config: Path, *, site: str, log_json: bool) -> None:
 @_network_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(config: Path, url: str | None, *, only: str | None, as_json: bool) -> None:
-    """Show each site's agent, and where each address is, network by network.
+    """Show each site's agent, and where addresses are, by network.
 
     \b
     Examples:
