@@ -37,6 +37,7 @@ from transhume.execute.overlay.agent.events import Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses, Timing
 from transhume.execute.overlay.plane import SitePlane
+from transhume.execute.overlay.salvage import Salvager
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
     BindingState,
@@ -137,6 +138,7 @@ class Stage:
         default_factory=lambda: {site: Hypervisors(here=site == "a") for site in SITES}
     )
     wires: dict[str, Wire] = field(default_factory=dict)
+    salvagers: dict[str, Salvager] = field(default_factory=dict)
     agents: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
 
     async def start(self, site: str) -> None:
@@ -151,6 +153,7 @@ class Stage:
     async def _run(self, site: str) -> None:
         description = next(each for each in NETWORK.sites if each.name == site)
         known = self.hypervisors[site]
+        self.salvagers[site] = Salvager(NETWORK, description)
         with SitePlane(NETWORK, description) as first, SitePlane(NETWORK, description) as second:
             async with Store.connect(f"unix://{self.wires[site].socket}", clock=now) as store:
                 await Agent(
@@ -163,6 +166,7 @@ class Stage:
                         look=known.look,
                     ),
                     clock=now,
+                    salvage=self.salvagers[site],
                 ).run()
 
     def stop(self, site: str) -> None:

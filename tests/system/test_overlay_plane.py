@@ -133,6 +133,29 @@ def test_an_address_reaches_its_site_whatever_was_before(planes, nics):
             assert planes["a"].mending([after]) == ()
 
 
+def test_a_detoured_frame_reaches_a_site_that_awaits_it_though_its_table_says_otherwise(
+    planes, nics
+):
+    """The detour can be faster than the word that the VM is here now."""
+    planes["a"].apply([on_to("b")])
+    planes["b"].apply([away("a")])
+    planes["c"].apply([away("a")])
+    planes["b"].expect({MAC: "tap-vm", NOBODY: "gone"})
+
+    nics["c"].send(MAC, b"x")
+    assert_heard(nics, {"b": 1})
+
+    planes["b"].apply([here()])
+    nics["c"].send(MAC, b"x")
+    assert_heard(nics, {"b": 1})
+
+    planes["b"].apply([away("a")])
+    planes["b"].expect({})
+    nics["c"].send(MAC, b"x")
+    assert_heard(nics, {})
+    assert planes["b"].counters()[CIRCLING] == 1
+
+
 def test_a_detoured_frame_from_a_third_site_reaches_the_new_one_once(planes, nics):
     planes["a"].apply([on_to("b")])
     planes["b"].apply([here()])

@@ -12,8 +12,12 @@ from transhume.execute.overlay.agent.events import (
     Acknowledge,
     Applied,
     Apply,
+    Arriving,
+    Awaited,
     Began,
     Event,
+    Expect,
+    Hold,
     Instruction,
     Leaving,
     Look,
@@ -23,6 +27,7 @@ from transhume.execute.overlay.agent.events import (
     Read,
     Retire,
     Runs,
+    SendOn,
     Sighted,
     Stopped,
     Ticked,
@@ -122,6 +127,91 @@ def test_a_stop_that_was_a_pause_is_undone_when_it_runs_here_again() -> None:
     answer = after(site(), read(bound(A)), LEAVING, STOPPED, RUNS)
     assert offered(answer) == [bound(A, 3)]
     assert applied(answer)[-1] == Route(mac=MAC, vtep=None, device="vnet0")
+
+
+NOBODY_LEAVES = Leaving(destination_of={})
+HELD = [Hold(devices={MAC: "vnet0"})]
+LET_GO = [Hold(devices={})]
+
+
+def test_the_tap_of_a_vm_is_held_from_when_its_move_is_announced_until_that_is_over() -> None:
+    state = site()
+    assert after(state, read(bound(A)), RUNS, LEAVING) == HELD
+    assert after(state, LEAVING) == [], "it's said again and again"
+    assert after(state, NOBODY_LEAVES) == LET_GO
+
+
+def test_a_tap_that_isnt_known_yet_is_held_when_it_is() -> None:
+    state = site()
+    assert after(state, read(bound(A)), LEAVING) == []
+    assert after(state, RUNS, LEAVING) == HELD
+
+
+def test_only_the_taps_of_vms_that_are_here_are_held() -> None:
+    assert after(site(), read(bound(C)), RUNS, told(bound(C, 9)), LEAVING) == []
+
+
+def test_what_waits_is_sent_on_after_the_kernel_was_told() -> None:
+    state = site()
+    after(state, read(bound(A)), RUNS, LEAVING)
+    answer = after(state, STOPPED)
+    assert [type(each) for each in answer] == [Apply, Offer, SendOn]
+    assert SendOn(macs=(MAC,)) in answer
+
+
+def test_a_stop_that_nobody_announced_empties_no_tap() -> None:
+    assert after(site(), read(bound(A)), RUNS, STOPPED) == []
+    answer = after(site(), read(bound(A)), RUNS, LEAVING, NOBODY_LEAVES, STOPPED)
+    assert answer == []
+
+
+def test_a_tap_is_held_again_when_the_stop_was_none() -> None:
+    state = site()
+    after(state, read(bound(A)), RUNS, LEAVING, STOPPED)
+    assert after(state, LEAVING) == []
+    assert after(state, RUNS, LEAVING) == HELD
+    assert SendOn(macs=(MAC,)) in after(state, STOPPED)
+
+
+def test_a_tap_is_let_go_of_when_its_vm_is_found_elsewhere() -> None:
+    state = site()
+    after(state, read(bound(A)), RUNS, LEAVING)
+    assert after(state, told(bound(C, 2)), LEAVING) == LET_GO
+
+
+ARRIVING = Arriving(macs=frozenset({MAC}))
+AWAITED = Awaited(vm=VM, interfaces=(TAP,))
+EXPECTED = [Expect(devices={MAC: "vnet0"})]
+
+
+def test_the_destination_is_ready_for_frames_once_the_vms_state_begins_to_arrive() -> None:
+    state = site()
+    assert after(state, told(bound(B)), ARRIVING) == []
+    assert after(state, AWAITED) == EXPECTED
+    assert after(state, ARRIVING, AWAITED) == []
+    assert after(state, Arriving(macs=frozenset())) == [Expect(devices={})]
+
+
+def test_a_new_agent_expects_nothing_until_it_is_told() -> None:
+    assert after(site(), Began(routes={})) == [Expect(devices={})]
+
+
+def test_a_tap_of_an_earlier_visit_isnt_taken_for_the_one_that_is_awaited() -> None:
+    """By now it may be another VM's."""
+    state = site()
+    after(state, read(bound(A)), RUNS, LEAVING, STOPPED, AWAITED, told(bound(B, 2), 2))
+    assert after(state, ARRIVING) == []
+
+
+def test_the_destination_needs_no_readiness_any_more_when_the_vm_is_its_own() -> None:
+    state = site()
+    after(state, told(bound(B)), ARRIVING, AWAITED)
+    after(state, told(bound(A, 2, BindingState.MOVING, origin=B), 2))
+    assert after(state, ARRIVING) == [Expect(devices={})]
+
+
+def test_a_vm_that_nobody_announced_isnt_expected() -> None:
+    assert after(site(), told(bound(B)), AWAITED) == []
 
 
 def test_the_destination_settles_what_runs_there() -> None:

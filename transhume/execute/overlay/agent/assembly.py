@@ -18,6 +18,7 @@ from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
+from transhume.execute.overlay.salvage import Salvager
 from transhume.execute.overlay.sightings import Missed, Sightings
 from transhume.execute.overlay.underlay import Mesh, TunnelNetwork, UnderlaySettings
 from transhume.knowledge.lease import this_process
@@ -189,6 +190,7 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
         lease=shared.store.agent_lease(network.vni, site, this_process(), LEASE_SECONDS),
         senses=replace(senses, prepare=shared.prepare) if first else senses,
         clock=shared.clock,
+        salvage=Salvager(network, ours),
     )
 
 

@@ -39,6 +39,13 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving:
+    """These VMs are about to come to this site, and no others."""
+
+    macs: frozenset[MacAddress]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sighted:
     """A local port of the bridge has sent a frame from an address."""
 
@@ -106,6 +113,7 @@ Event = (
     | Read
     | Told
     | Leaving
+    | Arriving
     | Sighted
     | Looked
     | Stopped
@@ -156,4 +164,25 @@ class Look:
     """Where a frame of it was seen."""
 
 
-Instruction = Apply | Offer | Retire | Acknowledge | Look
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Have the taps of these VMs at hand, which are about to leave, and no others."""
+
+    devices: Mapping[MacAddress, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOn:
+    """Send on what waits in the taps of VMs that have stopped, and let go of them."""
+
+    macs: tuple[MacAddress, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expect:
+    """Give what comes by a detour for these VMs to their taps though they aren't here yet, for no others."""
+
+    devices: Mapping[MacAddress, str]
+
+
+Instruction = Apply | Offer | Retire | Acknowledge | Look | Hold | SendOn | Expect

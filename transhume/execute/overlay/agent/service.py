@@ -7,7 +7,7 @@ Leaves the kernel as it is when it ends. Frames go on without it, and the next a
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,8 +21,11 @@ from transhume.execute.overlay.agent.events import (
     Acknowledge,
     Applied,
     Apply,
+    Arriving,
     Began,
     Event,
+    Expect,
+    Hold,
     Instruction,
     Leaving,
     Look,
@@ -31,6 +34,7 @@ from transhume.execute.overlay.agent.events import (
     Read,
     Retire,
     Runs,
+    SendOn,
     Ticked,
     Told,
 )
@@ -61,12 +65,32 @@ class Plane(Protocol):
         """Carry routes out in one batch."""
         ...
 
+    def expect(self, devices: Mapping[MacAddress, str]) -> None:
+        """Give what comes by a detour for these addresses to these devices, and for no others."""
+        ...
+
     def actual(self) -> dict[MacAddress, Route]:
         """Return what there is."""
         ...
 
     def mending(self, wanted: Iterable[Route]) -> tuple[Route, ...]:
         """Return what to apply so that it does what is wanted, and nothing else."""
+        ...
+
+
+class Salvage(Protocol):
+    """The taps of a site's VMs. Nothing of it blocks, or fails."""
+
+    def hold(self, devices: Mapping[MacAddress, str]) -> None:
+        """Have these at hand soon, by their VMs' addresses; let go of all others."""
+        ...
+
+    def send_on(self, macs: Iterable[MacAddress]) -> None:
+        """Send on what waits in those of VMs that have stopped, and let go of them."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
         ...
 
 
@@ -112,6 +136,7 @@ class Agent:
         lease: the claim to be this site's only agent.
         senses: what it perceives with.
         clock: the time as others know it.
+        salvage: its VMs' taps; None leaves in them what is there.
     """
 
     def __init__(
@@ -123,12 +148,14 @@ class Agent:
         lease: Lease,
         senses: Senses,
         clock: Callable[[], datetime],
+        salvage: Salvage | None = None,
     ) -> None:
         self._addresses = addresses
         self._plane, self._second = planes
         self._register, self._lease = register, lease
         self._senses = senses
         self._clock = clock
+        self._salvage = salvage
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._read = asyncio.Event()
         self._hand_overs: tuple[HandOver, ...] = ()
@@ -168,6 +195,8 @@ class Agent:
         except* LeaseLost as lost:
             raise lost.exceptions[0] from None
         finally:
+            if self._salvage is not None:
+                self._salvage.close()
             self._thread.shutdown(wait=False)
             await _released(self._lease)
 
@@ -212,6 +241,12 @@ class Agent:
                 self._progress.news.set()
             case Look(mac=mac, device=device):
                 self._keep(asyncio.create_task(self._look(mac, device)))
+            case Hold(devices=devices) if self._salvage is not None:
+                self._salvage.hold(devices)
+            case SendOn(macs=macs) if self._salvage is not None:
+                self._salvage.send_on(macs)
+            case Expect(devices=devices):
+                await self._expect(devices)
 
     async def _apply(self, routes: tuple[Route, ...]) -> None:
         """Tell the kernel. A few routes at once and from here: a thread would begin a millisecond later."""
@@ -223,6 +258,14 @@ class Agent:
         except OverlayError as error:  # it's mended at the next look
             self._progress.faults = (str(error),)
             log.warning("routes_refused", site=self._addresses.site, why=str(error))
+            if self._salvage is not None:  # what isn't sent on is better left where it is
+                self._salvage.hold({})
+
+    async def _expect(self, devices: Mapping[MacAddress, str]) -> None:
+        try:
+            await self._in_thread(lambda: self._plane.expect(devices))
+        except OverlayError as error:  # what comes too early is lost then
+            log.warning("arrival_not_prepared", site=self._addresses.site, why=str(error))
 
     async def _in_thread(self, what: Callable[[], Any]) -> Any:
         self._at_work += 1
@@ -257,19 +300,18 @@ class Agent:
                     self._events.put_nowait(Told(entry=news))
                 case HandOvers():
                     self._hand_overs = news.hand_overs
-                    self._events.put_nowait(self._leaving())
+                    self._announced()
                 case Lost():
                     pass
 
-    def _leaving(self) -> Leaving:
-        return Leaving(
-            destination_of={
-                mac: each.destination
-                for each in self._hand_overs
-                if each.source == self._addresses.site and each.until > self._clock()
-                for mac in each.macs
-            }
-        )
+    def _announced(self) -> None:
+        """Take in which moves are announced now."""
+        now, site = self._clock(), self._addresses.site
+        hold = [each for each in self._hand_overs if each.until > now]
+        leaving = {mac: e.destination for e in hold if e.source == site for mac in e.macs}
+        arriving = frozenset(mac for e in hold if e.destination == site for mac in e.macs)
+        self._events.put_nowait(Leaving(destination_of=leaving))
+        self._events.put_nowait(Arriving(macs=arriving))
 
     async def _offer(self) -> None:
         while True:
@@ -283,7 +325,7 @@ class Agent:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             if self._hand_overs:  # which end by themselves
-                self._events.put_nowait(self._leaving())
+                self._announced()
             self._events.put_nowait(Ticked())
             if self._addresses.detours:
                 try:
@@ -388,4 +430,4 @@ async def _released(lease: Lease) -> None:
         await lease.release()
 
 
-__all__ = ["Agent", "Plane", "Senses"]
+__all__ = ["Agent", "Plane", "Salvage", "Senses"]

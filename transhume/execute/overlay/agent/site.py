@@ -4,7 +4,7 @@ Owns who may claim an address and when frames are sent on; does nothing itself (
 wins, by its sequence number, in whatever order messages come:
 
 - a VM whose move was announced stops: its address goes to the destination at once, `moving`, and what still
-  comes for it here is sent on until every site has followed;
+  comes for it here is sent on until every site has followed, and what waits in its tap with it;
 - it runs there: the destination makes the binding `settled`;
 - it runs here again (that stop was a pause, or the migration failed): it's claimed back;
 - a frame of it is seen at a local port without any announcement: this site asks its hypervisors, and claims it;
@@ -20,9 +20,12 @@ from transhume.execute.overlay.agent.events import (
     Acknowledge,
     Applied,
     Apply,
+    Arriving,
     Awaited,
     Began,
     Event,
+    Expect,
+    Hold,
     Instruction,
     Leaving,
     Look,
@@ -32,6 +35,7 @@ from transhume.execute.overlay.agent.events import (
     Read,
     Retire,
     Runs,
+    SendOn,
     Sighted,
     Stopped,
     Ticked,
@@ -118,6 +122,12 @@ class SiteAddresses:
         self._revision = 0
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
+        self._held: dict[MacAddress, str] = {}
+        """The taps that are to be at hand: of VMs that are here and about to leave."""
+        self._arriving: frozenset[MacAddress] = frozenset()
+        self._awaited: dict[MacAddress, str] = {}
+        """Of these, the taps at which their state arrives."""
+        self._expected: dict[MacAddress, str] = {}
         self._claims: dict[MacAddress, list[float]] = {}
         """When addresses were claimed without anybody having announced it."""
         self._looking: dict[MacAddress, float] = {}
@@ -149,6 +159,9 @@ class SiteAddresses:
         for mac, offered in self._offered.items():
             if self.known.get(mac) != offered.binding:
                 raise AssertionError(f"{mac} is offered otherwise than it's known")
+        for mac in self._held:
+            if mac not in self._leaving:
+                raise AssertionError(f"{mac}'s tap is held though it isn't about to leave")
 
     def wanted(self) -> dict[MacAddress, Route]:
         """Return all that the kernel should do."""
@@ -171,13 +184,18 @@ class SiteAddresses:
                 return [*self._apply(changed), Acknowledge(revision=self._revision)]
             case Leaving(destination_of=destination_of):
                 self._leaving = destination_of
-                return []
+                return self._hold()
+            case Arriving(macs=macs):
+                self._arriving = macs
+                return self._expect()
             case Stopped(interfaces=interfaces):
                 return self._stopped(interfaces, now)
             case Runs(interfaces=interfaces):
                 return self._runs(interfaces, now)
             case Awaited(interfaces=interfaces):
-                return self._apply(mac for mac in self._note(interfaces) if self._is_here(mac))
+                self._awaited |= {each.mac: each.device for each in interfaces if each.device}
+                noted = self._apply(mac for mac in self._note(interfaces) if self._is_here(mac))
+                return [*noted, *self._expect()]
             case Sighted(mac=mac, device=device):
                 return self._sighted(mac, device, now)
             case Looked(mac=mac, interface=interface):
@@ -203,7 +221,7 @@ class SiteAddresses:
                     vni=self.vni, mac=mac, site=site_at[route.vtep], sequence=0, ips=route.ips
                 )
                 self.detours[mac] = Detour(now)
-        return []
+        return [Expect(devices={})]  # what an earlier one expected is over, or will be said again
 
     def _read(self, whole: Whole, now: float) -> list[Instruction]:
         lost = whole.revision < self._revision
@@ -291,7 +309,35 @@ class SiteAddresses:
         ]
         for binding in moved:
             self.detours[binding.mac] = Detour(now)
-        return self._change(moved, now)
+        return [*self._change(moved, now), *self._send_on(going)]
+
+    def _send_on(self, going: Iterable[MacAddress]) -> list[Instruction]:
+        waiting = tuple(mac for mac in going if self._held.pop(mac, None))
+        return [SendOn(macs=waiting)] if waiting else []
+
+    def _hold(self) -> list[Instruction]:
+        wanted = {
+            mac: self._devices[mac]
+            for mac in self._leaving
+            if self._is_here(mac) and mac in self._devices
+        }
+        if wanted == self._held:
+            return []
+        self._held = wanted
+        return [Hold(devices=wanted)]
+
+    def _expect(self) -> list[Instruction]:
+        """Be ready for what is sent on before the register's word is here: it can be the faster of the two."""
+        self._awaited = {mac: tap for mac, tap in self._awaited.items() if mac in self._arriving}
+        wanted = {
+            mac: tap
+            for mac, tap in self._awaited.items()
+            if mac in self.known and not self._is_here(mac)
+        }
+        if wanted == self._expected:
+            return []
+        self._expected = wanted
+        return [Expect(devices=wanted)]
 
     def _runs(self, interfaces: Iterable[Interface], now: float) -> list[Instruction]:
         claimed = []

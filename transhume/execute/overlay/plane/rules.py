@@ -7,13 +7,17 @@ segments that fit: a guest with a longer MTU that hears no ICMP would meet a bla
 """
 
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
 from ipaddress import ip_address
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.execute.overlay.plane.names import detour_device, detour_vni, table
+from transhume.knowledge.model import MacAddress
 
 FAMILIES = ("inet", "bridge")
+ARRIVING = "netdev"
+"""The family of the rules that are there only while a VM is awaited."""
 STRANGERS, CIRCLING = "strangers", "circling"
 """The counters: what came from outside the set of sites, and what would have left a detour by a tunnel."""
 
@@ -69,6 +73,21 @@ def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
         f"counter name {STRANGERS} drop\n}}\n"
         f"chain input {{\ntype filter hook input priority filter; policy accept;\n{jumps}}}\n"
     )
+
+
+def arrivals(network: OverlayNetwork, devices: Mapping[MacAddress, str]) -> str:
+    """Return the script by which what comes by the detour goes to devices, whatever the bridge's table says.
+
+    The bridge would send what is for a VM that isn't here yet to where it has just left, and so drop it.
+    """
+    name = table(network)
+    lines = "".join(
+        f'ether daddr {mac} fwd to "{device}"\n' for mac, device in sorted(devices.items())
+    )
+    chain = f'type filter hook ingress device "{detour_device(network)}" priority filter;'
+    made = f"table {ARRIVING} {name} {{\nchain arriving {{\n{chain}\n{lines}}}\n}}\n"
+    emptied = f"add table {ARRIVING} {name}\ndelete table {ARRIVING} {name}\n"
+    return emptied + (made if devices else "")
 
 
 def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> str:

@@ -7,7 +7,7 @@ routes. No frame passes through here; the kernel carries them.
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -37,7 +37,14 @@ from transhume.execute.overlay.plane.programme import (
     requests,
     routes,
 )
-from transhume.execute.overlay.plane.rules import FAMILIES, counted, rules, seals
+from transhume.execute.overlay.plane.rules import (
+    ARRIVING,
+    FAMILIES,
+    arrivals,
+    counted,
+    rules,
+    seals,
+)
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import IpAddress, MacAddress
 from transhume.reach.netns import inside, netlink_in
@@ -98,6 +105,17 @@ class SitePlane:
                 told.note(route)
             self._carry_out(batch)
 
+    def expect(self, devices: Mapping[MacAddress, str]) -> None:
+        """Give what comes by the detour for these addresses to these devices, whatever their routes are.
+
+        Replaces what was expected before; devices that have just gone are left out.
+        """
+        with self._explained():
+            with inside(self._site.netns):
+                names = {name for _, name in socket.if_nameindex()}
+            there = {mac: device for mac, device in devices.items() if device in names}
+            nftables.run(self._site.netns, arrivals(self._network, there))
+
     def actual(self) -> dict[MacAddress, Route]:
         """Return what the kernel does with each address that it has entries of ours for.
 
@@ -151,7 +169,7 @@ class SitePlane:
             self._forget_neighbours()
             with netlink_in(self._site.netns) as netlink:
                 self._devices(netlink).remove()
-            for family in FAMILIES:
+            for family in (*FAMILIES, ARRIVING):
                 nftables.delete_table(self._site.netns, family, table(self._network))
         self._forget()
 
