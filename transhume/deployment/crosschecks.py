@@ -5,6 +5,7 @@ Works on the data as read, so that these mistakes are reported together with all
 
 from collections.abc import Iterator
 
+from transhume.deployment.gateway_checks import gateway_checks
 from transhume.deployment.network_checks import network_checks
 from transhume.errors import Mistake
 from transhume.located_yaml import KeyPath, Located
@@ -63,6 +64,7 @@ def _sites(located: Located) -> Iterator[Mistake]:
     yield from _addresses(located, paths)
     yield from _encryption(located, paths)
     yield from network_checks(located, paths)
+    yield from gateway_checks(located, paths)
 
 
 def _encryption(located: Located, sites: list[KeyPath]) -> Iterator[Mistake]:

@@ -13,6 +13,7 @@ from transhume.deployment.model import (
     CapturePoint,
     Deployment,
     GatewayPoint,
+    GatewaySettings,
     Hypervisor,
     OverlayNetwork,
     OverlaySite,
@@ -23,6 +24,7 @@ from transhume.deployment.model import (
 )
 from transhume.deployment.schema import (
     CapacitySchema,
+    DefaultGatewaySchema,
     DeploymentSchema,
     KnowledgeSchema,
     PricesSchema,
@@ -152,8 +154,9 @@ def _to_networks(written: DeploymentSchema, folder: Path) -> Iterator[OverlayNet
         return
     written_out = overlay.networks or {}
     numbers = {VirtualNetworkName(name): each.vni for name, each in written_out.items()}
+    gateways = {name: each.gateway for name, each in written_out.items()}
     if overlay.vni is not None:
-        numbers[ONLY_NETWORK] = overlay.vni
+        numbers[ONLY_NETWORK], gateways[ONLY_NETWORK] = overlay.vni, overlay.gateway
     clouds = {name: cloud.overlay for name, cloud in written.clouds.items() if cloud.overlay}
     sites = {**clouds, **written.gateways}
     for network, vni in numbers.items():
@@ -162,12 +165,25 @@ def _to_networks(written: DeploymentSchema, folder: Path) -> Iterator[OverlayNet
             vni=vni,
             port=overlay.port,
             agents=overlay.agents,
+            gateway=_to_default_gateway(gateways[network]),
             sites=tuple(
                 _to_site(name, site, network, bridge, folder)
                 for name, site in sites.items()
                 if (bridge := site.bridge or (site.bridges or {}).get(network))
             ),
         )
+
+
+def _to_default_gateway(written: DefaultGatewaySchema | None) -> GatewaySettings | None:
+    if written is None:
+        return None
+    return GatewaySettings(
+        ip=written.ip,
+        prefix_length=written.prefix_length,
+        mac=written.mac,
+        home=written.home,
+        exit_at_home=written.exit == "home",
+    )
 
 
 def _to_site(
@@ -179,6 +195,7 @@ def _to_site(
         underlay=site.underlay,
         vtep=site.vtep,
         netns=site.netns,
+        uplink=site.uplink,
         wireguard=_to_wireguard(site.wireguard, folder) if site.wireguard else None,
         fixed=tuple(
             Interface(mac=MacAddress(each.mac), ips=(IpAddress(each.ip),) if each.ip else ())

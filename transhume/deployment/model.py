@@ -93,6 +93,25 @@ class OverlaySite:
     """What is there and never moves."""
     wireguard: WireguardPoint | None = None
     """How its tunnels are encrypted; `underlay` is the device's name then."""
+    uplink: str | None = None
+    """The device by which the virtual network's traffic to the outside can leave here."""
+
+
+DEFAULT_GATEWAY_MAC = "52:54:00:7a:ff:01"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """A virtual network's default gateway, which answers at each of its sites alike."""
+
+    ip: str
+    prefix_length: int
+    mac: str
+    home: str | None = None
+    """The site by which all traffic to the outside leaves, where `exit_at_home`; else that of sites without an
+    uplink."""
+    exit_at_home: bool = False
+    """Otherwise it leaves at the site of the VM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +124,7 @@ class OverlayNetwork:
     port: int = 4789
     agents: bool = False
     """Whether each site has an agent."""
+    gateway: GatewaySettings | None = None
 
     @property
     def device(self) -> str:

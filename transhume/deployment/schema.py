@@ -4,13 +4,14 @@ Only `loader` uses them: it turns them into the records of `model` at once.
 """
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from transhume.deployment.addresses import checked_address
+from transhume.deployment.model import DEFAULT_GATEWAY_MAC
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_bytes, parse_duration, parse_rate, parse_share
 
@@ -48,6 +49,13 @@ def _address(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         raise ValueError(f"{text} is no IP address; write one such as 172.31.66.1") from None
+
+
+def _ipv4(text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise ValueError(f"{text} is no IPv4 address; write one such as 10.66.0.1") from None
 
 
 def _url(text: str, schemes: tuple[str, ...]) -> str:
@@ -226,6 +234,11 @@ class SiteSchema(_Record):
         default=[],
         description="what is at this site and never moves, and no hypervisor tells of: a gateway, for example",
     )
+    uplink: Device | None = Field(
+        default=None,
+        description="the device by which what VMs send to the outside may leave here, from this site's own "
+        "address (see `gateway` of `overlay`); without it, it leaves at another site",
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> "SiteSchema":
@@ -296,12 +309,46 @@ class CloudSchema(_Record):
     hosts: dict[Name, HostSchema] = Field(default={}, description="its hypervisors")
 
 
+class DefaultGatewaySchema(_Record):
+    """The virtual network's default gateway. The agents have it answer at every site, with the same MAC."""
+
+    model_config = ConfigDict(title="Default gateway")
+
+    ip: Annotated[str, AfterValidator(_ipv4)] = Field(description="the gateway's IPv4 address")
+    prefix_length: int = Field(
+        default=24, ge=8, le=30, description="of the network that the VMs' addresses are in"
+    )
+    mac: Mac = Field(
+        default=DEFAULT_GATEWAY_MAC, description="its MAC address, which no VM may have"
+    )
+    exit: Literal["nearest", "home"] = Field(
+        default="nearest",
+        description="where traffic to the outside leaves: at the VM's site, open connections staying where "
+        "they were opened; or all of it by the `home` site",
+    )
+    home: Name | None = Field(
+        default=None,
+        description="the site by which everything leaves; with `exit: nearest`, only what comes from sites "
+        "without an `uplink`, which otherwise take the first site that has one",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_home(self) -> "DefaultGatewaySchema":
+        if self.exit == "home" and self.home is None:
+            raise ValueError("`exit: home` without a home; write `home: SITE` too")
+        return self
+
+
 class NetworkSchema(_Record):
     """One of several virtual networks, isolated from the others."""
 
     model_config = ConfigDict(title="Network")
 
     vni: int = Field(ge=1, lt=1 << 24, description="VXLAN's number of the network")
+    gateway: DefaultGatewaySchema | None = Field(
+        default=None,
+        description="its VMs' default gateway, at every site; needs agents, and a site with an `uplink`",
+    )
 
 
 class OverlaySchema(_Record):
@@ -321,6 +368,10 @@ class OverlaySchema(_Record):
         default=False,
         description="whether each site has an agent (`transhume overlay agent`) that looks after it; otherwise "
         "the daemon does, which has to be on the same machine",
+    )
+    gateway: DefaultGatewaySchema | None = Field(
+        default=None,
+        description="the VMs' default gateway, at every site; needs agents, and a site with an `uplink`",
     )
 
     @model_validator(mode="after")

@@ -114,3 +114,8 @@ def overlay_agent(vni: int, site: str) -> tuple[str, str]:
     """Return the names of a site agent's lease and fence, for one of its networks."""
     prefix = f"{PREFIX}overlay:{vni}:agent:{site}:"
     return f"{prefix}lease", f"{prefix}fence"
+
+
+def anchors(vni: int) -> tuple[str, str]:
+    """Return the names of a virtual network's anchors: a hash by site and address, and its channel."""
+    return f"{PREFIX}overlay:{vni}:anchors", f"{PREFIX}overlay:{vni}:anchors:news"

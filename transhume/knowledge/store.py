@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 
 from transhume.errors import KnowledgeUnreachable, UnreadableProgress, UsageError
 from transhume.knowledge import keys
+from transhume.knowledge.anchors import AnchorDirectory
 from transhume.knowledge.codec import UnreadableRecord, decode, encode
 from transhume.knowledge.decisions import (
     LatestDecision,
@@ -131,6 +132,10 @@ class Store:
     def register(self, vni: int) -> Register:
         """Return the register of addresses of one of the overlay's networks."""
         return Register(self._client, vni)
+
+    def anchors(self, vni: int) -> AnchorDirectory:
+        """Return which connections to the outside stay at which site, in one of the overlay's networks."""
+        return AnchorDirectory(self._client, vni)
 
     def underlay(self) -> UnderlayDirectory:
         """Return what sites say of their encrypted paths."""

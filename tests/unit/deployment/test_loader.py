@@ -12,6 +12,7 @@ from transhume.deployment.model import (
     CaptureMethod,
     CapturePoint,
     Deployment,
+    GatewaySettings,
     Hypervisor,
     OverlayNetwork,
     OverlaySite,
@@ -196,6 +197,37 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
             "  f: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}",
             "5:42: the site in line 4 has 10.0.0.1 too; give each its own",
         ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, gateway: {ip: 10.1.0.1}}",
+            "2:19: a gateway at each site is the agents' affair; add `agents: true`",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip: 10.1.0.1}}",
+            "2:33: no site leads to the outside; give one of them an `uplink`",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip: 10.1.0.1, home: b}}",
+            "2:63: home has to be a site with an `uplink`: a",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip: 10.1.0.1, exit: home}}",
+            "2:42: overlay.gateway: `exit: home` without a home; write `home: SITE` too",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e,\n"
+            "  addresses: [{mac: '52:54:00:7a:ff:01'}]}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip: 10.1.0.1}}",
+            "2:15: this is the gateway's, which is at every site; leave it out here",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip: '::1'}}",
+            "2:47: overlay.gateway.ip: ::1 is no IPv4 address",
+        ),
         ("clouds: {a: {}}\noverlay: {vni: 16777216}", "2:16: overlay.vni is 16777216; it must be"),
         (
             "clouds: {a: {overlay: {bridge: br0, underlay: eth0, vtep: 10.0.0.256}}}\noverlay: {vni: 1}",
@@ -269,9 +301,26 @@ def test_several_networks_have_the_sites_that_name_a_bridge_for_them(load):
     }
 
 
+def test_each_of_several_networks_may_have_a_gateway(load):
+    text = NETWORKS.replace("vni: 67", "vni: 67, gateway: {ip: 10.9.0.254, home: b}")
+    blue, green = load(text.replace("10.0.0.2,", "10.0.0.2, uplink: eth0,")).networks
+    assert blue.gateway is None
+    assert (green.gateway.ip, green.gateway.home) == ("10.9.0.254", "b")
+
+
 @pytest.mark.parametrize(
     ("was", "written", "found"),
     [
+        (
+            "agents: true,",
+            "agents: true, gateway: {ip: 10.9.0.1},",
+            "11:25: of which network? Move it to one, as `networks: {blue: {gateway: …}}`",
+        ),
+        (
+            "vni: 67",
+            "vni: 67, gateway: {ip: 10.9.0.254}",
+            "11:70: no site leads to the outside; give one of them an `uplink`",
+        ),
         (
             "vni: 67",
             "vni: 66",
@@ -316,6 +365,8 @@ def test_several_networks_have_the_sites_that_name_a_bridge_for_them(load):
         ),
     ],
     ids=[
+        "gateway-of-which",
+        "gateway-without-exit",
         "number-twice",
         "number-of-detours",
         "bridge-twice",
@@ -437,3 +488,16 @@ def test_recording_and_shadow_are_relative_to_the_file(load, tmp_path):
 def test_what_makes_no_sense_of_recordings_is_refused(load, text, said):
     with pytest.raises(InvalidFile, match=said):
         load(f"clouds: {{a: {{}}}}\n{text}\n")
+
+
+def test_a_gateway_at_each_site(load):
+    found = load(
+        "clouds:\n  a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: eth0}}\n"
+        "  b: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.2}}\n"
+        "overlay: {vni: 1, agents: true, gateway: {ip: 10.1.0.1, prefix_length: 16, exit: home, home: a}}"
+    )
+
+    assert found.networks[0].gateway == GatewaySettings(
+        ip="10.1.0.1", prefix_length=16, mac="52:54:00:7a:ff:01", home="a", exit_at_home=True
+    )
+    assert [site.uplink for site in found.networks[0].sites] == ["eth0", None]

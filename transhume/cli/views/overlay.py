@@ -16,7 +16,7 @@ def agents(
     """Show each site's agent; `revision` is the register's, and `of` says which network it is."""
     shown = Table(title=text(f"agents{of}"), box=SIMPLE_HEAD, title_justify="left")
     shown.add_column("site")
-    for name in ("heard", "revision", "here", "away", "sent on", "mended"):
+    for name in ("heard", "revision", "here", "away", "sent on", "anchored", "mended"):
         shown.add_column(name, justify="right")
     shown.add_column("trouble, and paths that are encrypted")
     for site, status in sorted(statuses.items()):
@@ -28,6 +28,7 @@ def agents(
             str(status.here),
             str(status.away),
             str(len(status.detours)),
+            str(status.anchored),
             str(status.repairs),
             text(", ".join((*status.faults, *damped, *status.paths)) or "–"),
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ip_text,
         mac_text,
     )
+    from transhume.knowledge.model.anchors import Anchors, Flow
     from transhume.knowledge.model.decision import (
         CAUSES,
         Conflict,
@@ -136,6 +137,7 @@ _MODULES: Final = {
         "ip_text",
         "mac_text",
     ),
+    "anchors": ("Anchors", "Flow"),
     "decision": (
         "CAUSES",
         "Conflict",
@@ -250,6 +252,7 @@ __all__ = [
     "AddressPairs",
     "AgentStatus",
     "Alternative",
+    "Anchors",
     "BillLine",
     "Binding",
     "BindingState",
@@ -267,6 +270,7 @@ __all__ = [
     "EgressTariff",
     "Endpoint",
     "Explanation",
+    "Flow",
     "Forecast",
     "Group",
     "GroupId",

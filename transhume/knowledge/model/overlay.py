@@ -93,6 +93,8 @@ class AgentStatus:
     """Entries that had to be mended since the agent began."""
     paths: tuple[str, ...] = ()
     """How each other site is reached, where what goes there is encrypted."""
+    anchored: int = 0
+    """Connections to the outside that leave here though their VM is elsewhere, or about to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

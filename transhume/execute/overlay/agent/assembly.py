@@ -17,6 +17,7 @@ from transhume.execute.overlay.agent.events import Event, Sighted
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
+from transhume.execute.overlay.gateway import with_gateway
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
 from transhume.execute.overlay.salvage import Salvager
 from transhume.execute.overlay.sightings import Missed, Sightings
@@ -178,12 +179,13 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
         fixed=ours.fixed,
         paths=lambda: shared.paths,
     )
+    senses = with_gateway(senses, network, ours, shared.store, shared.clock)
     return Agent(
         addresses=SiteAddresses(
             site,
             network.vni,
             _vteps([network]),
-            fixed=frozenset(each.mac for each in ours.fixed),
+            fixed=frozenset(each.mac for each in senses.fixed),
         ),
         planes=(planes[0], planes[1]),
         register=shared.store.register(network.vni),

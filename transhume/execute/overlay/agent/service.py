@@ -116,6 +116,10 @@ class Senses:
     """Addresses that are here and never move."""
     paths: Callable[[], tuple[str, ...]] = tuple
     """Says how other sites are reached."""
+    faults: Callable[[], tuple[str, ...]] = tuple
+    """Says what is wrong at this site beside the addresses."""
+    anchored: Callable[[], int] = int
+    """Says how many connections to the outside stay here though their VM doesn't."""
 
 
 @dataclass(slots=True)
@@ -374,9 +378,10 @@ class Agent:
             away=len(bound) - here,
             detours=tuple(sorted(addresses.detours)),
             damped=addresses.damped(time.monotonic()),
-            faults=self._progress.faults,
+            faults=(*self._progress.faults, *self._senses.faults()),
             repairs=self._progress.repairs,
             paths=self._senses.paths(),
+            anchored=self._senses.anchored(),
         )
 
     # --- repair --------------------------------------------------------------------------------------

@@ -1,0 +1,204 @@
+"""Which connections stay where, whatever the order of news."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transhume.execute.overlay.gateway.anchoring import (
+    CONFIRM_AFTER,
+    GRACE,
+    LIFETIME,
+    AnchorTable,
+    news,
+    owners,
+    staying,
+    to_publish,
+)
+from transhume.knowledge.model import (
+    Anchors,
+    Binding,
+    BindingState,
+    Flow,
+    HandOver,
+    IpAddress,
+    MacAddress,
+    SiteName,
+    VmName,
+)
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+A, B, C = map(SiteName, "abc")
+VM, OTHER = IpAddress("10.66.0.5"), IpAddress("10.66.0.6")
+MAC = MacAddress("52:54:00:00:00:05")
+WEB = Flow("tcp", 40000, IpAddress("203.0.113.9"), 443)
+NAMES = Flow("udp", 40001, IpAddress("203.0.113.9"), 53)
+NETWORK = IPv4Network("10.66.0.0/24")
+
+
+def anchors(site, *flows, ip=VM, at=NOW):
+    return Anchors(site=site, ip=ip, at=at, flows=tuple(sorted(flows)))
+
+
+def table(site=B):
+    return AnchorTable(site, {A, B, C} - {site}, NETWORK)
+
+
+def binding(site, **settings):
+    return Binding(vni=66, mac=MAC, site=site, sequence=1, ips=(VM,), **settings)
+
+
+def leaving(source, until=NOW + timedelta(seconds=9)):
+    return HandOver(vm=VmName("vm"), vni=66, macs=(MAC,), source=source, destination=B, until=until)
+
+
+@pytest.mark.parametrize(
+    ("known", "hand_overs", "stays"),
+    [
+        (binding(A), (), True),
+        (binding(B), (), False),
+        (binding(A), (leaving(A),), False),
+        (binding(A), (leaving(A, NOW),), True),
+        (binding(A), (leaving(C),), True),
+        (binding(A, state=BindingState.MOVING, origin=B), (), False),
+    ],
+    ids=["here", "elsewhere", "about to leave", "was to", "of another site", "on its way here"],
+)
+def test_who_stays(known, hand_overs, stays):
+    assert (MAC in staying(A, [known], hand_overs, NOW)) == stays
+
+
+def test_hypervisors_know_better_than_the_gateway_whose_an_address_is():
+    learnt = {VM: MacAddress("52:54:00:00:00:99"), OTHER: MacAddress("52:54:00:00:00:06")}
+
+    assert owners([binding(A)], learnt) == {VM: MAC, OTHER: "52:54:00:00:00:06"}
+
+
+def test_what_stays_is_not_told_and_what_nobody_knows_is():
+    open_here = {VM: frozenset({WEB}), OTHER: frozenset({NAMES})}
+
+    assert to_publish(open_here, {MAC}, {VM: MAC}, ()) == {OTHER: {NAMES}}
+    assert to_publish(open_here, {}, {VM: MAC}, ()) == open_here
+
+
+def test_what_is_anchored_elsewhere_is_not_told_again():
+    open_here = {VM: frozenset({WEB, NAMES})}
+
+    assert to_publish(open_here, (), {}, {(VM, NAMES)}) == {VM: {WEB}}
+    assert to_publish({VM: frozenset({NAMES})}, (), {}, {(VM, NAMES)}) == {}
+
+
+def test_only_what_has_changed_is_written():
+    said = {VM: anchors(A, WEB)}
+
+    assert news(A, said, {VM: frozenset({WEB})}, NOW) == ()
+    assert news(A, {}, {VM: frozenset({WEB})}, NOW) == (anchors(A, WEB),)
+    assert news(A, said, {VM: frozenset({WEB, NAMES})}, NOW) == (anchors(A, WEB, NAMES),)
+    assert news(A, said, {}, NOW) == (anchors(A),)
+
+
+def test_what_was_said_long_ago_is_confirmed():
+    later = NOW + CONFIRM_AFTER + timedelta(seconds=1)
+
+    assert news(A, {VM: anchors(A, WEB)}, {VM: frozenset({WEB})}, later) == (
+        anchors(A, WEB, at=later),
+    )
+
+
+def test_chained_moves_keep_both_anchors_and_at_each_site_its_own_are_local():
+    seen = {}
+    for site in (A, B, C):
+        at = table(site)
+        at.note(anchors(A, WEB))
+        at.note(anchors(B, NAMES))
+        seen[site] = at.held(NOW)
+
+    assert seen[C] == {(VM, WEB): A, (VM, NAMES): B}
+    assert seen[A] == {(VM, NAMES): B}
+    assert seen[B] == {(VM, WEB): A}
+
+
+def test_an_anchor_ends_when_its_site_says_so():
+    at = table()
+    at.note(anchors(A, WEB))
+    at.note(anchors(A))
+
+    assert at.held(NOW) == {}
+
+
+def test_a_knowledge_that_has_forgotten_ends_nothing_at_once():
+    at = table()
+    at.note_all([anchors(A, WEB)], NOW)
+    at.note_all([], NOW)
+
+    assert at.held(NOW + GRACE) == {(VM, WEB): A}
+    assert at.held(NOW + GRACE + timedelta(seconds=1)) == {}
+
+
+def test_one_that_is_said_again_is_no_longer_missing():
+    at = table()
+    at.note_all([], NOW)
+    at.adopt({(VM, WEB): A}, NOW)
+    at.note_all([anchors(A, WEB)], NOW)
+
+    assert at.held(NOW + 2 * GRACE) == {(VM, WEB): A}
+
+
+def test_what_an_earlier_agent_has_told_the_kernel_holds_until_it_is_known_better():
+    at = table()
+    at.adopt({(VM, WEB): A, (VM, NAMES): C}, NOW)
+    at.note_all([anchors(C, NAMES)], NOW)
+
+    assert at.held(NOW) == {(VM, WEB): A, (VM, NAMES): C}
+    assert at.held(NOW + 2 * GRACE) == {(VM, NAMES): C}
+
+
+def test_a_site_that_is_gone_for_good_is_forgotten():
+    at = table()
+    at.note(anchors(A, WEB))
+
+    assert at.held(NOW + LIFETIME + timedelta(seconds=1)) == {}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        anchors(A, WEB, ip=IpAddress("10.67.0.5")),
+        anchors(A, WEB, ip=IpAddress("10.66.0.5 } drop")),
+        anchors(A, Flow("tcp", 1, IpAddress("fd00::1"), 1)),
+        anchors(A, Flow("tcp", 1, IpAddress("10.66.0.7"), 1)),
+        anchors(A, Flow("tcp", 1 << 16, IpAddress("203.0.113.9"), 1)),
+        anchors(SiteName("stranger"), WEB),
+    ],
+    ids=["another network's", "no address", "IPv6", "not outside", "no port", "no site of ours"],
+)
+def test_what_cannot_be_is_not_believed(record):
+    at = table()
+    at.note(record)
+
+    assert at.held(NOW) == {}
+
+
+FLOWS = st.builds(
+    Flow, st.sampled_from(["tcp", "udp"]), st.integers(1, 3), st.just(WEB.peer), st.just(80)
+)
+RECORDS = st.builds(
+    lambda site, flows: anchors(site, *flows), st.sampled_from([A, B, C]), st.frozensets(FLOWS)
+)
+
+
+@given(st.lists(RECORDS, max_size=12))
+def test_all_sites_send_a_connection_to_one_and_the_same_or_keep_it_there(records):
+    """Whatever two sites claim: never do two sites send a connection to each other."""
+    tables = {site: table(site) for site in (A, B, C)}
+    for at in tables.values():
+        for record in records:
+            at.note(record)
+    held = {site: at.held(NOW) for site, at in tables.items()}
+    last = {(each.site): each.flows for each in records}
+    for flow in {flow for flows in last.values() for flow in flows}:
+        goes = {held[site].get((VM, flow), site) for site in (A, B, C)}
+        claimed_by = {site for site, flows in last.items() if flow in flows}
+        assert goes == {min(claimed_by)}

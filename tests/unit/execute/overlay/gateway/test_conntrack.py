@@ -1,0 +1,58 @@
+"""The kernel's connections, read from its messages."""
+
+import socket
+import struct
+
+import pytest
+
+from transhume.execute.overlay.gateway.conntrack import flow_in
+from transhume.knowledge.model import Flow
+
+TRANSLATED, DYING = 1 << 4, 1 << 9
+ESTABLISHED, CLOSED = 3, 8
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", len(value) + 4, kind) + value.ljust(len(value) + 3 & ~3, b"\0")
+
+
+def message(protocol=6, state=ESTABLISHED, status=TRANSLATED) -> bytes:
+    addresses = attribute(1, socket.inet_aton("10.66.0.5")) + attribute(
+        2, socket.inet_aton("203.0.113.9")
+    )
+    ports = (
+        attribute(1, bytes([protocol]))
+        + attribute(2, (40000).to_bytes(2, "big"))
+        + attribute(3, (443).to_bytes(2, "big"))
+    )
+    original = attribute(1, addresses) + attribute(2, ports)
+    info = attribute(1, attribute(1, bytes([state])))
+    return (
+        struct.pack(">BBH", socket.AF_INET, 0, 0)
+        + attribute(1 | 0x8000, original)
+        + attribute(3, status.to_bytes(4, "big"))
+        + attribute(4 | 0x8000, info)
+    )
+
+
+def test_a_connection_that_leaves_here_is_read():
+    source = int.from_bytes(socket.inet_aton("10.66.0.5"), "big")
+
+    assert flow_in(message()) == (source, Flow("tcp", 40000, "203.0.113.9", 443))
+    assert flow_in(message(protocol=17)) == (source, Flow("udp", 40000, "203.0.113.9", 443))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        message(state=CLOSED),
+        message(status=0),
+        message(status=TRANSLATED | DYING),
+        message(protocol=1),
+        b"\2\0\0\0",
+        b"",
+    ],
+    ids=["closed", "not translated", "dying", "ICMP", "empty", "nothing"],
+)
+def test_what_is_over_or_does_not_leave_here_is_passed_over(body):
+    assert flow_in(body) is None

@@ -1,0 +1,56 @@
+"""A network's default gateway, where it contradicts the sites that the network has.
+
+It is at all sites, so its address is at none of them, and some site has to lead to the outside.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from transhume.deployment.model import DEFAULT_GATEWAY_MAC
+from transhume.errors import Mistake
+from transhume.located_yaml import KeyPath, Located
+
+
+def gateway_checks(located: Located, sites: Sequence[KeyPath]) -> Iterator[Mistake]:
+    """Yield what doesn't fit between the networks' gateways and the sites, whose paths these are."""
+    networks = located.mapping("overlay", "networks")
+    short: KeyPath = ("overlay", "gateway")
+    if networks and located.mapping(*short):
+        message = f"of which network? Move it to one, as `networks: {{{next(iter(networks))}: {{gateway: …}}}}`"
+        yield located.mistake(short, message, at_key=True)
+        return
+    yield from _gateway(located, short, sites, None)
+    for name in networks:
+        has_it = [site for site in sites if name in located.mapping(*site, "bridges")]
+        yield from _gateway(located, ("overlay", "networks", name, "gateway"), has_it, name)
+
+
+def _gateway(
+    located: Located, path: KeyPath, sites: Sequence[KeyPath], network: str | None
+) -> Iterator[Mistake]:
+    written = located.mapping(*path)
+    if not written:
+        return
+    if not located.get(("overlay", "agents")):
+        message = "a gateway at each site is the agents' affair; add `agents: true` to `overlay`"
+        yield located.mistake(path, message, at_key=True)
+    uplinks = [str(site[1]) for site in sites if "uplink" in located.mapping(*site)]
+    if not uplinks:
+        message = "no site leads to the outside; give one of them an `uplink`"
+        yield located.mistake(path, message, at_key=True)
+    elif "home" in written and located.get((*path, "home")) not in uplinks:
+        message = f"home has to be a site with an `uplink`: {', '.join(uplinks)}"
+        yield located.mistake((*path, "home"), message)
+    for site in sites:
+        yield from _taken(located, path, site, network)
+
+
+def _taken(
+    located: Located, path: KeyPath, site: KeyPath, network: str | None
+) -> Iterator[Mistake]:
+    ours = {located.get((*path, "mac")) or DEFAULT_GATEWAY_MAC, located.get((*path, "ip"))}
+    for i, _ in enumerate(located.entries(*site, "addresses")):
+        entry = (*site, "addresses", i)
+        its = {located.get((*entry, key)) for key in ("mac", "ip")} - {None}
+        if its & ours and located.get((*entry, "network")) in (network, None):
+            message = "this is the gateway's, which is at every site; leave it out here"
+            yield located.mistake(entry, message)
