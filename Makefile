@@ -39,7 +39,8 @@ demo-live: $(VENV)/.dev ## the same with real QEMU guests on lab clouds (root, D
 	@tools/debian-packages lab
 	@$(BIN)/transhume demo --live --report build/demo-live.html
 
-check: $(VENV)/.dev lint types contracts unit ## lint, types, import contracts, unit tests: under three minutes
+check: $(VENV)/.dev ## lint, types, import contracts, unit tests: under three minutes
+	@$(MAKE) --no-print-directory --jobs 2 lint types contracts unit
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
@@ -52,17 +53,18 @@ contracts: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	@$(BIN)/pytest -q -n 2 --dist worksteal tests/unit tests/property
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/unit
 
-test: $(VENV)/.dev ## all that CI runs: check, the store on real servers, and real guests where root is available
+test: $(VENV)/.dev ## all that CI runs: check, properties, the store on real servers, and real guests where root is available
 	@tools/debian-packages lab
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q -n 2 --dist worksteal tests/contract tests/fuzz
-	@$(BIN)/pytest tests/system
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/property tests/contract tests/fuzz
+	@$(MAKE) --no-print-directory system
 
-system: $(VENV)/.dev ## only the tests with real guests
+system: $(VENV)/.dev ## only the tests with real guests: two at a time, each with namespaces of its own
 	@tools/debian-packages lab
-	@$(BIN)/pytest tests/system
+	@ISOLATED_PYTHON=$(abspath $(BIN))/python $(BIN)/pytest -q --dist loadfile --no-loadscope-reorder \
+		--tx '2*popen//python=tools/isolated-python' tests/system
 
 fuzz: $(VENV)/.dev ## an hour of damaged captures for the scanners, and one of damaged migrations (FUZZ_SECONDS=3600)
 	@$(BIN)/python -m tests.fuzz.capture --seconds $(or $(FUZZ_SECONDS),3600)

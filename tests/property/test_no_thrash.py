@@ -59,7 +59,7 @@ class Restless(RuleBasedStateMachine):
 
 TestRestless = Restless.TestCase
 TestRestless.settings = settings(
-    max_examples=examples(12),
+    max_examples=examples(6),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -68,13 +68,13 @@ TestRestless.settings = settings(
 
 def test_in_a_long_game_moves_are_made_and_the_guarantee_stands() -> None:
     """Without moves, nothing would have been tried."""
-    world = play(rounds=150, seed=4)
+    world = play(rounds=examples(100), seed=4)
 
     assert sum(move.done for move in world.moves) >= 5
 
 
 def test_the_guarantee_stands_where_vms_can_only_swap_by_way_of_a_third_cloud() -> None:
     """A VM that is parked on its way has made one move, not two."""
-    world = play(rounds=400, seed=3, world=tight_world())
+    world = play(rounds=examples(80), seed=3, world=tight_world())
 
     assert world.parked >= 1

@@ -226,7 +226,7 @@ def run(trace: Trace, policy: Policy, *, every_tick: bool) -> tuple[list[Moved],
     return world.moves, world
 
 
-@settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=list(HealthCheck))
 @given(trace=traces(), policy=policies())
 def test_asking_when_something_can_have_changed_moves_what_asking_at_every_tick_moves(
     trace, policy
@@ -277,7 +277,7 @@ def test_what_the_screen_calls_worthless_is_refused_by_the_planner(trace, policy
         assert isinstance(found, NoPlan), found.steps
 
 
-@settings(max_examples=examples(5), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck))
 @given(trace=traces(), policy=policies())
 def test_the_same_trace_gives_the_same_comparison_to_the_last_byte(trace, policy):
     alternatives = (Alternative(name="it", policies=(policy,)),)

@@ -1,6 +1,8 @@
 """Labs that modules share, one at a time: a module names what it needs as `LAB`, and takes the fixture `lab`.
 
 Modules with the same `LAB` run one after the other, and the next finds the VMs in the clouds where they began.
+Where several processes share the work (`make system`), each takes whole modules and must be isolated: see
+`tools/isolated-python`.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -22,15 +24,25 @@ def lab_of(item: pytest.Item) -> LabSpec | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring together those whose modules ask for the same lab."""
+    """Bring together those whose modules ask for the same lab; what takes a lab, which is long, comes first."""
     first: dict[str, int] = {}
     labs = [lab_of(item) for item in items]
     places = [
         first.setdefault(repr(lab), number) if lab is not None else number
         for number, lab in enumerate(labs)
     ]
-    order = sorted(range(len(items)), key=lambda number: (places[number], number))
+    short = ["lab" not in getattr(item, "fixturenames", ()) for item in items]
+    order = sorted(range(len(items)), key=lambda n: (short[n] and labs[n] is None, places[n], n))
     items[:] = [items[number] for number in order]
+
+
+_NEXT_LAB = pytest.StashKey[LabSpec | None]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Note the lab that this process needs next: only here is it known which test that will be."""
+    item.session.stash[_NEXT_LAB] = lab_of(nextitem) if nextitem is not None else None
 
 
 class Labs:
@@ -42,9 +54,10 @@ class Labs:
 
     def get(self, spec: LabSpec) -> Lab:
         """Return a lab as specified: the one that is up, or a new one."""
-        if self._up is not None and self._up.state.exists():
+        if self._up is not None and self._up.state.exists() and self._up.spec == spec:
             gather(self._up)
             return self._up
+        self.end()
         assert lab_namespaces() == (), "a lab is up, and this would remove it: transhume lab down"
         self._up = Lab(self._folders.mktemp("lab") / "state")
         try:
@@ -77,16 +90,8 @@ def lab(request: pytest.FixtureRequest, labs: Labs) -> Iterator[Lab]:
     try:
         yield labs.get(spec)
     finally:
-        if next_lab(request) != spec:
+        if request.session.stash.get(_NEXT_LAB, None) != spec:
             labs.end()
-
-
-def next_lab(request: pytest.FixtureRequest) -> LabSpec | None:
-    """Return what the module after this one asks for."""
-    items = request.session.items
-    ours = [item.getparent(pytest.Module) is request.node for item in items]
-    after = len(ours) - ours[::-1].index(True)
-    return lab_of(items[after]) if after < len(items) else None
 
 
 @pytest.fixture

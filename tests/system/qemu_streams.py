@@ -22,7 +22,7 @@ from transhume.lab.root import Root, cached_root
 
 MIB = 1 << 20
 MEMORY_BYTES = 112 * MIB
-PATIENCE_SECONDS = 50.0
+PATIENCE_SECONDS = 150.0
 
 # A file that only grows gives pages once; one that is rewritten gives them again and again, little changed.
 _INIT = b"""#!/bin/busybox sh

@@ -61,7 +61,7 @@ VM = VmName("mover")
 TAP = Interface(mac=MAC, device="mover", ips=(IpAddress(MOVER_IP),))
 VTEPS = {SiteName(site.name): IpAddress(site.vtep) for site in NETWORK.sites}
 TIMING = Timing(gone_seconds=1.0)
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 
 
 def now() -> datetime:

@@ -46,7 +46,7 @@ pytestmark = [
 VTEP = {site.name: IpAddress(site.vtep) for site in NETWORK.sites}
 NICS = {site: MacAddress(f"52:54:00:00:01:0{number}") for number, site in enumerate(SITES)}
 NOBODY = MacAddress("52:54:00:00:00:77")
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 IP, IP6 = IpAddress("10.99.0.99"), IpAddress("fd00:99::99")
 
 

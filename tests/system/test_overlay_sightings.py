@@ -26,7 +26,7 @@ pytestmark = [
 VM, OTHER = MacAddress("52:54:00:00:02:01"), MacAddress("52:54:00:00:02:02")
 IP = IpAddress("10.99.0.77")
 A, B = NETWORK.sites[:2]
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture

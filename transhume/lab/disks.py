@@ -15,7 +15,7 @@ from pathlib import Path
 from transhume.errors import LabError, UsageError
 from transhume.knowledge.model import CloudName
 from transhume.lab.narration import Narrator
-from transhume.lab.root import Root
+from transhume.lab.root import Root, alone_in
 from transhume.lab.spec import IMAGE_MIB, DiskSpec, GuestSpec
 
 DISKS = "/opt/disks"
@@ -93,9 +93,10 @@ def cached_image(root: Root, tell: Narrator) -> Path:
         LabError: mkfs.ext4 failed.
     """
     place = root.path.with_name(f"{root.path.name}-image-{_VERSION}.ext4")
-    if not place.exists():
-        tell("the image of the guests' disks, once")
-        _make_image(root, place)
+    with alone_in(place.parent):
+        if not place.exists():
+            tell("the image of the guests' disks, once")
+            _make_image(root, place)
     return place
 
 

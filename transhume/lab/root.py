@@ -84,7 +84,7 @@ def cached_root(tell: Narrator, *, cache: Path = CACHE, mirror: str | None = Non
         raise LabError(f"the lab's guests are amd64; this machine is {platform.machine()}")
     recipe = hashlib.sha256(_BUILD.encode()).hexdigest()[:8]
     place = cache / f"{SUITE}-{recipe}"
-    with _alone(cache):
+    with alone_in(cache):
         if not place.is_dir():
             _build(place, mirror or configured_mirror(), tell)
     refuse_old_qemu(_qemu_version(place))
@@ -153,7 +153,8 @@ def _qemu_version(root: Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def alone_in(cache: Path) -> Iterator[None]:
+    """Wait until nobody else makes anything for a cache; nobody else does until the block ends."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

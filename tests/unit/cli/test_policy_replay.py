@@ -60,7 +60,7 @@ def test_policy_files_are_compared_with_staying_put() -> None:
 def test_the_json_has_what_each_policy_did(trace: Path) -> None:
     """With longer ticks: a policy with a deadline is asked at each of them."""
     with (trace / "federation.yaml").open("a") as file:
-        file.write("tick: 10m\n")
+        file.write("tick: 30m\n")
     files = ("--policy", CHEAP, "--policy", CAREFUL, "--policy", IN_TIME)
     found = runs(*files, "--traces", trace)
     stay, cheap, careful = found["stay"], found["cheap-but-on-time"], found["evacuate-on-notice"]

@@ -98,7 +98,7 @@ def test_the_image_is_sound_and_made_once(root):
     assert cached_image(root, silent).stat().st_mtime_ns == made
     subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
     assert sorted(path.name for path in image.parent.iterdir()) == sorted(
-        [image.name, root.path.name]
+        [image.name, root.path.name, "lock"]
     )
 
 

@@ -180,7 +180,7 @@ def test_a_job_stands_still_while_its_vms_are_down_and_misses_its_deadline() -> 
     late = Policy(name="late", source="here", applies_to=Selector(vms=("vm1",)), deadline=goal)
     gone = notice(A, START + HOUR, 0)
     back = RevocationNotice(cloud=A, at=START + 2 * HOUR, deadline=gone.deadline, withdrawn=True)
-    stay, _ = replayed(trace(gone, back), late)
+    stay, _ = replayed(replace(trace(gone, back, hours=6), tick_seconds=300.0), late)
     (missed,) = stay.missed
     assert missed.job == "late"
     assert missed.late_seconds == pytest.approx(1800 + 300)
@@ -195,7 +195,7 @@ def test_the_changeover_of_moves_holds_a_job_up() -> None:
         progress_job=JobName("work"),
     )
     quick = Policy(name="quick", source="here", deadline=goal, price=PriceGoal())
-    rise = replace(trace(price(A, 9.0, START + HOUR)), tick_seconds=300.0)
+    rise = replace(trace(price(A, 9.0, START + HOUR), hours=7), tick_seconds=600.0)
     _, run = replayed(rise, quick)
     assert run.elective_moves == 2
     assert run.missed == ()
