@@ -131,6 +131,12 @@ class OverlayNetwork:
         """The name of the VXLAN device at each site."""
         return f"thvx{self.vni}"
 
+    def obstacle_at(self, site: str) -> str | None:
+        """Say that a site lacks the network, where it does."""
+        names = sorted(each.name for each in self.sites)
+        of = "the overlay" if self.name == ONLY_NETWORK else f"network {self.name}"
+        return None if site in names else f"{site} isn't a site of {of}; it has {', '.join(names)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceFeed:

@@ -187,7 +187,7 @@ class Executor:
         match instruction:
             case Check():
                 obstacle = await hypervisors.obstacle(step.vm, step.source, step.destination)
-                return Checked(obstacle=obstacle)
+                return Checked(obstacle=obstacle or self._beyond_the_overlay(step))
             case Record(phase=phase, note=note):
                 await self._record(step, phase, note)
                 return Recorded(phase=phase)
@@ -234,6 +234,12 @@ class Executor:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
         return Migrated(measurement=measurement)
+
+    def _beyond_the_overlay(self, step: Step) -> str | None:
+        if step.source_cloud == step.destination_cloud:
+            return None
+        macs, overlay = self.world.macs_of(step.vm), self.world.overlay_of(step.vm)
+        return overlay.obstacle(macs, step.destination_cloud)
 
     def _handed_over(self, step: Step, order: Migrate) -> AbstractAsyncContextManager[None]:
         """Let the overlay know of a move, which may be one back."""

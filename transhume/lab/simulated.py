@@ -147,6 +147,12 @@ class SimulatedOverlay:
     """Moves, as VM, source and destination."""
     broken: Callable[[str], tuple[str, ...]] = lambda _site: ()
     """What is wrong at a site, for tests."""
+    lacking: tuple[str, ...] = ()
+    """Sites that the network isn't at."""
+
+    def obstacle(self, macs: Iterable[MacAddress], site: str) -> str | None:
+        """Say whether a site lacks the network."""
+        return f"the network isn't at {site}" if site in self.lacking else None
 
     async def join(self) -> None:
         """Do nothing: there are no bridges."""

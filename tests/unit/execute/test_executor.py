@@ -91,6 +91,14 @@ async def test_a_failed_move_brings_its_group_back_and_says_why() -> None:
     assert "out of memory there" in [outcome.why for outcome in notebook.outcomes]
 
 
+async def test_nobody_is_moved_to_where_the_vms_network_isnt() -> None:
+    hosts, notebook, overlay = clouds(), Notebook(), SimulatedOverlay(lacking=("b",))
+    await Executor(plan(step(1)), world(hosts, notebook, overlay)).carry_out()
+    assert notebook.outcomes[0].result is StepResult.SKIPPED
+    assert "the network isn't at b" in notebook.outcomes[0].why
+    assert hosts.running_at["vm1"] == "a1"
+
+
 async def test_a_full_destination_skips_the_step() -> None:
     hosts, notebook = clouds(room=1), Notebook()
     hosts.running_at[VmName("vm3")] = HostName("b1")

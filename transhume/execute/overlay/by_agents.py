@@ -42,6 +42,7 @@ class ByAgents:
     def __init__(
         self, network: OverlayNetwork, register: Register, clock: Callable[[], datetime]
     ) -> None:
+        self._network = network
         self._sites = {SiteName(site.name) for site in network.sites}
         self._register = register
         self._clock = clock
@@ -49,11 +50,14 @@ class ByAgents:
     async def join(self) -> None:
         """Do nothing: each agent joins its site."""
 
+    def obstacle(self, macs: Sequence[MacAddress], site: str) -> str | None:
+        """Say whether a site lacks the network."""
+        return self._network.obstacle_at(site) if macs else None
+
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Say that addresses are at a site; nothing changes where that is known."""
-        if site not in self._sites:
-            names = ", ".join(sorted(self._sites))
-            raise OverlayError(f"{site} isn't a site of the overlay; it has {names}")
+        if why := self.obstacle(macs, site):
+            raise OverlayError(why)
         known = (await self._register.read()).bindings
         changed = (_at(known.get(mac), mac, SiteName(site), self._register.vni) for mac in macs)
         await self._register.put([binding for binding in changed if binding is not None])

@@ -45,6 +45,11 @@ class Networks:
         for member in self._members.values():
             await member.join()
 
+    def obstacle(self, macs: Sequence[MacAddress], site: str) -> str | None:
+        """Say which of the networks `site` lacks."""
+        found = (member.obstacle(theirs, site) for _, member, theirs in self._concerned(macs))
+        return next(filter(None, found), None)
+
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Send the frames for `macs` to `site`."""
         for _, member, theirs in self._concerned(macs):

@@ -20,6 +20,10 @@ class Overlay(Protocol):
             OverlayError: a site lacks its bridge or its underlay.
         """
 
+    def obstacle(self, macs: Sequence[MacAddress], site: str) -> str | None:
+        """Say why `macs` can never be reached at `site`; None where they can."""
+        ...
+
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Send the frames for `macs` to `site`, from every site; whatever was known before is corrected.
 

@@ -33,6 +33,10 @@ class VxlanOverlay:
             if site.fixed:
                 await self.bind([each.mac for each in site.fixed], site.name)
 
+    def obstacle(self, macs: Sequence[MacAddress], site: str) -> str | None:
+        """Say whether a site lacks the network."""
+        return self._network.obstacle_at(site) if macs else None
+
     async def bind(self, macs: Sequence[MacAddress], site: str) -> None:
         """Send the frames for `macs` to `site`, from every site."""
         owner = self._site(site)
@@ -73,10 +77,8 @@ class VxlanOverlay:
         await self._at_each(there, SitePlane.tear_down)
 
     def _site(self, name: str) -> OverlaySite:
-        if name not in self._sites:
-            raise OverlayError(
-                f"{name} isn't a site of the overlay; it has {', '.join(sorted(self._sites))}"
-            )
+        if why := self._network.obstacle_at(name):
+            raise OverlayError(why)
         return self._sites[name]
 
     async def _at_each(

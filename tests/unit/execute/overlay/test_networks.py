@@ -42,6 +42,13 @@ async def test_each_network_is_told_of_its_own_interfaces() -> None:
     assert fault.startswith("network green: ")
 
 
+def test_a_site_has_to_have_each_of_a_vms_networks() -> None:
+    networks = Networks({BLUE: SimulatedOverlay(), GREEN: SimulatedOverlay(lacking=("b",))})
+    assert networks.of(MIXED).obstacle(ALL, "a") is None
+    assert networks.of(MIXED).obstacle(ALL, "b") == "the network isn't at b"
+    assert networks.of(vm(Interface(mac=ONE, network=BLUE))).obstacle(ALL, "b") is None
+
+
 async def test_a_move_is_announced_where_the_vm_has_interfaces() -> None:
     blue, green = SimulatedOverlay(), SimulatedOverlay()
     of_blue = vm(Interface(mac=ONE, network=BLUE))
