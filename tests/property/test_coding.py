@@ -39,15 +39,17 @@ def made_of(pieces: list[int | bytes]) -> Split:
 
 
 @settings(max_examples=examples(60), deadline=None)
-@given(data=st.lists(st.tuples(st.integers(0, 2), PIECES, st.booleans()), max_size=12))
+@given(
+    data=st.lists(st.tuples(st.integers(0, 2), PIECES, st.sampled_from([1, 9, None])), max_size=12)
+)
 def test_several_streams_arrive_as_they_were(
-    folder: Path, data: list[tuple[int, list[int | bytes], bool]]
+    folder: Path, data: list[tuple[int, list[int | bytes], int | None]]
 ) -> None:
     both = pair(folder, limit_bytes=20 * PAGE_BYTES)
     streams = [(Stream(owner=n), Arriving()) for n in range(3)]
-    for number, pieces, compress in data:
+    for number, pieces, level in data:
         split = made_of(pieces)
-        arrived, transfer = both.send(*streams[number], split, compress=compress)
+        arrived, transfer = both.send(*streams[number], split, level=level)
         assert arrived == split.raw
         assert transfer.raw_bytes == len(split.raw)
         assert transfer.other_bytes == len(split.raw) - len(split.pages) * PAGE_BYTES
