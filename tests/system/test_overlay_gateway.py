@@ -125,12 +125,15 @@ class GatewayStage(Stage):
                     run=(known.run, partial(watch_bridge, self.network, description)),
                     look=known.look,
                 )
+                senses = with_gateway(senses, self.network, description, store, now)
+                fixed = frozenset(each.mac for each in senses.fixed)
+                vni = self.network.vni
                 await Agent(
-                    addresses=SiteAddresses(SiteName(site), self.network.vni, VTEPS),
+                    addresses=SiteAddresses(SiteName(site), vni, VTEPS, fixed=fixed),
                     planes=(first, second),
-                    register=store.register(self.network.vni),
-                    lease=store.agent_lease(site, f"test:{site}", LEASE_SECONDS),
-                    senses=with_gateway(senses, self.network, description, store, now),
+                    register=store.register(vni),
+                    lease=store.agent_lease(vni, site, f"test:{site}", LEASE_SECONDS),
+                    senses=senses,
                     clock=now,
                 ).run()
 

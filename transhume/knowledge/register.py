@@ -29,7 +29,13 @@ from transhume.knowledge.model import (
     SiteName,
     VmName,
 )
-from transhume.knowledge.wire import ANSWER_SECONDS, BLOCK_SECONDS, reaching, run_script
+from transhume.knowledge.wire import (
+    ANSWER_SECONDS,
+    BLOCK_SECONDS,
+    heed_cancellation,
+    reaching,
+    run_script,
+)
 
 _PUT = """
 local taken = {}
@@ -216,6 +222,7 @@ class Register:
                 async for news in self._follow_once():
                     yield news
             except (RedisError, OSError, KnowledgeUnreachable) as error:
+                heed_cancellation()
                 log.warning("register_lost", vni=self.vni, why=str(error))
                 yield Lost()
                 await asyncio.sleep(_RETRY_SECONDS)

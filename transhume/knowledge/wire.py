@@ -55,6 +55,16 @@ async def reaching() -> AsyncIterator[None]:
         ) from error
 
 
+def heed_cancellation() -> None:
+    """Raise the cancellation of the running task, where an error in tidying up has taken its place.
+
+    Leaving a connection that is broken can fail, also when it's left because the task is to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def run_script(
     client: Redis, script: str, keys: Sequence[str], arguments: Sequence[str | bytes | int]
 ) -> Any:

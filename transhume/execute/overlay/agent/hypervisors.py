@@ -62,7 +62,8 @@ class SiteHypervisors:
             while True:
                 await self._ask_all()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._wanted.wait()
                 self._wanted.clear()
 
     async def tell(self, bridge: str, tell: Tell) -> None:

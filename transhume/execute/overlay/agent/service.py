@@ -362,7 +362,8 @@ class Agent:
                 await self._register.report(self._status())
             self._progress.news.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.news.wait(), STATUS_SECONDS)
+                async with asyncio.timeout(STATUS_SECONDS):
+                    await self._progress.news.wait()
 
     def _status(self) -> AgentStatus:
         addresses = self._addresses

@@ -7,6 +7,7 @@ with the kernel is in threads: nothing here holds up a switch.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar
@@ -267,7 +268,6 @@ async def _whenever(event: asyncio.Event, seconds: Callable[[], float]) -> Async
         event.clear()
         yield
         await asyncio.sleep(_AT_LEAST_SECONDS)
-        try:
-            await asyncio.wait_for(event.wait(), seconds())
-        except TimeoutError:
-            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds()):
+                await event.wait()
