@@ -24,11 +24,10 @@ from transhume.reach.libvirt import Connections
 
 T = TypeVar("T")
 
-PIN = """
+PINNED = """
 policy: pinned
 mode: auto
 rules:
-  - pin: {{vm: {vm}, cloud: {cloud}}}
 """
 
 TRANSHUME = (sys.executable, "-m", "transhume")
@@ -165,8 +164,14 @@ def assert_nothing_was_lost(lab: Lab) -> None:
 
 def write_pin(folder: Path, vm: str, cloud: str) -> Path:
     """Ask for a VM to be in a cloud: a mandatory move, which no cool-down holds back."""
+    return write_pins(folder, {vm: cloud})
+
+
+def write_pins(folder: Path, cloud_of: Mapping[str, str]) -> Path:
+    """Ask for VMs to be in clouds; whoever isn't named may go along with them."""
     path = folder / "pin.yaml"
-    path.write_text(PIN.format(vm=vm, cloud=cloud))
+    rules = "".join(f"  - pin: {{vm: {vm}, cloud: {cloud}}}\n" for vm, cloud in cloud_of.items())
+    path.write_text(PINNED + rules)
     return path
 
 

@@ -17,7 +17,7 @@ from tests.system.running import (
     settled,
     until,
     where,
-    write_pin,
+    write_pins,
 )
 from transhume.knowledge.model import PlanStatus
 from transhume.knowledge.store import Store
@@ -101,7 +101,7 @@ def test_a_planned_move_keeps_connections_and_leaves_the_overlay_consistent(
     lab: Lab, tmp_path: Path
 ) -> None:
     config = config_of(lab, tmp_path)
-    policies = write_pin(tmp_path, "vm1", "b")
+    policies = write_pins(tmp_path, {"vm1": "b", "vm2": "c"})
     with (
         OutsideConnection(lab.spec.guest("vm1").ip) as connection,
         RunningDaemon(config, policies, tmp_path / "log") as daemon,
@@ -124,7 +124,7 @@ def test_a_move_goes_on_while_a_third_sites_agent_is_dead(lab: Lab, tmp_path: Pa
     (dead,) = agents_of("c", lab.state)
     os.kill(dead, signal.SIGKILL)
     away = "a" if where(lab)["vm1"] == ["b"] else "b"
-    policies = write_pin(tmp_path, "vm1", away)
+    policies = write_pins(tmp_path, {"vm1": away, "vm2": "c"})
     with RunningDaemon(config, policies, tmp_path / "log") as daemon:
         asyncio.run(until(lambda: runs_at(lab, away), "the VM to arrive"))
         assert asyncio.run(last_plan(lab)) is PlanStatus.DONE, daemon.log
