@@ -5,8 +5,8 @@ Each site writes what it has itself, and nothing of others: so nobody has to agr
 who reads decides what to believe.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from transhume.knowledge import keys
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import Anchors
 from transhume.knowledge.reading import Reader
-from transhume.knowledge.wire import BLOCK_SECONDS, reaching, run_script
+from transhume.knowledge.wire import news_of, reaching, run_script
 
 _PUT = """
 for i = 1, #ARGV, 3 do
@@ -79,19 +79,10 @@ class AnchorDirectory:
         Raises:
             KnowledgeUnreachable: no Redis answers; begin again later.
         """
-        loop = asyncio.get_running_loop()
         table, channel = self._keys
-        async with self._client.pubsub(ignore_subscribe_messages=True) as news:
-            async with reaching():
-                await news.subscribe(channel)
-            while True:
-                yield AnchorNews(await self.all(), whole=True)
-                until = loop.time() + resync_seconds
-                while (left := until - loop.time()) > 0:
-                    async with reaching():
-                        message = await news.get_message(timeout=min(left, BLOCK_SECONDS))
-                    if message is None:
-                        continue
-                    record = self._reader.record(Anchors, message["data"], table)
-                    if record is not None:
-                        yield AnchorNews((record,), whole=False)
+        async with aclosing(news_of(self._client, channel, resync_seconds)) as news:
+            async for said in news:
+                if said is None:
+                    yield AnchorNews(await self.all(), whole=True)
+                elif (record := self._reader.record(Anchors, said, table)) is not None:
+                    yield AnchorNews((record,), whole=False)

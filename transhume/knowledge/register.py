@@ -32,7 +32,7 @@ from transhume.knowledge.model import (
 from transhume.knowledge.wire import (
     ANSWER_SECONDS,
     BLOCK_SECONDS,
-    heed_cancellation,
+    listening,
     reaching,
     run_script,
 )
@@ -222,14 +222,12 @@ class Register:
                 async for news in self._follow_once():
                     yield news
             except (RedisError, OSError, KnowledgeUnreachable) as error:
-                heed_cancellation()
                 log.warning("register_lost", vni=self.vni, why=str(error))
                 yield Lost()
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow_once(self) -> AsyncIterator[News]:
-        async with self._client.pubsub() as ear:
-            await ear.subscribe(self._keys.channel)
+        async with listening(self._client, self._keys.channel) as ear:
             whole = await self.read()
             last = whole.revision
             yield whole
@@ -251,10 +249,8 @@ class Register:
         """Yield what is published; ask now and then whether anybody is there."""
         heard = time.monotonic()
         while True:
-            message = await ear.get_message(
-                ignore_subscribe_messages=True,
-                timeout=min(BLOCK_SECONDS, self._silence_seconds / 4),
-            )
+            timeout = min(BLOCK_SECONDS, self._silence_seconds / 4)
+            message = await ear.get_message(timeout=timeout)
             if message is not None:
                 heard = time.monotonic()
                 if message["type"] == "message":

@@ -4,8 +4,8 @@ Owns the hash and the channel. Checks nothing: whoever may write to the knowledg
 that readers believe a record only once they have checked its signature.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from transhume.knowledge import keys
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import SignedEndpoint
 from transhume.knowledge.reading import Reader
-from transhume.knowledge.wire import BLOCK_SECONDS, reaching, run_script
+from transhume.knowledge.wire import news_of, reaching, run_script
 
 _PUT = """
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -65,18 +65,10 @@ class UnderlayDirectory:
         Raises:
             KnowledgeUnreachable: no Redis answers; begin again later, nothing is missed by that.
         """
-        loop = asyncio.get_running_loop()
-        async with self._client.pubsub(ignore_subscribe_messages=True) as news:
-            async with reaching():
-                await news.subscribe(keys.UNDERLAY_NEWS)
-            while True:
-                yield await self.all()
-                until = loop.time() + resync_seconds
-                while (left := until - loop.time()) > 0:
-                    async with reaching():
-                        message = await news.get_message(timeout=min(left, BLOCK_SECONDS))
-                    if message is not None:
-                        record = self._reader.record(
-                            SignedEndpoint, message["data"], keys.UNDERLAY_NEWS
-                        )
-                        yield (record,) if record is not None else ()
+        async with aclosing(news_of(self._client, keys.UNDERLAY_NEWS, resync_seconds)) as news:
+            async for said in news:
+                if said is None:
+                    yield await self.all()
+                    continue
+                record = self._reader.record(SignedEndpoint, said, keys.UNDERLAY_NEWS)
+                yield (record,) if record is not None else ()

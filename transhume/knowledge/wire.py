@@ -4,12 +4,13 @@ Owns the client's settings. Leaves out what is said over the wire: that is `keys
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from transhume.errors import KnowledgeUnreachable
@@ -55,14 +56,47 @@ async def reaching() -> AsyncIterator[None]:
         ) from error
 
 
-def heed_cancellation() -> None:
-    """Raise the cancellation of the running task, where an error in tidying up has taken its place.
+@asynccontextmanager
+async def listening(client: Redis, channel: str) -> AsyncIterator[PubSub]:
+    """Have a subscription to a channel, and leave it in peace.
 
-    Leaving a connection that is broken can fail, also when it's left because the task is to end.
+    A connection that is broken can fail once more when it's left, also because the task is to end: that error
+    never takes the place of the cancellation.
+
+    Raises:
+        KnowledgeUnreachable: the knowledge doesn't answer.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    ear = client.pubsub(ignore_subscribe_messages=True)
+    try:
+        async with reaching():
+            await ear.subscribe(channel)
+        yield ear
+    except (RedisError, OSError, KnowledgeUnreachable):
+        _heed_cancellation()
+        raise
+    finally:
+        with suppress(RedisError, OSError):
+            await ear.aclose()  # type: ignore[no-untyped-call]
+
+
+async def news_of(
+    client: Redis, channel: str, resync_seconds: float
+) -> AsyncGenerator[bytes | None, None]:
+    """Yield what is published; None whenever everything is to be read: at once, and every `resync_seconds`.
+
+    Raises:
+        KnowledgeUnreachable: the knowledge doesn't answer; begin again later, nothing is missed by that.
+    """
+    loop = asyncio.get_running_loop()
+    async with listening(client, channel) as ear:
+        while True:
+            yield None
+            until = loop.time() + resync_seconds
+            while (left := until - loop.time()) > 0:
+                async with reaching():
+                    message = await ear.get_message(timeout=min(left, BLOCK_SECONDS))
+                if message is not None:
+                    yield message["data"]
 
 
 async def run_script(
@@ -76,3 +110,10 @@ async def run_script(
 def text(value: bytes | str) -> str:
     """Return what Redis answered as text; what isn't UTF-8 is marked rather than refused."""
     return value if isinstance(value, str) else value.decode(errors="replace")
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation of the running task, where an error in tidying up has taken its place."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

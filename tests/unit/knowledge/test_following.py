@@ -1,7 +1,6 @@
 """Whoever follows the register ends when it's told to, also over a connection that breaks as it is left."""
 
 import asyncio
-from types import TracebackType
 from typing import cast
 
 import pytest
@@ -14,12 +13,7 @@ from transhume.knowledge.register import Lost, Register
 class Ear:
     """A subscription that never begins, and can't be left in peace."""
 
-    async def __aenter__(self) -> "Ear":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType
-    ) -> None:
+    async def aclose(self) -> None:
         raise Broken("reset by peer")
 
     async def subscribe(self, _channel: str) -> None:
@@ -27,7 +21,7 @@ class Ear:
 
 
 class Client:
-    def pubsub(self) -> Ear:
+    def pubsub(self, **_settings: bool) -> Ear:
         return Ear()
 
 
