@@ -32,7 +32,7 @@ from tests.system.overlay_sites import (
 )
 from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
-from transhume.execute.overlay.plane import SitePlane, detour_vni
+from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.plane.rules import CIRCLING, STRANGERS
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import IpAddress, MacAddress
@@ -207,7 +207,7 @@ def test_what_came_by_a_detour_leaves_by_no_tunnel(planes, nics):
 
 
 def test_a_broadcast_under_the_detours_number_leaves_by_no_tunnel(planes, nics):
-    forge(netns_of("a"), "b", detour_vni(NETWORK), EVERYONE)
+    forge(netns_of("a"), "b", NETWORK.detour_vni, EVERYONE)
 
     with wan_ears() as ears:
         assert_heard(nics, {"b": 1})
@@ -383,7 +383,7 @@ def give_address(netns: str, device: str, address: str) -> None:
         netlink.addr("add", index=index(netlink, device), address=address, prefixlen=24)
 
 
-@pytest.mark.parametrize("vni", [NETWORK.vni, detour_vni(NETWORK)], ids=["network", "detour"])
+@pytest.mark.parametrize("vni", [NETWORK.vni, NETWORK.detour_vni], ids=["network", "detour"])
 def test_a_packet_forged_outside_the_set_of_sites_is_dropped(planes, nics, vni):
     give_address(WAN, "br0", "172.31.99.66")
 

@@ -75,6 +75,12 @@ class WireguardPoint:
 
 ONLY_NETWORK = VirtualNetworkName("overlay")
 """What the overlay's network is called where there is one, to which nobody gave a name."""
+_HALF_OF_ALL_NUMBERS = 1 << 23
+
+
+def detour_of(vni: int) -> int:
+    """Return the second number of a network, under which nothing is sent on; it is the other half's."""
+    return vni ^ _HALF_OF_ALL_NUMBERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +136,11 @@ class OverlayNetwork:
     def device(self) -> str:
         """The name of the VXLAN device at each site."""
         return f"thvx{self.vni}"
+
+    @property
+    def detour_vni(self) -> int:
+        """VXLAN's number of what goes on to where a VM has gone."""
+        return detour_of(self.vni)
 
     def obstacle_at(self, site: str) -> str | None:
         """Say that a site lacks the network, where it does."""

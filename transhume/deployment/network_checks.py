@@ -5,12 +5,11 @@ Numbers and bridges keep networks apart: what two of them shared would leak from
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from transhume.deployment.model import detour_of
 from transhume.errors import Mistake
 from transhume.located_yaml import KeyPath, Located, Value
 
 _NETWORKS: KeyPath = ("overlay", "networks")
-_DETOURS = 1 << 23
-"""What the numbers of a network and of its detours differ in."""
 
 
 def network_checks(located: Located, sites: Sequence[KeyPath]) -> Iterator[Mistake]:
@@ -37,7 +36,7 @@ def _numbers(located: Located, networks: Mapping[str, Value]) -> Iterator[Mistak
         if vni in line_of:
             message = f"the network in line {line_of[vni]} has number {vni} too; give each its own"
             yield located.mistake(path, message)
-        elif (other := vni ^ _DETOURS) in line_of:
+        elif (other := detour_of(vni)) in line_of:
             message = (
                 f"the network in line {line_of[other]} has number {other}, and needs {vni} for its detours; "
                 "give each a number below 8388608"

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
-from transhume.execute.overlay.plane.names import detour_vni
-from transhume.execute.overlay.plane.rules import counted, rules, seals, segment_bytes
+from transhume.execute.overlay.plane.rules import counted, rules, segment_bytes
+from transhume.execute.overlay.sealing import seals
 
 
 def site(name: str, vtep: str) -> OverlaySite:
@@ -69,7 +69,7 @@ def test_counters_are_read_from_a_listing():
 
 @pytest.mark.parametrize("vni", [1, 66, 2**23, 2**24 - 1])
 def test_the_detours_number_is_another_one_of_24_bits(vni):
-    detour = detour_vni(replace(NETWORK, vni=vni))
+    detour = replace(NETWORK, vni=vni).detour_vni
 
     assert detour != vni
     assert 0 <= detour < 2**24

@@ -7,7 +7,6 @@ is missing, and nothing that is there already is touched: connections go on whil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from transhume.deployment.model import GatewaySettings, OverlayNetwork, OverlaySite
@@ -26,6 +25,7 @@ from transhume.execute.overlay.gateway.layout import (
 )
 from transhume.execute.overlay.plane.rules import segment_bytes
 from transhume.knowledge.model import SiteName
+from transhume.reach import sysctl
 from transhume.reach.netns import inside, netlink_in
 
 _UP = 0x01
@@ -106,7 +106,7 @@ class Cables:
         namespaces.make(self.netns)
         with inside(self.netns):
             for name, value in _OF_THE_NAMESPACE.items():
-                _set(name, value)
+                sysctl.write(name, value)
         mtu = self.longest_segment() + _TCP_AND_IP_BYTES
         with netlink_in(self._site.netns) as outside, netlink_in(self.netns) as within:
             bridge = _need(_links(outside), self._site, self._site.bridge, "its bridge")
@@ -154,7 +154,7 @@ class Cables:
     def uplink_forwards(self) -> bool:
         """Say whether the host forwards what comes in by its uplink."""
         with inside(self._site.netns):
-            return _get(f"ipv4/conf/{self._site.uplink}/forwarding") == "1"
+            return sysctl.read(f"ipv4/conf/{self._site.uplink}/forwarding") == "1"
 
     # --- how it is made ------------------------------------------------------------------------------
 
@@ -198,8 +198,8 @@ class Cables:
         outside.route("replace", dst=f"{ours}/32", oif=cable["index"], scope=_LINK)
         with inside(self._site.netns):
             for device in (self._outer[UPLINK], self._site.uplink):
-                _set(f"ipv4/conf/{device}/forwarding", "1")
-            _set(f"ipv4/conf/{self._outer[UPLINK]}/rp_filter", "0")
+                sysctl.write(f"ipv4/conf/{device}/forwarding", "1")
+            sysctl.write(f"ipv4/conf/{self._outer[UPLINK]}/rp_filter", "0")
 
     def _address(self, within: Any, at: Mapping[str, int]) -> None:
         known = _addresses(within)
@@ -277,7 +277,7 @@ class Cables:
     def _forwards(self) -> bool:
         with inside(self._site.netns):
             devices = (self._outer[UPLINK], self._site.uplink)
-            return all(_get(f"ipv4/conf/{device}/forwarding") == "1" for device in devices)
+            return all(sysctl.read(f"ipv4/conf/{device}/forwarding") == "1" for device in devices)
 
 
 def _need(links: Links, site: OverlaySite, name: str, what: str) -> Any:
@@ -336,14 +336,3 @@ def _refusals() -> tuple[type[Exception], ...]:
     from pyroute2.netlink.exceptions import NetlinkError
 
     return (NetlinkError,)
-
-
-def _set(name: str, value: str) -> None:
-    path = Path("/proc/sys/net") / name
-    if path.exists() and path.read_text().strip() != value:
-        path.write_text(value)
-
-
-def _get(name: str) -> str:
-    path = Path("/proc/sys/net") / name
-    return path.read_text().strip() if path.exists() else ""

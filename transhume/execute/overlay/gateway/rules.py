@@ -10,7 +10,6 @@ nor, with forged packets, another site's tunnels.
 
 import re
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from typing import NamedTuple
 
 from transhume.deployment.model import GatewaySettings, OverlayNetwork
@@ -26,6 +25,7 @@ from transhume.execute.overlay.gateway.layout import (
     table,
 )
 from transhume.execute.overlay.plane.names import tunnel_devices
+from transhume.execute.overlay.sealing import replacing, seal
 from transhume.knowledge.model import Flow, IpAddress
 
 ANCHORS = "anchors"
@@ -179,9 +179,4 @@ def _key(ip: IpAddress, flow: Flow) -> str:
 
 
 def _rules(family: str, name: str, body: str) -> Rules:
-    seal = "transhume" + blake2b(body.encode(), digest_size=8).hexdigest()
-    script = (
-        f"add table {family} {name}\ndelete table {family} {name}\n"
-        f'table {family} {name} {{\ncomment "{seal}"\n{body}}}\n'
-    )
-    return Rules(family, name, seal, script)
+    return Rules(family, name, seal(body), replacing(family, name, body))

@@ -3,14 +3,12 @@
 Puts cables, rules and anchors together. Everything here lasts: it works on while no agent runs.
 """
 
-import errno
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from transhume.deployment.model import GatewaySettings, OverlayNetwork, OverlaySite
-from transhume.errors import OverlayError, UsageError
+from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
 from transhume.execute.overlay.gateway import namespaces
 from transhume.execute.overlay.gateway.conntrack import Open, open_flows
@@ -27,7 +25,8 @@ from transhume.execute.overlay.gateway.rules import (
     inside_rules,
     routes_for_us_alone,
 )
-from transhume.execute.overlay.plane.rules import seals
+from transhume.execute.overlay.refusals import explained
+from transhume.execute.overlay.sealing import seals
 from transhume.knowledge.model import Flow, IpAddress, MacAddress, SiteName
 from transhume.reach.netns import netlink_in
 
@@ -171,14 +170,10 @@ def remove_gateway(network: OverlayNetwork, site: OverlaySite) -> None:
 
 @contextmanager
 def _explained(site: str) -> Iterator[None]:
-    try:
-        yield
-    except (UsageError, nftables.RulesRefused) as error:
-        raise OverlayError(f"site {site}: {error}") from error
-    except OSError as error:
-        said = os.strerror(error.errno or errno.EIO)
-        raise OverlayError(
-            f"site {site}: the kernel refused the gateway something: {said}"
-        ) from error
-    except LookupError as error:
-        raise OverlayError(f"site {site}: {error} of the gateway went away meanwhile") from error
+    with explained(site, "refused the gateway something"):
+        try:
+            yield
+        except LookupError as error:
+            raise OverlayError(
+                f"site {site}: {error} of the gateway went away meanwhile"
+            ) from error

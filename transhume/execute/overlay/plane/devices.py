@@ -13,7 +13,7 @@ from typing import Any
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
 from transhume.errors import OverlayError
-from transhume.execute.overlay.plane.names import detour_vni, tunnel_devices
+from transhume.execute.overlay.plane.names import tunnel_devices
 
 _UP = 0x01
 _QUIET = {"learning": 0, "unicast_flood": 0, "neigh_suppress": 1}
@@ -103,7 +103,7 @@ class Devices:
     def _settings(self, *, detour: bool) -> dict[str, Any]:
         local = "vxlan_local" if ip_address(self._site.vtep).version == 4 else "vxlan_local6"
         return {
-            "vxlan_id": detour_vni(self._network) if detour else self._network.vni,
+            "vxlan_id": self._network.detour_vni if detour else self._network.vni,
             "vxlan_port": self._network.port,
             local: self._site.vtep,
             "vxlan_learning": 0,

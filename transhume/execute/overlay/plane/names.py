@@ -5,12 +5,6 @@ from transhume.knowledge.model import MacAddress
 
 EVERYBODY = MacAddress("00:00:00:00:00:00")
 """The VXLAN entry for frames without one of their own: broadcasts and multicasts."""
-_HALF_OF_ALL_NUMBERS = 1 << 23
-
-
-def detour_vni(network: OverlayNetwork) -> int:
-    """Return the second number of a network, under which nothing is sent on; it is the other half's."""
-    return network.vni ^ _HALF_OF_ALL_NUMBERS
 
 
 def detour_device(network: OverlayNetwork) -> str:

@@ -8,11 +8,11 @@ segments that fit: a guest with a longer MTU that hears no ICMP would meet a bla
 
 import re
 from collections.abc import Mapping
-from hashlib import blake2b
 from ipaddress import ip_address
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
-from transhume.execute.overlay.plane.names import detour_device, detour_vni, table
+from transhume.execute.overlay.plane.names import detour_device, table
+from transhume.execute.overlay.sealing import removing, replacing
 from transhume.knowledge.model import MacAddress
 
 FAMILIES = ("inet", "bridge")
@@ -31,16 +31,7 @@ def rules(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> str:
     """Return the script that puts the site's rules in place of those that were there."""
     name = table(network)
     bodies = {"inet": _keep_out(network, site), "bridge": _forward(network, site, underlay_mtu)}
-    return "".join(
-        f"add table {family} {name}\ndelete table {family} {name}\n"
-        f'table {family} {name} {{\ncomment "{_seal(body)}"\n{body}}}\n'
-        for family, body in bodies.items()
-    )
-
-
-def seals(script: str) -> tuple[str, ...]:
-    """Return by what the tables of a script, or of a listing, are known to be the same."""
-    return tuple(re.findall(r'^\s*comment "(\w+)"$', script, re.MULTILINE))
+    return "".join(replacing(family, name, body) for family, body in bodies.items())
 
 
 def counted(listing: str) -> dict[str, int]:
@@ -64,7 +55,7 @@ def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
     elements = f"elements = {{ {', '.join(others)} }}\n" if others else ""
     address = "ip saddr" if version == 4 else "ip6 saddr"
     # Behind UDP's header and the first word of VXLAN's: its number.
-    numbers = (network.vni, detour_vni(network))
+    numbers = (network.vni, network.detour_vni)
     jumps = "".join(f"udp dport {network.port} @th,96,24 {vni} jump ours\n" for vni in numbers)
     return (
         f"set sites {{\ntype ipv{version}_addr\n{elements}}}\n"
@@ -86,8 +77,7 @@ def arrivals(network: OverlayNetwork, devices: Mapping[MacAddress, str]) -> str:
     )
     chain = f'type filter hook ingress device "{detour_device(network)}" priority filter;'
     made = f"table {ARRIVING} {name} {{\nchain arriving {{\n{chain}\n{lines}}}\n}}\n"
-    emptied = f"add table {ARRIVING} {name}\ndelete table {ARRIVING} {name}\n"
-    return emptied + (made if devices else "")
+    return removing(ARRIVING, name) + (made if devices else "")
 
 
 def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> str:
@@ -106,7 +96,3 @@ def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> s
         f"counter {CIRCLING} {{\n}}\n"
         f"chain forward {{\ntype filter hook forward priority filter; policy accept;\n{drops}{clamps}}}\n"
     )
-
-
-def _seal(body: str) -> str:
-    return "transhume" + blake2b(body.encode(), digest_size=8).hexdigest()

@@ -4,18 +4,15 @@ Owns the order of things: devices, rules, entries. Whom to send what is decided 
 routes. No frame passes through here; the kernel carries them.
 """
 
-import errno
-import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, Self
 
 from transhume.deployment.model import OverlayNetwork, OverlaySite
-from transhume.errors import OverlayError, UsageError
+from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
 from transhume.execute.overlay.plane.batch import KernelTables, refused
 from transhume.execute.overlay.plane.devices import Devices
@@ -43,10 +40,12 @@ from transhume.execute.overlay.plane.rules import (
     arrivals,
     counted,
     rules,
-    seals,
 )
+from transhume.execute.overlay.refusals import explained
 from transhume.execute.overlay.routes import Route
+from transhume.execute.overlay.sealing import seals
 from transhume.knowledge.model import IpAddress, MacAddress
+from transhume.reach import sysctl
 from transhume.reach.netns import inside, netlink_in
 
 
@@ -229,7 +228,9 @@ class SitePlane:
             names = (self._site.bridge, *tunnel_devices(self._network))
             with inside(self._site.netns):
                 self._at = Indexes(*map(self._index, names))
-                self._speaks_ipv6 = _speaks_ipv6(self._site.bridge)
+                self._speaks_ipv6 = (
+                    sysctl.read(f"ipv6/conf/{self._site.bridge}/disable_ipv6") == "0"
+                )
         return self._at
 
     def _tellable(self, route: Route) -> Route:
@@ -264,18 +265,9 @@ class SitePlane:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except UsageError as error:
-            raise OverlayError(f"site {self._site.name}: {error}") from error
-        except nftables.RulesRefused as error:
-            raise OverlayError(f"site {self._site.name}: {error}") from error
-        except OSError as error:
-            self._forget()
-            said = os.strerror(error.errno or errno.EIO)
-            raise OverlayError(f"site {self._site.name}: the kernel refused: {said}") from error
-
-
-def _speaks_ipv6(bridge: str) -> bool:
-    switch = Path("/proc/sys/net/ipv6/conf") / bridge / "disable_ipv6"
-    return switch.exists() and switch.read_text() == "0\n"
+        with explained(self._site.name):
+            try:
+                yield
+            except OSError:
+                self._forget()
+                raise

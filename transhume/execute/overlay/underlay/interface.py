@@ -8,11 +8,11 @@ would cost each packet something.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
 from transhume.execute.overlay.underlay.settings import UnderlaySettings
+from transhume.reach import sysctl
 from transhume.reach.netns import inside, netlink_in
 
 FAMILY = "inet"
@@ -44,8 +44,9 @@ def set_up(settings: UnderlaySettings) -> None:
         ):
             netlink.route("replace", dst=str(network), oif=index, prefsrc=source)
     with inside(settings.netns):
-        _sysctl("ipv4", settings.device, "forwarding", "1" if relays(settings) else "0")
-        _sysctl("ipv6", settings.device, "disable_ipv6", "1")
+        forwards = "1" if relays(settings) else "0"
+        sysctl.write(f"ipv4/conf/{settings.device}/forwarding", forwards)
+        sysctl.write(f"ipv6/conf/{settings.device}/disable_ipv6", "1")
 
 
 def tear_down(settings: UnderlaySettings) -> None:
@@ -96,9 +97,3 @@ def guard_text(settings: UnderlaySettings) -> Iterator[str]:
 
 def _table(settings: UnderlaySettings) -> str:
     return f"transhume_{settings.device}"
-
-
-def _sysctl(family: str, device: str, name: str, value: str) -> None:
-    path = Path("/proc/sys/net") / family / "conf" / device / name
-    if path.exists():
-        path.write_text(value)

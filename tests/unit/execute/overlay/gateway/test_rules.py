@@ -14,7 +14,7 @@ from transhume.execute.overlay.gateway.rules import (
     inside_rules,
     routes_for_us_alone,
 )
-from transhume.execute.overlay.plane.rules import seals
+from transhume.execute.overlay.sealing import seals
 from transhume.knowledge.model import Flow, IpAddress
 
 NETWORK = network("a", "b", uplinks="a")
