@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transhume.deployment.schema import CapacitySchema, LinkSchema, Name, Share, Stretch
+from transhume.deployment.fields import Name, Share, Stretch
+from transhume.deployment.schema import CapacitySchema, LinkSchema
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_bytes, parse_instant, parse_moment, parse_rate
 

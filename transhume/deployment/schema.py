@@ -3,112 +3,35 @@
 Only `loader` uses them: it turns them into the records of `model` at once.
 """
 
-import re
-from ipaddress import IPv4Address, ip_address
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from transhume.deployment.addresses import checked_address
+from transhume.deployment.fields import (
+    Address,
+    Device,
+    FilePath,
+    Ipv4,
+    Latency,
+    LibvirtUri,
+    Mac,
+    Name,
+    Patterns,
+    Rate,
+    Record,
+    RedisUrl,
+    Share,
+    Stretch,
+    WebUrl,
+    more_than_nothing,
+)
 from transhume.deployment.model import DEFAULT_GATEWAY_MAC
 from transhume.located_yaml import Quantity
-from transhume.quantities import parse_bytes, parse_duration, parse_rate, parse_share
-
-_LONGEST_DEVICE_NAME = 15
+from transhume.quantities import parse_bytes
 
 
-def _name(text: str) -> str:
-    if not text or not text.isprintable() or set(text) & set(" /*?[]"):
-        raise ValueError(
-            f"{text!r} is no name; leave out spaces, slashes and the signs of patterns"
-        )
-    return text
-
-
-def _pattern(text: str) -> str:
-    if not text.strip():
-        raise ValueError("an empty pattern matches nothing; write a name, or a pattern as web-*")
-    return text
-
-
-def _device(text: str) -> str:
-    if len(text.encode()) > _LONGEST_DEVICE_NAME:
-        raise ValueError(f"{text} is no name of a device; Linux allows 15 characters")
-    return _name(text)
-
-
-def _mac(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){5}", text.lower()):
-        raise ValueError(f"{text!r} is no MAC address; write six pairs: 52:54:00:12:34:56")
-    return text.lower()
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        raise ValueError(f"{text} is no IP address; write one such as 172.31.66.1") from None
-
-
-def _ipv4(text: str) -> str:
-    try:
-        return str(IPv4Address(text))
-    except ValueError:
-        raise ValueError(f"{text} is no IPv4 address; write one such as 10.66.0.1") from None
-
-
-def _url(text: str, schemes: tuple[str, ...]) -> str:
-    try:
-        found = urlsplit(text).scheme
-    except ValueError:
-        found = ""
-    if found not in schemes:
-        raise ValueError(f"{text} is no URL that works here; begin it with {' or '.join(schemes)}")
-    return text
-
-
-def _web_url(text: str) -> str:
-    return _url(text, ("http", "https"))
-
-
-def _redis_url(text: str) -> str:
-    return _url(text, ("redis", "rediss", "unix"))
-
-
-def _libvirt_uri(text: str) -> str:
-    if ":" not in text:
-        raise ValueError(f"{text} is no libvirt URI; write one such as qemu+tls://host/system")
-    return text
-
-
-def more_than_nothing(amount: float) -> float:
-    """Refuse an amount that isn't above 0 (ValueError)."""
-    if amount <= 0:
-        raise ValueError("0 is too little; write more")
-    return amount
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Patterns = Annotated[list[Annotated[str, AfterValidator(_pattern)]], Field(min_length=1)]
-Device = Annotated[str, AfterValidator(_device)]
-Address = Annotated[str, AfterValidator(_address)]
-Mac = Annotated[str, AfterValidator(_mac)]
-WebUrl = Annotated[str, AfterValidator(_web_url)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
-FilePath = Annotated[str, Field(min_length=1)]
-Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(more_than_nothing)]
-Share = Annotated[float, Quantity(parse_share, "5%"), AfterValidator(more_than_nothing)]
-Latency = Annotated[float, Quantity(parse_duration, "20ms")]
-Rate = Annotated[float, Quantity(parse_rate, "100mbit"), AfterValidator(more_than_nothing)]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class CaptureSchema(_Record):
+class CaptureSchema(Record):
     """Where the traffic of a host's VMs is seen."""
 
     model_config = ConfigDict(title="Capture")
@@ -135,7 +58,7 @@ class CaptureSchema(_Record):
     )
 
 
-class CapacitySchema(_Record):
+class CapacitySchema(Record):
     """How much of a host may be used."""
 
     model_config = ConfigDict(title="Capacity")
@@ -146,7 +69,7 @@ class CapacitySchema(_Record):
     )
 
 
-class HostSchema(_Record):
+class HostSchema(Record):
     """A hypervisor, and how its libvirt daemon is reached."""
 
     model_config = ConfigDict(title="Host")
@@ -173,7 +96,7 @@ class HostSchema(_Record):
         return self
 
 
-class FixedAddressSchema(_Record):
+class FixedAddressSchema(Record):
     """An address of the overlay that stays where it is."""
 
     model_config = ConfigDict(title="Fixed address")
@@ -185,7 +108,7 @@ class FixedAddressSchema(_Record):
     )
 
 
-class WireguardSchema(_Record):
+class WireguardSchema(Record):
     """How a site's tunnels are encrypted. Its agent makes the WireGuard device, which is its `underlay`."""
 
     model_config = ConfigDict(title="WireGuard")
@@ -212,7 +135,7 @@ class WireguardSchema(_Record):
     )
 
 
-class SiteSchema(_Record):
+class SiteSchema(Record):
     """A site of the overlay. Either `bridge`, or `bridges` where the overlay has `networks`."""
 
     model_config = ConfigDict(title="Overlay site")
@@ -247,7 +170,7 @@ class SiteSchema(_Record):
         return self
 
 
-class GatewayPointSchema(_Record):
+class GatewayPointSchema(Record):
     """How a site's gateway is asked, which carries migrations. Either `socket` or `address`."""
 
     model_config = ConfigDict(title="Gateway of a cloud")
@@ -267,7 +190,7 @@ class GatewayPointSchema(_Record):
         return self
 
 
-class TransportSchema(_Record):
+class TransportSchema(Record):
     """How migrations are carried between sites that have gateways."""
 
     model_config = ConfigDict(title="Transport")
@@ -291,7 +214,7 @@ class TransportSchema(_Record):
     )
 
 
-class CloudSchema(_Record):
+class CloudSchema(Record):
     """A site under one administration, with a price."""
 
     model_config = ConfigDict(title="Cloud")
@@ -309,12 +232,12 @@ class CloudSchema(_Record):
     hosts: dict[Name, HostSchema] = Field(default={}, description="its hypervisors")
 
 
-class DefaultGatewaySchema(_Record):
+class DefaultGatewaySchema(Record):
     """The virtual network's default gateway. The agents have it answer at every site, with the same MAC."""
 
     model_config = ConfigDict(title="Default gateway")
 
-    ip: Annotated[str, AfterValidator(_ipv4)] = Field(description="the gateway's IPv4 address")
+    ip: Ipv4 = Field(description="the gateway's IPv4 address")
     prefix_length: int = Field(
         default=24, ge=8, le=30, description="of the network that the VMs' addresses are in"
     )
@@ -339,7 +262,7 @@ class DefaultGatewaySchema(_Record):
         return self
 
 
-class NetworkSchema(_Record):
+class NetworkSchema(Record):
     """One of several virtual networks, isolated from the others."""
 
     model_config = ConfigDict(title="Network")
@@ -351,7 +274,7 @@ class NetworkSchema(_Record):
     )
 
 
-class OverlaySchema(_Record):
+class OverlaySchema(Record):
     """What joins the clouds. Either `vni`, for one virtual network, or `networks`, for several."""
 
     model_config = ConfigDict(title="Overlay")
@@ -381,7 +304,7 @@ class OverlaySchema(_Record):
         return self
 
 
-class LinkSchema(_Record):
+class LinkSchema(Record):
     """What the path between two clouds carries."""
 
     model_config = ConfigDict(title="Link")
@@ -393,7 +316,7 @@ class LinkSchema(_Record):
     latency: Latency | None = Field(default=None, description="the round trip between them")
 
 
-class PricesSchema(_Record):
+class PricesSchema(Record):
     """Where prices come from. Either `file` or `url`."""
 
     model_config = ConfigDict(title="Prices")
@@ -420,7 +343,7 @@ class PricesSchema(_Record):
         return self
 
 
-class KnowledgeSchema(_Record):
+class KnowledgeSchema(Record):
     """Where the shared state is kept. Without a URL a Redis server is started for it."""
 
     model_config = ConfigDict(title="Knowledge")
@@ -433,7 +356,7 @@ class KnowledgeSchema(_Record):
     )
 
 
-class RecordingSchema(_Record):
+class RecordingSchema(Record):
     """Whether what the daemon knows is recorded for replays."""
 
     model_config = ConfigDict(title="Recording")
@@ -452,7 +375,7 @@ class RecordingSchema(_Record):
     )
 
 
-class ShadowSchema(_Record):
+class ShadowSchema(Record):
     """Policies that aren't in force, replayed over what is recorded while the daemon runs."""
 
     model_config = ConfigDict(title="Shadow")
@@ -468,7 +391,7 @@ class ShadowSchema(_Record):
     )
 
 
-class DeploymentSchema(_Record):
+class DeploymentSchema(Record):
     """A federation: its clouds, how they are reached, and what is known of them beforehand."""
 
     model_config = ConfigDict(title="Deployment")

@@ -56,9 +56,13 @@ class Domains:
         found = self._desks.get((peer, tenant))
         if found is None:
             domain = Domain(peer=peer, tenant=tenant, limits=self._limits)
-            domain.catalogues += [i.catalogue for i in self.images if i.is_for(tenant)]
+            domain.catalogues += self.catalogues_for(tenant)
             found = self._desks[peer, tenant] = Desk(domain)
         return found
+
+    def catalogues_for(self, tenant: str) -> list[Catalogue]:
+        """Return the images that a tenant may refer to."""
+        return [image.catalogue for image in self.images if image.is_for(tenant)]
 
     def find(self, peer: str, tenant: str) -> Desk | None:
         """Return what two sites have in common of a tenant's, if they have anything yet."""

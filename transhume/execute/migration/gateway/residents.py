@@ -99,9 +99,8 @@ class Residents:
         settings = self._settings
         known = {
             digest
-            for image in self._domains.images
-            if image.is_for(tenant)
-            for digest in image.catalogue.digests
+            for catalogue in self._domains.catalogues_for(tenant)
+            for digest in catalogue.digests
         }
         room = PageLog(settings.store, memory_bytes=settings.store_memory_bytes)
         return ResidentPages(room, settings.store_residents_bytes, known)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from transhume.deployment.schema import Patterns, more_than_nothing
+from transhume.deployment.fields import Patterns, more_than_nothing
 from transhume.execute.migration.trust.admission import AdmissionRule
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_bytes

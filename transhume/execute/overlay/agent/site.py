@@ -25,7 +25,6 @@ from transhume.execute.overlay.agent.events import (
     Began,
     Event,
     Expect,
-    Hold,
     Instruction,
     Leaving,
     Look,
@@ -35,12 +34,12 @@ from transhume.execute.overlay.agent.events import (
     Read,
     Retire,
     Runs,
-    SendOn,
     Sighted,
     Stopped,
     Ticked,
     Told,
 )
+from transhume.execute.overlay.agent.taps import Taps
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import (
     Binding,
@@ -122,12 +121,7 @@ class SiteAddresses:
         self._revision = 0
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
-        self._held: dict[MacAddress, str] = {}
-        """The taps that are to be at hand: of VMs that are here and about to leave."""
-        self._arriving: frozenset[MacAddress] = frozenset()
-        self._awaited: dict[MacAddress, str] = {}
-        """Of these, the taps at which their state arrives."""
-        self._expected: dict[MacAddress, str] = {}
+        self._taps = Taps()
         self._claims: dict[MacAddress, list[float]] = {}
         """When addresses were claimed without anybody having announced it."""
         self._looking: dict[MacAddress, float] = {}
@@ -159,7 +153,7 @@ class SiteAddresses:
         for mac, offered in self._offered.items():
             if self.known.get(mac) != offered.binding:
                 raise AssertionError(f"{mac} is offered otherwise than it's known")
-        for mac in self._held:
+        for mac in self._taps.held:
             if mac not in self._leaving:
                 raise AssertionError(f"{mac}'s tap is held though it isn't about to leave")
 
@@ -186,16 +180,16 @@ class SiteAddresses:
                 self._leaving = destination_of
                 return self._hold()
             case Arriving(macs=macs):
-                self._arriving = macs
-                return self._expect()
+                self._taps.arriving = macs
+                return self._taps.expect(self._is_elsewhere)
             case Stopped(interfaces=interfaces):
                 return self._stopped(interfaces, now)
             case Runs(interfaces=interfaces):
                 return self._runs(interfaces, now)
             case Awaited(interfaces=interfaces):
-                self._awaited |= {each.mac: each.device for each in interfaces if each.device}
+                self._taps.wait_at(interfaces)
                 noted = self._apply(mac for mac in self._note(interfaces) if self._is_here(mac))
-                return [*noted, *self._expect()]
+                return [*noted, *self._taps.expect(self._is_elsewhere)]
             case Sighted(mac=mac, device=device):
                 return self._sighted(mac, device, now)
             case Looked(mac=mac, interface=interface):
@@ -309,11 +303,7 @@ class SiteAddresses:
         ]
         for binding in moved:
             self.detours[binding.mac] = Detour(now)
-        return [*self._change(moved, now), *self._send_on(going)]
-
-    def _send_on(self, going: Iterable[MacAddress]) -> list[Instruction]:
-        waiting = tuple(mac for mac in going if self._held.pop(mac, None))
-        return [SendOn(macs=waiting)] if waiting else []
+        return [*self._change(moved, now), *self._taps.send_on(going)]
 
     def _hold(self) -> list[Instruction]:
         wanted = {
@@ -321,23 +311,7 @@ class SiteAddresses:
             for mac in self._leaving
             if self._is_here(mac) and mac in self._devices
         }
-        if wanted == self._held:
-            return []
-        self._held = wanted
-        return [Hold(devices=wanted)]
-
-    def _expect(self) -> list[Instruction]:
-        """Be ready for what is sent on before the register's word is here: it can be the faster of the two."""
-        self._awaited = {mac: tap for mac, tap in self._awaited.items() if mac in self._arriving}
-        wanted = {
-            mac: tap
-            for mac, tap in self._awaited.items()
-            if mac in self.known and not self._is_here(mac)
-        }
-        if wanted == self._expected:
-            return []
-        self._expected = wanted
-        return [Expect(devices=wanted)]
+        return self._taps.hold(wanted)
 
     def _runs(self, interfaces: Iterable[Interface], now: float) -> list[Instruction]:
         claimed = []
@@ -508,6 +482,9 @@ class SiteAddresses:
     def _is_here(self, mac: MacAddress) -> bool:
         known = self.known.get(mac)
         return known is not None and known.site == self.site and not self._is_gone(mac)
+
+    def _is_elsewhere(self, mac: MacAddress) -> bool:
+        return mac in self.known and not self._is_here(mac)
 
     def _is_gone(self, mac: MacAddress) -> bool:
         return self.known[mac].state is BindingState.GONE
