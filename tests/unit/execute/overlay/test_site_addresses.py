@@ -342,12 +342,21 @@ def test_what_was_there_or_may_have_been_meanwhile_stays(between: Event) -> None
 
 
 @pytest.mark.parametrize(
-    "known", [bound(B), bound(A, 2, BindingState.MOVING, origin=B)], ids=["elsewhere", "coming"]
+    "known", [bound(B), bound(B, 2, BindingState.MOVING, origin=A)], ids=["there", "going there"]
 )
-def test_an_address_that_is_elsewhere_or_on_its_way_is_not_for_us_to_retire(known: Binding) -> None:
+def test_an_address_that_is_elsewhere_is_not_for_us_to_retire(known: Binding) -> None:
     state = site()
     after(state, told(known), NOBODY)
     assert offered(after(state, NOBODY, now=600.0)) == []
+
+
+def test_an_address_leaves_when_its_vm_has_ended_on_its_way_here() -> None:
+    state = site()
+    after(state, told(bound(A, 4, BindingState.MOVING, origin=B)))
+    after(state, Present(macs=frozenset({MAC})), now=1.0)
+    assert offered(after(state, NOBODY, now=2.0)) == []
+    assert offered(after(state, NOBODY, now=61.0)) == []
+    assert offered(after(state, NOBODY, now=62.0)) == [bound(A, 4, BindingState.GONE, origin=B)]
 
 
 def test_a_vm_that_is_about_to_leave_keeps_its_address() -> None:

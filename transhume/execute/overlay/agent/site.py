@@ -388,9 +388,9 @@ class SiteAddresses:
         return self._change(gone, now)
 
     def _may_go(self, mac: MacAddress) -> bool:
+        """Say whether an address is for this site to give up, on its way here included: it ended meanwhile."""
         return (
             self._is_here(mac)
-            and self.known[mac].state is BindingState.SETTLED
             and mac not in self._offered
             and mac not in self._leaving
             and mac not in self._fixed
