@@ -9,6 +9,7 @@ from transhume.execute.hypervisor.disks import Copies
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.parameters import Parameters, flags_of
 from transhume.execute.hypervisor.protocol import JobSample
+from transhume.execute.hypervisor.switchover import DEFAULT_LIMIT_MS, HELD_OFF_MS
 from transhume.knowledge.model import VmName
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ class Order:
     parameters: Parameters
     options: MigrationOptions
     copies: Copies
+    downtime_limit_ms: int | None = None
+    """The limit to begin with; None: the hypervisor's."""
 
 
 def migrate(connection: "libvirt.virConnect", order: Order) -> None:
     """Migrate; return when it is done."""
     domain = connection.lookupByName(order.vm)
     flags = flags_of(order.options, order.copies, persistent=bool(domain.isPersistent()))
-    with _downtime_limit(domain, order.options.downtime_limit_ms):
+    with _downtime_limit(domain, order.downtime_limit_ms):
         domain.migrateToURI3(order.peer, order.parameters, flags)
 
 
@@ -39,14 +42,17 @@ def migrate(connection: "libvirt.virConnect", order: Order) -> None:
 def _downtime_limit(domain: "libvirt.virDomain", limit_ms: int | None) -> Iterator[None]:
     """Set a limit before the job, which takes it over; a domain that stays gets back the limit it had.
 
+    Where somebody has been held off, and nobody was left to end that, the limit that it had is nobody's wish.
     That libvirt takes it then is documented nowhere; seen with 11.3, where QEMU has it in force at once.
     """
     import libvirt
 
+    before = domain.migrateGetMaxDowntime()
+    if before <= HELD_OFF_MS:
+        before, limit_ms = DEFAULT_LIMIT_MS, limit_ms or DEFAULT_LIMIT_MS
     if limit_ms is None:
         yield
         return
-    before = domain.migrateGetMaxDowntime()
     domain.migrateSetMaxDowntime(limit_ms)
     try:
         yield
@@ -54,6 +60,24 @@ def _downtime_limit(domain: "libvirt.virDomain", limit_ms: int | None) -> Iterat
         with suppress(libvirt.libvirtError):
             domain.migrateSetMaxDowntime(before)
         raise
+
+
+def set_downtime_limit(connection: "libvirt.virConnect", vm: VmName, limit_ms: int) -> None:
+    """Let the hypervisor plan to stop a guest for so long, from now on; a migration that is over needs none."""
+    import libvirt
+
+    with suppress(libvirt.libvirtError):
+        connection.lookupByName(vm).migrateSetMaxDowntime(limit_ms)
+
+
+def hold_off_no_more(connection: "libvirt.virConnect", vm: VmName) -> None:
+    """Give a migration that nobody steers any more the hypervisor's own limit, where it is held off."""
+    import libvirt
+
+    with suppress(libvirt.libvirtError):
+        domain = connection.lookupByName(vm)
+        if domain.migrateGetMaxDowntime() <= HELD_OFF_MS:
+            domain.migrateSetMaxDowntime(DEFAULT_LIMIT_MS)
 
 
 def version(connection: "libvirt.virConnect") -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from transhume.errors import HypervisorUnreachable, MoveFailed
@@ -21,6 +22,7 @@ from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.parameters import parameters_of
 from transhume.execute.hypervisor.protocol import OnSample, Seen, Whereabouts
 from transhume.execute.hypervisor.steering import Due, Steering
+from transhume.execute.hypervisor.switchover import Switchover
 from transhume.execute.migration.transport import Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
 from transhume.reach.libvirt import Connections
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     import libvirt
 
 SAMPLE_SECONDS = 0.25
+HELD_OFF_SAMPLE_SECONDS = 0.1
+"""While a guest isn't to be stopped yet, that it may be is to be found soon."""
 SETTLE_SECONDS = 0.2
 
 
@@ -86,7 +90,8 @@ class LibvirtHosts:
                 raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
             downtime = await pause.seconds()
-            transfer = await route.transfer(None)
+            progress = await route.progress(None)
+            transfer = progress.transfer if progress else None
         there = await self._connections.call(destination, lambda c: job.completed(c, vm))
         told = told.at_least(there)
         return Measurement(
@@ -110,6 +115,8 @@ class LibvirtHosts:
     async def settle(self, vm: VmName, host: HostName) -> None:
         """Wait until no migration of the VM is under way at a host."""
         while (await self._connections.call(host, lambda c: _seen(c, vm)))[1]:
+            # Whoever began it is gone, and may have held the hypervisor off.
+            await self._connections.call(host, lambda c: job.hold_off_no_more(c, vm))
             await asyncio.sleep(SETTLE_SECONDS)
 
     async def resume(self, vm: VmName, host: HostName) -> None:
@@ -130,13 +137,17 @@ class LibvirtHosts:
     ) -> job.Told:
         """Migrate, steering and reporting the job; return the most that it told of."""
         vm, source, _ = way
+        link = options.share.bytes_per_second if options.share and route.migrate_uri else None
+        switchover = Switchover(options.downtime_limit_ms, link)
         order = await self._order(way, route, options, copies)
+        order = replace(order, downtime_limit_ms=switchover.in_force_ms)
         call = self._connections.call_apart(source, lambda c: job.migrate(c, order))
         moving = asyncio.create_task(call, name=f"migration of {vm}")
         began, steering, told = time.monotonic(), Steering(options), job.Told()
         try:
             while not moving.done():
-                await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+                waits = HELD_OFF_SAMPLE_SECONDS if switchover.holds_off else SAMPLE_SECONDS
+                await asyncio.wait({moving}, timeout=waits)
                 match steering.due(time.monotonic() - began):
                     case Due.ABORT:
                         await self._give_up(vm, source, moving)
@@ -150,8 +161,13 @@ class LibvirtHosts:
                 sample = await self._connections.call(source, lambda c: job.sample(c, vm))
                 if sample is not None:
                     told = told.at_least(job.Told(sample.bytes_sent, sample.rounds or 0))
-                    transfer = await route.transfer(sample.bytes_remaining or None)
-                    on_sample(replace(sample, transfer=transfer))
+                    progress = await route.progress(sample.bytes_remaining or None)
+                    sample = replace(sample, transfer=progress.transfer if progress else None)
+                    link = progress.link_bytes_per_second if progress else None
+                    limit_ms = switchover.due(sample, link, time.monotonic() - began)
+                    if limit_ms is not None:
+                        await self._limit_downtime(vm, source, limit_ms)
+                    on_sample(sample)
         except asyncio.CancelledError:
             await self._give_up(vm, source, moving)
             raise
@@ -160,6 +176,10 @@ class LibvirtHosts:
             await asyncio.gather(moving, return_exceptions=True)
         moving.result()
         return told
+
+    async def _limit_downtime(self, vm: VmName, source: HostName, limit_ms: int) -> None:
+        tell = partial(job.set_downtime_limit, vm=vm, limit_ms=limit_ms)
+        await self._connections.call(source, tell)
 
     async def _order(
         self,

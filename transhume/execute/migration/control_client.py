@@ -15,6 +15,7 @@ from transhume.deployment.addresses import parse_address
 from transhume.deployment.model import Deployment, GatewayPoint
 from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
 from transhume.execute.migration.gateway.sockets import short_path
+from transhume.execute.migration.transport import Progress
 from transhume.execute.migration.trust import (
     Identity,
     Peer,
@@ -133,6 +134,19 @@ def transfer_of(answer: Mapping[str, object]) -> Transfer:
         UnreadableRecord: it tells something else.
     """
     return decode(Transfer, json.dumps(answer))
+
+
+def progress_of(answer: Mapping[str, Any]) -> Progress:
+    """Read what a gateway tells of a migration under way.
+
+    Raises:
+        UnreadableRecord: it tells something else.
+    """
+    link = answer.get("link_bytes_per_second")
+    return Progress(
+        transfer=transfer_of(answer["transfer"]),
+        link_bytes_per_second=None if link is None else float(link),
+    )
 
 
 async def warm_vms(client: GatewayClient, at: datetime) -> list[Warmth]:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from transhume.errors import Error, MoveFailed
-from transhume.execute.migration.control_client import GatewayClient, transfer_of
-from transhume.execute.migration.transport import Route, Share
-from transhume.knowledge.model import CloudName, HostName, Transfer, VmName
+from transhume.execute.migration.control_client import GatewayClient, progress_of
+from transhume.execute.migration.transport import Progress, Route, Share
+from transhume.knowledge.model import CloudName, HostName, VmName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +42,17 @@ class Gateways:
         except Error as error:
             raise MoveFailed(vm, source, destination, str(error)) from error
 
-        async def transfer(remaining_bytes: int | None) -> Transfer | None:
+        async def progress(remaining_bytes: int | None) -> Progress | None:
             with suppress(Error):
                 asked = {"migration": migration, "remaining_bytes": remaining_bytes}
-                return transfer_of(await sender.ask("progress", **asked))
+                return progress_of(await sender.ask("progress", **asked))
             return None
 
         try:
             yield Route(
                 migrate_uri=f"unix://{sockets['ram']}",
                 disks_uri=f"unix://{sockets['disks']}",
-                transfer=transfer,
+                progress=progress,
             )
         finally:
             # A gateway that is gone has nothing to be closed; the ticket was used, or runs out by itself.

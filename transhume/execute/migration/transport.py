@@ -12,6 +12,16 @@ from typing import Protocol
 from transhume.knowledge.model import HostName, Transfer, VmName
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a transport tells of a migration under way."""
+
+    transfer: Transfer
+    """What became of its bytes so far."""
+    link_bytes_per_second: float | None = None
+    """What its link carries, on the wire, where that is the narrow place."""
+
+
 async def _uncounted(_remaining_bytes: int | None) -> None:
     return None
 
@@ -36,7 +46,7 @@ class Route:
     """What the source connects to with the disks that are copied; None: what the destination proposes."""
     bytes_per_second: float | None = None
     """The rate that the migration may use; None: all that the path gives."""
-    transfer: Callable[[int | None], Awaitable[Transfer | None]] = _uncounted
+    progress: Callable[[int | None], Awaitable[Progress | None]] = _uncounted
     """Takes how many bytes the hypervisor has still to send, where that's known, and tells what became of
     those so far, where somebody counts them."""
 

@@ -130,7 +130,11 @@ class Control:
             raise UsageError(f"there is no migration {words['migration']}")
         if words.get("remaining_bytes"):
             route.departure.remains(int(words["remaining_bytes"]))
-        return {**asdict(route.departure.sent), "broken": route.departure.broken}
+        return {
+            "transfer": asdict(route.departure.sent),
+            "link_bytes_per_second": route.departures.link_bytes_per_second,
+            "broken": route.departure.broken,
+        }
 
     async def _close(self, words: Words, _operator: Peer) -> Words:
         route = self._gateway.close_route(str(words["migration"]))

@@ -21,6 +21,7 @@ from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
+from transhume.execute.migration.gateway.link_rate import LinkRate
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
 from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.questions import Questions
@@ -63,6 +64,7 @@ class Departures:
         self._domains = domains
         self._workers = workers
         self._pace = Pace()
+        self._rate = LinkRate()
         self._questions = Questions(link)
         self._opened: dict[str, int] = {}
         """Domains by tenant, by their numbers on this link."""
@@ -70,6 +72,11 @@ class Departures:
         self._opening = asyncio.Lock()
         self._departures: dict[int, Departure] = {}
         self._channels: dict[int, _Channel] = {}
+
+    @property
+    def link_bytes_per_second(self) -> float | None:
+        """What the link has carried of late, where it was the narrow place."""
+        return self._rate.bytes_per_second
 
     async def run(self) -> None:
         """Take what the peer says until the link is lost, then break everything off."""
@@ -247,9 +254,12 @@ class Departures:
             departure.has_sent(transfer)
             desk.domain.sent += transfer
             await self.link.send(Kind.DATA, number, pieces)
-            waited = departure.takes_seconds(transfer, time.perf_counter() - coded)
+            crossed = time.perf_counter() - coded
+            waited = departure.takes_seconds(transfer, crossed)
             new_bytes = transfer.new_pages * PAGE_BYTES + transfer.other_bytes
             self._pace.sent(transfer.raw_bytes, new_bytes, coded - began, waited)
+            if 2 * new_bytes >= transfer.raw_bytes:
+                self._rate.sent(transfer.wire_bytes, coded - began, crossed)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
 

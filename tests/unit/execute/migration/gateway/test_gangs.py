@@ -195,7 +195,7 @@ async def test_a_migration_keeps_to_its_share_on_the_wire(tmp_path: Path) -> Non
         assert_arrived(await migrate(a, b, migration, content), content)
         sent = await a.client.ask("close", migration=migration)
     assert status["share"] == share
-    assert told["raw_bytes"] == 0
+    assert told["transfer"]["raw_bytes"] == 0
     last_piece = 256 << 10
     assert sent["wire_bytes"] > 700 * 4096
     assert sent["wire_bytes"] - last_piece <= 1e6 * (time.now + BURST_SECONDS)

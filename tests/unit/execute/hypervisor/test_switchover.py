@@ -1,0 +1,105 @@
+"""When a guest may be stopped, where its transport makes much less of some of its memory than of the rest."""
+
+import pytest
+
+from transhume.execute.hypervisor.protocol import JobSample
+from transhume.execute.hypervisor.switchover import DEFAULT_LIMIT_MS, HELD_OFF_MS, Switchover
+from transhume.knowledge.model import Transfer
+
+MB = 1 << 20
+LINK = 1.25 * MB
+"""Bytes per second."""
+PAGES = MB // 4096
+
+
+def sample(
+    left: float, *, rounds: int | None, sent: Transfer | None, dirty: float = 0.0
+) -> JobSample:
+    return JobSample(
+        bytes_sent=0,
+        bytes_remaining=int(left),
+        bytes_per_second=0.0,
+        dirty_bytes_per_second=dirty,
+        transfer=sent,
+        rounds=rounds,
+    )
+
+
+def gone(raw: float = 0, wire: float = 0, *, new_pages: int = 0, new_wire: float = 0.0) -> Transfer:
+    return Transfer(
+        raw_bytes=int(raw),
+        wire_bytes=int(wire),
+        new_pages=new_pages,
+        new_wire_bytes=int(new_wire),
+    )
+
+
+BULK = gone(100 * MB, 20 * MB, new_pages=50 * PAGES, new_wire=20 * MB)
+"""After the first round: new pages cost 0.4."""
+
+
+def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
+    switchover = Switchover(300, LINK)
+    assert switchover.in_force_ms == HELD_OFF_MS
+    assert switchover.due(sample(0.1 * MB, rounds=1, sent=BULK), LINK, 10) is None, "first round"
+    assert switchover.due(sample(20 * MB, rounds=2, sent=BULK), LINK, 11) is None, (
+        "6 seconds' worth"
+    )
+    assert switchover.holds_off
+
+
+def test_it_may_be_stopped_when_what_is_left_crosses_within_the_limit() -> None:
+    switchover = Switchover(300, LINK)
+    switchover.due(sample(20 * MB, rounds=2, sent=BULK), LINK, 11)
+    assert switchover.due(sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12) == 300
+    assert switchover.due(sample(0.8 * MB, rounds=2, sent=BULK), LINK, 12.1) is None, "it has it"
+    assert not switchover.holds_off
+
+
+def test_it_is_held_off_again_when_it_has_written_much_meanwhile() -> None:
+    switchover = Switchover(300, LINK)
+    assert switchover.due(sample(0.1 * MB, rounds=2, sent=BULK), LINK, 11) == 300
+    assert switchover.due(sample(9 * MB, rounds=3, sent=BULK), LINK, 12) == HELD_OFF_MS
+
+
+def test_what_has_been_written_to_since_it_was_counted_counts() -> None:
+    switchover = Switchover(300, LINK)
+    switchover.due(sample(5 * MB, rounds=2, sent=BULK, dirty=MB), LINK, 10)
+    assert switchover.due(sample(0, rounds=2, sent=BULK, dirty=MB), LINK, 14) is None
+    assert switchover.due(sample(0, rounds=3, sent=BULK, dirty=MB), LINK, 14.1) == 300
+
+
+def test_memory_that_is_like_what_was_sent_before_costs_what_it_was_seen_to_cost() -> None:
+    """A guest that writes 8 MB a second, each page a little: its differences are small."""
+    switchover = Switchover(300, LINK)
+    switchover.due(sample(40 * MB, rounds=2, sent=BULK), LINK, 20)
+    later = BULK + gone(40 * MB, 1 * MB, new_pages=40 * PAGES, new_wire=1 * MB)
+    assert switchover.due(sample(12 * MB, rounds=3, sent=later), LINK, 25) == 300
+
+
+def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
+    switchover = Switchover(None, None)
+    assert switchover.in_force_ms is None, "it isn't told anything"
+    assert switchover.due(sample(90 * MB, rounds=1, sent=BULK), None, 1) is None
+    assert not switchover.holds_off
+
+
+def test_a_link_that_turns_out_to_be_narrow_holds_off() -> None:
+    switchover = Switchover(None, None)
+    assert switchover.due(sample(90 * MB, rounds=1, sent=BULK), LINK, 1) == HELD_OFF_MS
+    assert switchover.due(sample(0, rounds=2, sent=BULK), None, 60) == DEFAULT_LIMIT_MS
+
+
+@pytest.mark.parametrize("sent", [gone(), gone(new_pages=3, new_wire=9)])
+def test_what_costs_nothing_known_is_taken_as_usual(sent: Transfer) -> None:
+    switchover = Switchover(400, LINK)
+    assert switchover.due(sample(1.1 * MB, rounds=2, sent=sent), LINK, 5) is None
+    assert switchover.due(sample(0.9 * MB, rounds=2, sent=sent), LINK, 6) == 400
+
+
+def test_what_hasnt_begun_isnt_judged() -> None:
+    assert Switchover(300, LINK).due(sample(0, rounds=None, sent=gone()), LINK, 0.5) is None
+
+
+def test_where_nobody_counts_any_more_the_hypervisor_decides() -> None:
+    assert Switchover(300, LINK).due(sample(90 * MB, rounds=1, sent=None), None, 5) == 300

@@ -1,0 +1,95 @@
+"""When a guest may be stopped for the last of its memory, where a gateway makes much less of some of it. Pure.
+
+A hypervisor stops the guest when what is left would go by within the limit, at the rate at which its socket has
+just swallowed memory. Behind a gateway that is no measure: what the destination knows goes by at hundreds of
+megabytes a second, and what is new waits for the link. It would stop the guest with tens of megabytes of new
+memory left, for many seconds on a slow link. So where the link is the narrow place, the hypervisor is held off,
+by a limit of next to nothing, until what is left crosses within the real one even if all of it is dear.
+"""
+
+from transhume.execute.hypervisor.protocol import JobSample
+from transhume.knowledge.model import Transfer
+
+DEFAULT_LIMIT_MS = 300
+"""QEMU's own."""
+HELD_OFF_MS = 1
+_PAGE_BYTES = 4096
+_TELLING_BYTES = 1 << 20
+"""So much must have gone by for its cost to be believed."""
+_USUAL_COST = 0.5
+"""Wire bytes for a byte of new memory, until that is known."""
+
+
+class Switchover:
+    """One migration's.
+
+    Args:
+        limit_ms: how long the guest may stand still at the end; None: as long as the hypervisor likes.
+        link_bytes_per_second: what the migration may use of its link; None: nobody has said, and the hypervisor
+            decides until the transport tells.
+    """
+
+    def __init__(self, limit_ms: int | None, link_bytes_per_second: float | None) -> None:
+        self._limit_ms = limit_ms or DEFAULT_LIMIT_MS
+        self._link = link_bytes_per_second
+        self.in_force_ms = limit_ms if link_bytes_per_second is None else HELD_OFF_MS
+        """The limit that the hypervisor is to begin with, or has; None: its own."""
+        self._round = 0
+        self._began = 0.0
+        self._first: Transfer | None = None
+        """What had gone by when memory was gone through for the second time."""
+
+    @property
+    def holds_off(self) -> bool:
+        """Whether the guest isn't to be stopped yet."""
+        return self.in_force_ms == HELD_OFF_MS
+
+    def due(
+        self, sample: JobSample, link_bytes_per_second: float | None, seconds: float
+    ) -> int | None:
+        """Return the limit that the hypervisor is to have from now on, in ms; None: the one that it has.
+
+        Args:
+            sample: what it says now, at most a moment old.
+            link_bytes_per_second: what the transport has seen its link carry; None: it wasn't seen to be the
+                narrow place.
+            seconds: since the beginning.
+        """
+        self._link = link_bytes_per_second or self._link
+        if sample.rounds is None or self._link is None:
+            return None
+        if sample.rounds != self._round:
+            self._round, self._began = sample.rounds, seconds
+            if sample.rounds >= 2 and self._first is None:
+                self._first = sample.transfer
+        limit_ms = self._limit_ms if self._may_stop(sample, self._link, seconds) else HELD_OFF_MS
+        if limit_ms == (self.in_force_ms or DEFAULT_LIMIT_MS):
+            return None
+        self.in_force_ms = limit_ms
+        return limit_ms
+
+    def _may_stop(self, sample: JobSample, link: float, seconds: float) -> bool:
+        """Say whether what is left, and what was written to since it was counted, crosses within the limit.
+
+        The first time that memory is gone through, nobody knows how much has been written to. Where nobody says
+        any more what becomes of it, the hypervisor decides.
+        """
+        if sample.transfer is None:
+            return True
+        if self._round < 2:
+            return False
+        written = sample.dirty_bytes_per_second * (seconds - self._began)
+        left_bytes = sample.bytes_remaining + written
+        crosses_seconds = left_bytes * self._cost(sample.transfer) / link
+        return crosses_seconds * 1e3 <= self._limit_ms
+
+    def _cost(self, sent: Transfer) -> float:
+        """Return wire bytes for a byte of what is left: as since the first round, at most as of new pages."""
+        new_bytes = sent.new_pages * _PAGE_BYTES
+        dearest = sent.new_wire_bytes / new_bytes if new_bytes >= _TELLING_BYTES else _USUAL_COST
+        if self._first is None:
+            return dearest
+        raw_bytes = sent.raw_bytes - self._first.raw_bytes
+        if raw_bytes < _TELLING_BYTES:
+            return dearest
+        return min(dearest, (sent.wire_bytes - self._first.wire_bytes) / raw_bytes)
