@@ -16,11 +16,12 @@ from rich.console import Console
 
 from benchmarks.figures import kept
 from benchmarks.measuring import WIDTH, keep
-from benchmarks.overlay import encrypted, moves, programming, throughput
+from benchmarks.overlay import encrypted, moves, news, programming, throughput
 
 NAME = "overlay"
 SECTIONS: dict[str, Callable[[Console], dict[str, Any]]] = {
     "programming": programming.measure,
+    "news": news.measure,
     "throughput": throughput.measure,
     "encrypted": encrypted.measure_all,
     "moves": moves.measure_all,
