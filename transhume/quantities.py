@@ -210,12 +210,12 @@ def _finite(text: str, number: str) -> float:
 
 
 def _wrong(text: str, kind: str, example: str) -> ValueError:
+    kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
     if text.startswith("-"):
-        return ValueError(f"{_seen(text)} is negative; a {kind} is 0 or more, such as {example}")
+        return ValueError(f"{_seen(text)} is negative; {kind} is 0 or more, such as {example}")
     if re.fullmatch(_NUMBER, text):
-        return ValueError(f"{_seen(text)} has no unit; write a {kind} with one, such as {example}")
-    article = "an" if kind[0] in "aeiou" else "a"
-    return ValueError(f"{_seen(text)} is not {article} {kind}; write it as in {example}")
+        return ValueError(f"{_seen(text)} has no unit; write {kind} with one, such as {example}")
+    return ValueError(f"{_seen(text)} is not {kind}; write it as in {example}")
 
 
 def _seen(text: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transhume.errors import InvalidFile
 from transhume.located_yaml import (
     Quantity,
+    Shorthand,
     dotted,
     json_schema,
     read,
@@ -21,7 +22,7 @@ from transhume.located_yaml import (
     validate,
 )
 from transhume.located_yaml.reading import MAX_BYTES, MAX_DEPTH
-from transhume.quantities import parse_duration
+from transhume.quantities import parse_bytes, parse_duration
 
 
 def refusals(text):
@@ -236,6 +237,23 @@ class Home(BaseModel):
     colours: Annotated[list[str], Field(min_length=1)] = Field(default=["red"])
 
 
+class Bowl(BaseModel):
+    """What a dog eats from."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="Bowl")
+
+    holds: Annotated[int, Quantity(parse_bytes, "2GiB")] = Field(description="how much")
+    colour: str = "red"
+
+
+class Kennel(BaseModel):
+    """Where a dog lives."""
+
+    model_config = ConfigDict(title="Kennel")
+
+    bowl: Annotated[Bowl, Shorthand("holds", "2GiB")] | None = None
+
+
 class TestValidation:
     def found(self, text, *checks):
         with pytest.raises(InvalidFile) as refused:
@@ -327,6 +345,16 @@ class TestSchema:
         assert "old" not in new
         assert reference_tables(Dog) in new
         assert renewed(new, Dog) == new
+
+    def test_what_has_a_shorthand_is_told_of_with_it_and_known_in_full(self):
+        assert "| `bowl` | text, such as `2GiB` or [Bowl](#bowl) | – |" in reference_tables(Kennel)
+        assert Kennel(bowl="1GB") == Kennel(bowl={"holds": "1GB"})
+        with pytest.raises(InvalidFile) as refused:
+            validate(Kennel, read("bowl: {holds: 1GB, colou: red}", "f.yaml"))
+        assert str(refused.value.mistakes[0]).endswith("did you mean colour?")
+        with pytest.raises(InvalidFile) as refused:
+            validate(Kennel, read("bowl: {colour: red}", "f.yaml"))
+        assert str(refused.value.mistakes[0]).endswith("bowl lacks holds; add it: how much")
 
     def test_a_page_without_marks_is_refused(self):
         with pytest.raises(ValueError, match="lacks the marks"):

@@ -103,7 +103,8 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
         blocks = kept.get("image_pages")
         disks = f", and {blocks:,} blocks of its disks" if blocks else ""
         where = f"  {kept['vm']} is kept warm at {kept['destination']}"
-        console.print(f"{where}: {share} known{disks}{ended}")
+        cost = f", by {format_bytes(kept['sent']['wire_bytes'])} on the wire"
+        console.print(f"{where}: {share} known{disks}{cost}{ended}")
     for route in status["routes"]:
         told = saved(transfer_of(route["sent"]))
         console.print(f"  {route['vm']} on its way to {route['destination']}: {told}")

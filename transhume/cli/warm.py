@@ -1,7 +1,8 @@
 """`transhume warm`: send a running VM's memory to where it may go, before a move is decided."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -10,12 +11,19 @@ from transhume.cli.connection import config_option, deployment_in
 if TYPE_CHECKING:
     from transhume.execute.migration.gateways import Gateways
 
+Amount = TypeVar("Amount", int, float)
+
 
 @click.command("warm")
 @click.argument("vm")
 @click.argument("source")
 @click.argument("destination")
 @click.option("--at-most", metavar="BYTES", help="End when so much was sent, such as 2GiB.")
+@click.option(
+    "--rate",
+    metavar="RATE",
+    help="Keep all that goes ahead from SOURCE to DESTINATION to so much, such as 20MB/s.",
+)
 @click.option("--once", is_flag=True, help="End after one look at the memory.")
 @click.option("--disks", is_flag=True, help="Send its own disk images, too, after its memory.")
 @click.option("--stop", is_flag=True, help="Stop instead; what was sent stays known.")
@@ -26,6 +34,7 @@ def command(
     source: str,
     destination: str,
     at_most: str | None,
+    rate: str | None,
     once: bool,
     disks: bool,
     stop: bool,
@@ -36,33 +45,55 @@ def command(
     VM runs in cloud SOURCE, and may go to cloud DESTINATION. What the gateway there doesn't know yet is sent at
     low priority, again and again as memory changes, until it's stopped. A migration after that sends references
     almost only, and takes seconds. `transhume store` shows how much is known. Disk images that move with the VM
-    can follow its memory, once, and in at most half of the bytes that may be sent.
+    can follow its memory, once, and in at most half of the bytes that may be sent. A rate is for all VMs that
+    are kept warm there by the same gateway; where several are given, the lowest counts.
 
     \b
     Examples:
       transhume warm db-1 campus rented
       transhume warm db-1 campus rented --at-most 4GiB --once --disks
+      transhume warm db-1 campus rented --rate 20MB/s
       transhume warm db-1 campus rented --stop
     """
     import asyncio
 
-    from transhume.errors import UsageError
     from transhume.knowledge.model import CloudName, VmName
-    from transhume.quantities import parse_bytes
+    from transhume.quantities import parse_bytes, parse_rate
 
     gateways = _gateways(config, source, destination)
-    try:
-        budget = parse_bytes(at_most) if at_most is not None else None
-    except ValueError as error:
-        raise UsageError(f"--at-most: {error}") from error
+    budget = _quantity("--at-most", at_most, parse_bytes)
+    bytes_per_second = _quantity("--rate", rate, parse_rate)
     name, ends = VmName(vm), (CloudName(source), CloudName(destination))
     if stop:
         asyncio.run(gateways.cool(name, *ends))
         click.echo(f"{vm} isn't kept warm at {destination} any more")
         return
     passes = 1 if once else None
-    asyncio.run(gateways.warm(name, *ends, most_wire_bytes=budget, passes=passes, disks=disks))
+    asyncio.run(
+        gateways.warm(
+            name,
+            *ends,
+            most_wire_bytes=budget,
+            bytes_per_second=bytes_per_second,
+            passes=passes,
+            disks=disks,
+        )
+    )
     click.echo(f"{vm} is being kept warm at {destination}; `transhume store` shows how far it is")
+
+
+def _quantity(option: str, text: str | None, parse: Callable[[str], Amount]) -> Amount | None:
+    from transhume.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        amount = parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+    if amount <= 0:
+        raise UsageError(f"{option}: 0 is too little; write more")
+    return amount
 
 
 def _gateways(config: Path, *clouds: str) -> "Gateways":

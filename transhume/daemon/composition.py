@@ -20,7 +20,12 @@ from transhume.daemon.shadowing import Shadows
 from transhume.daemon.trace_writing import Pace
 from transhume.daemon.undertaking import Builder
 from transhume.deployment.loader import recording_in
-from transhume.deployment.model import Deployment, OverlayNetwork, RecordingSettings
+from transhume.deployment.model import (
+    Deployment,
+    OverlayNetwork,
+    PrewarmBudget,
+    RecordingSettings,
+)
 from transhume.errors import LeaseHeld, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
@@ -142,21 +147,21 @@ def transport_of(deployment: Deployment) -> Transport:
 
 def prewarming_by(
     transport: Transport,
-    budget_bytes: int | None,
+    budget: PrewarmBudget | None,
     policies: Callable[[], Sequence[Policy]] = tuple,
 ) -> "Prewarming | None":
     """Return what keeps VMs warm that may move, where gateways can do that and may.
 
     Their disks are, where the policies that are in force then have them copied.
     """
-    if budget_bytes is None or isinstance(transport, Direct):
+    if budget is None or isinstance(transport, Direct):
         return None
     from transhume.daemon.prewarming import Prewarming
     from transhume.execute.migration.gateways import Gateways
 
     if not isinstance(transport, Gateways):
         return None
-    return Prewarming(transport, budget_bytes, lambda vm: terms_for(policies(), vm).copy_disks)
+    return Prewarming(transport, budget, lambda vm: terms_for(policies(), vm).copy_disks)
 
 
 @asynccontextmanager
@@ -241,7 +246,7 @@ async def serving(
                         recording=recording,
                         shadows=shadows,
                         prewarming=prewarming_by(
-                            transport, deployment.prewarm_bytes, lambda: book.policies
+                            transport, deployment.prewarm, lambda: book.policies
                         ),
                     )
                 ),

@@ -1,33 +1,43 @@
 """Pre-warming: while a plan waits for somebody's word, its VMs' memory goes ahead to where they may go.
 
 Owns which VMs are kept warm where, and since when not any more; how is the gateways' affair. Disks that would
-be copied go along. Each VM has a budget of bytes. A gateway that doesn't answer, or refuses, costs a line in
-the log and nothing else.
+be copied go along. Each VM has a budget of bytes, and a plan one of money: whenever its VMs or their prices are
+others, what is left of that is shared out again, so that a VM that was warm before goes on with what it has
+spent. A gateway that doesn't answer, or refuses, costs a line in the log and nothing else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
+from transhume.daemon.prewarming_shares import Claim, Spent, Way, share_out
+from transhume.deployment.model import PrewarmBudget
 from transhume.errors import Error
 from transhume.execute.migration.gateways import Gateways
-from transhume.knowledge.model import CloudName, Plan, PlanStatus, Vm, VmName
+from transhume.knowledge.model import EgressTariff, Plan, PlanStatus, Snapshot, Vm
 from transhume.knowledge.store import Store
 
 LOOK_SECONDS = 3.0
 WAITING = (PlanStatus.RECOMMENDED, PlanStatus.AWAITING_APPROVAL)
 PLANS_LOOKED_AT = 5
+FREE = 0.0
+
+Prices = dict[Way, float | None]
+"""Dollars for 10^9 bytes on each way, as far as they count; None: nobody tells it."""
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    vm: VmName
-    source: CloudName
-    destination: CloudName
+@dataclass(slots=True)
+class _Grant:
+    """What a gateway was told that it may send for a VM."""
+
+    most_bytes: int
+    dollars_per_gb: float | None
+    asked: bool = False
+    """Whether it was told so: nobody is asked to send nothing."""
 
 
 class Prewarming:
@@ -35,73 +45,132 @@ class Prewarming:
 
     Args:
         gateways: those of the federation.
-        budget_bytes: what may be sent for a VM, on the wire.
+        budget: what may be sent.
         copies_disks: says whether a VM's own disks would move with it.
     """
 
     def __init__(
         self,
         gateways: Gateways,
-        budget_bytes: int,
+        budget: PrewarmBudget,
         copies_disks: Callable[[Vm], bool] = lambda _vm: False,
     ) -> None:
         self._gateways = gateways
-        self._budget_bytes = budget_bytes
+        self._budget = budget
         self._copies_disks = copies_disks
-        self._warm: set[_Way] = set()
+        self._grants: dict[Way, _Grant] = {}
+        self._spent: dict[Way, Spent] = {}
+        self._prices: Prices = {}
 
     async def keep(self, store: Store) -> AsyncIterator[None]:
         """Look at the plans that wait, again and again."""
         while True:
-            wanted = await self._wanted(store)
-            begun = wanted - self._warm
-            vms = (await store.snapshot()).vms if begun else {}
-            for way in begun:
-                vm = vms.get(way.vm)
-                await self._begin(way, disks=vm is not None and self._copies_disks(vm))
-            for way in self._warm - wanted:
-                await self._end(way)
+            plans = await store.plans(limit=PLANS_LOOKED_AT)
+            # While a plan is carried out, nothing changes.
+            if not any(stored.status is PlanStatus.EXECUTING for stored in plans):
+                latest = next((stored for stored in plans if stored.status in WAITING), None)
+                plan = latest.plan if latest else None
+                await self._follow(self._ways(plan) if isinstance(plan, Plan) else set(), store)
             yield
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _wanted(self, store: Store) -> set[_Way]:
-        """Return what the latest plan wants, if it waits; while one is carried out, nothing changes."""
-        plans = await store.plans(limit=PLANS_LOOKED_AT)
-        if any(stored.status is PlanStatus.EXECUTING for stored in plans):
-            return set(self._warm)
-        latest = next((stored for stored in plans if stored.status in WAITING), None)
-        if latest is None or not isinstance(latest.plan, Plan):
-            return set()
-        return set(self._ways(latest.plan))
-
-    def _ways(self, plan: Plan) -> Collection[_Way]:
+    def _ways(self, plan: Plan) -> set[Way]:
+        """Return each VM's first way between clouds with gateways: it isn't where others begin."""
         known = self._gateways.clients
-        return [
-            _Way(step.vm, step.source_cloud, step.destination_cloud)
-            for step in plan.steps
-            if step.source_cloud != step.destination_cloud
-            and step.source_cloud in known
-            and step.destination_cloud in known
-        ]
+        first: dict[str, Way] = {}
+        for step in plan.steps:
+            ends = step.source_cloud, step.destination_cloud
+            if ends[0] != ends[1] and all(cloud in known for cloud in ends):
+                first.setdefault(step.vm, Way(step.vm, *ends))
+        return set(first.values())
 
-    async def _begin(self, way: _Way, *, disks: bool) -> None:
-        self._warm.add(way)  # also where it can't be: it isn't asked for again and again
+    async def _follow(self, wanted: set[Way], store: Store) -> None:
+        """Have just these VMs kept warm, each with its share of the budget."""
+        for way in self._grants.keys() - wanted:
+            await self._end(way)
+            del self._spent[way]
+        counts_money = self._budget.dollars is not None
+        if not wanted or (not counts_money and wanted == self._grants.keys()):
+            self._prices = dict.fromkeys(wanted, FREE)
+            return
+        snapshot = await store.snapshot()
+        prices: Prices = dict.fromkeys(wanted, FREE)
+        if counts_money:
+            prices = _prices(snapshot, wanted)
+        if prices == self._prices:
+            return
+        for way in self._grants.keys() & wanted:
+            if self._grants[way].dollars_per_gb != FREE or prices[way] != FREE:
+                await self._end(way)
+        self._prices = prices
+        shares = share_out(self._budget, _claims(snapshot, prices), self._spent)
+        for way in wanted - self._grants.keys():
+            vm = snapshot.vms.get(way.vm)
+            grant = self._grants[way] = _Grant(shares[way], prices[way])
+            if grant.most_bytes > 0:
+                await self._begin(way, grant, disks=vm is not None and self._copies_disks(vm))
+
+    async def _begin(self, way: Way, grant: _Grant, *, disks: bool) -> None:
+        grant.asked = True  # also where it can't be: it isn't asked for again and again
         try:
             await self._gateways.warm(
                 way.vm,
                 way.source,
                 way.destination,
-                most_wire_bytes=self._budget_bytes,
+                most_wire_bytes=grant.most_bytes,
+                bytes_per_second=self._budget.bytes_per_second,
                 disks=disks,
             )
         except Error as error:
+            grant.most_bytes = 0
             log.warning("not_warmed", vm=way.vm, destination=way.destination, why=str(error))
         else:
-            log.info("warming_begun", vm=way.vm, destination=way.destination)
+            log.info(
+                "warming_begun",
+                vm=way.vm,
+                destination=way.destination,
+                most_bytes=grant.most_bytes,
+            )
 
-    async def _end(self, way: _Way) -> None:
-        self._warm.discard(way)
+    async def _end(self, way: Way) -> None:
+        """Have it ended, and count what was sent: where nobody tells how much, all that might have been."""
+        grant = self._grants.pop(way)
+        spent = self._spent.setdefault(way, Spent())
+        if not grant.asked:
+            return
+        sent_bytes = grant.most_bytes
         try:
-            await self._gateways.cool(way.vm, way.source, way.destination)
+            sent = await self._gateways.cool(way.vm, way.source, way.destination)
+            sent_bytes = sent.wire_bytes if sent else grant.most_bytes
         except Error as error:
             log.warning("not_cooled", vm=way.vm, destination=way.destination, why=str(error))
+        spent = self._spent[way] = spent.and_also(sent_bytes, grant.dollars_per_gb)
+        log.info(
+            "warming_ended",
+            vm=way.vm,
+            destination=way.destination,
+            sent_bytes=spent.sent_bytes,
+            dollars=round(spent.dollars, 6),
+        )
+
+
+def _prices(snapshot: Snapshot, ways: set[Way]) -> Prices:
+    tariff = EgressTariff(clouds=snapshot.clouds, prices=snapshot.prices)
+    return {
+        way: tariff.dollars_per_gb(way.source, way.destination)
+        if way.source in snapshot.prices
+        else None
+        for way in ways
+    }
+
+
+def _claims(snapshot: Snapshot, prices: Mapping[Way, float | None]) -> list[Claim]:
+    vms = snapshot.vms
+    return [
+        Claim(
+            way=way,
+            memory_bytes=vms[way.vm].needs.memory_bytes if way.vm in vms else 0,
+            dollars_per_gb=dollars_per_gb,
+        )
+        for way, dollars_per_gb in prices.items()
+    ]

@@ -17,6 +17,7 @@ from transhume.deployment.model import (
     Hypervisor,
     OverlayNetwork,
     OverlaySite,
+    PrewarmBudget,
     PriceFeed,
     RecordingSettings,
     ShadowSettings,
@@ -27,6 +28,7 @@ from transhume.deployment.schema import (
     DefaultGatewaySchema,
     DeploymentSchema,
     KnowledgeSchema,
+    PrewarmSchema,
     PricesSchema,
     RecordingSchema,
     ShadowSchema,
@@ -92,12 +94,20 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         gateways=tuple(_gateway_points(written, folder)),
         identity=folder / written.transport.identity if written.transport.identity else None,
         tenants={name: tuple(vms) for name, vms in written.transport.tenants.items()},
-        prewarm_bytes=written.transport.prewarm,
+        prewarm=_to_prewarm(written.transport.prewarm),
         prices=_to_feed(written.prices, folder) if written.prices else None,
         knowledge_url=written.knowledge.url if written.knowledge else None,
         state_directory=state_directory,
         recording=_to_recording(written.recording, folder, state_directory),
         shadow=_to_shadow(written.shadow, folder),
+    )
+
+
+def _to_prewarm(written: PrewarmSchema | None) -> PrewarmBudget | None:
+    if written is None:
+        return None
+    return PrewarmBudget(
+        bytes_per_vm=written.bytes, bytes_per_second=written.rate, dollars=written.dollars
     )
 
 

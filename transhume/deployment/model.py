@@ -193,6 +193,18 @@ DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrewarmBudget:
+    """What may be sent ahead of moves while their plan waits."""
+
+    bytes_per_vm: int
+    """On the wire."""
+    bytes_per_second: float | None = None
+    """For all VMs together from one cloud to one other; None: no limit."""
+    dollars: float | None = None
+    """For all of a plan's VMs together; None: no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A federation, as `transhume.yaml` describes it."""
 
@@ -217,8 +229,8 @@ class Deployment:
     """The folder of our operator's certificate."""
     tenants: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Patterns of VM names by tenant."""
-    prewarm_bytes: int | None = None
-    """How much of a VM's memory may be sent ahead of a move that waits for approval; None: nothing."""
+    prewarm: PrewarmBudget | None = None
+    """What may be sent ahead of moves that wait for approval; None: nothing."""
     prices: PriceFeed | None = None
     knowledge_url: str | None = None
     state_directory: Path = Path("/var/lib/transhume")

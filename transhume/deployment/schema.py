@@ -27,7 +27,7 @@ from transhume.deployment.fields import (
     more_than_nothing,
 )
 from transhume.deployment.model import DEFAULT_GATEWAY_MAC
-from transhume.located_yaml import Quantity
+from transhume.located_yaml import Quantity, Shorthand
 from transhume.quantities import parse_bytes
 
 
@@ -190,6 +190,27 @@ class GatewayPointSchema(Record):
         return self
 
 
+class PrewarmSchema(Record):
+    """What may be sent ahead of moves while their plan waits. An amount alone stands for `bytes`."""
+
+    model_config = ConfigDict(title="Pre-warming")
+
+    bytes: Annotated[int, Quantity(parse_bytes, "2GiB"), AfterValidator(more_than_nothing)] = Field(
+        description="how much for each VM, on the wire"
+    )
+    rate: Rate | None = Field(
+        default=None,
+        description="how fast for all VMs together that go from one cloud to one other; without it, as fast "
+        "as the link carries what nothing else needs",
+    )
+    dollars: float | None = Field(
+        default=None,
+        gt=0,
+        description="what a plan's VMs may cost in egress by that, all together; without it, whatever "
+        "`bytes` cost",
+    )
+
+
 class TransportSchema(Record):
     """How migrations are carried between sites that have gateways."""
 
@@ -205,12 +226,9 @@ class TransportSchema(Record):
         description="names or patterns of VMs by tenant: pages are never compared across tenants; "
         "VMs that no pattern fits belong to tenant `default`",
     )
-    prewarm: (
-        Annotated[int, Quantity(parse_bytes, "2GiB"), AfterValidator(more_than_nothing)] | None
-    ) = Field(
+    prewarm: Annotated[PrewarmSchema, Shorthand("bytes", "2GiB")] | None = Field(
         default=None,
-        description="how many bytes may be sent ahead for each VM while a plan waits for approval; "
-        "without it, none",
+        description="what may be sent ahead of moves while a plan waits for approval; without it, nothing",
     )
 
 

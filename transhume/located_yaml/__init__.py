@@ -17,6 +17,7 @@ from transhume.located_yaml.reading import (
 )
 from transhume.located_yaml.reference import reference_tables, renewed
 from transhume.located_yaml.schema import json_schema
+from transhume.located_yaml.shorthand import Shorthand
 from transhume.located_yaml.tables import read_table
 from transhume.located_yaml.validation import Check, dotted, validate
 
@@ -26,6 +27,7 @@ __all__ = [
     "Located",
     "Place",
     "Quantity",
+    "Shorthand",
     "Value",
     "decode",
     "dotted",

@@ -54,6 +54,8 @@ def _takes(schema: dict[str, Any], root: dict[str, Any]) -> str:
         return f"[{heading}](#{heading.lower().replace(' ', '-')})"
     if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else []):
         return ", ".join(f"`{_plain(choice)}`" for choice in choices)
+    if forms := schema.get("anyOf"):
+        return " or ".join(_takes(form, root) for form in forms)
     if schema.get("type") == "array":
         return f"list of {_takes(schema['items'], root)}"
     if schema.get("type") == "object":

@@ -33,8 +33,14 @@ def schema_at(root: dict[str, Any], loc: tuple[str | int, ...]) -> dict[str, Any
     """Return the part of a schema at a location as pydantic gives it; empty where there is none."""
     here = _resolved(root, root)
     for part in loc:
-        here = _resolved(root, _inner(here, part))
+        here = _in_full(root, _resolved(root, _inner(here, part)))
     return here
+
+
+def _in_full(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the form with keys of what may be written shorter."""
+    forms = (_resolved(root, form) for form in schema.get("anyOf", ()))
+    return next((form for form in forms if "properties" in form), schema)
 
 
 def _inner(schema: dict[str, Any], part: str | int) -> dict[str, Any]:

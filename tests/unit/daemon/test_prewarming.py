@@ -1,56 +1,221 @@
-"""VMs of a plan that waits are kept warm, with their disks where these would move with them."""
+"""VMs of a plan that waits are kept warm within its budget, with their disks where these would move, too."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
+import pytest
+
 from tests.unit.execute.plans import plan, step
-from tests.unit.plan.worlds import vm, world
+from tests.unit.plan.worlds import price, vm, world
 from transhume.daemon import prewarming
 from transhume.daemon.prewarming import Prewarming
+from transhume.deployment.model import PrewarmBudget
+from transhume.errors import GatewayUnreachable
 from transhume.execute.migration.gateways import Gateways
-from transhume.knowledge.model import PlanStatus, Snapshot, VmName
+from transhume.knowledge.model import (
+    PlanStatus,
+    PriceTick,
+    Resources,
+    Snapshot,
+    Step,
+    Transfer,
+    Vm,
+    VmName,
+)
 from transhume.knowledge.records import StoredPlan
 from transhume.knowledge.store import Store
+
+GB = 10**9
+AMPLE = PrewarmBudget(bytes_per_vm=1000)
+MONEY = PrewarmBudget(bytes_per_vm=100 * GB, dollars=0.40)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prewarming, "LOOK_SECONDS", 0.0)
+
+
+@dataclass(slots=True)
+class Warmed:
+    """A VM that a gateway was asked to keep warm."""
+
+    ends: tuple[str, ...]
+    disks: bool
+    most_bytes: int
+    bytes_per_second: float | None
+    sent_bytes: int = 0
 
 
 class Asked:
     """Gateways that remember what they were asked for."""
 
     def __init__(self) -> None:
-        self.clients = {"a": None, "b": None}
-        self.warm_disks: dict[str, bool] = {}
+        self.clients = {"a": None, "b": None, "c": None}
+        self.warm_vms: dict[str, Warmed] = {}
+        self.forgetful = False
+        self.reached = True
 
-    async def warm(self, vm: VmName, *_ends: str, most_wire_bytes: int, disks: bool) -> None:
-        assert most_wire_bytes == 1000
-        self.warm_disks[vm] = disks
+    async def warm(
+        self,
+        vm: VmName,
+        *ends: str,
+        most_wire_bytes: int,
+        bytes_per_second: float | None,
+        disks: bool,
+    ) -> None:
+        if not self.reached:
+            raise GatewayUnreachable("a", "here", "nobody")
+        self.warm_vms[vm] = Warmed(ends, disks, most_wire_bytes, bytes_per_second)
 
-    async def cool(self, vm: VmName, *_ends: str) -> None:
-        del self.warm_disks[vm]
+    async def cool(self, vm: VmName, *_ends: str) -> Transfer | None:
+        if not self.reached:
+            raise GatewayUnreachable("a", "here", "nobody")
+        if vm not in self.warm_vms:
+            return None
+        sent = Transfer(wire_bytes=self.warm_vms.pop(vm).sent_bytes)
+        return None if self.forgetful else sent
+
+    @property
+    def budgets_gb(self) -> dict[str, float]:
+        return {vm: round(warmed.most_bytes / GB, 3) for vm, warmed in self.warm_vms.items()}
+
+
+def sized(name: str, memory_gb: int) -> Vm:
+    return vm(name, needs=Resources(vcpus=1, memory_bytes=memory_gb * GB))
 
 
 class Kept:
     """A store with one plan."""
 
-    def __init__(self) -> None:
-        self.stored = StoredPlan(plan=plan(step(1), step(2)), status=PlanStatus.AWAITING_APPROVAL)
+    def __init__(self, *steps: Step, egress: float | None = 0.1) -> None:
+        self.steps(*steps)
+        self.prices: list[PriceTick] = []
+        if egress is not None:
+            self.costs(egress)
+
+    def steps(self, *steps: Step) -> None:
+        self.stored = StoredPlan(plan=plan(*steps), status=PlanStatus.AWAITING_APPROVAL)
+
+    def costs(self, egress: float) -> None:
+        self.prices = [price("a", 1.0, egress=egress)]
 
     async def plans(self, limit: int) -> list[StoredPlan]:
         return [self.stored][:limit]
 
     async def snapshot(self) -> Snapshot:
-        return world({"a1": [vm("vm1"), vm("vm2")]}, room={"a1": 9, "b1": 9})
+        vms = [sized("vm1", 1), sized("vm2", 3)]
+        return world({"a1": vms}, room={"a1": 9, "b1": 9, "c1": 9}, prices=self.prices)
 
 
-async def test_disks_go_ahead_where_they_would_be_copied_and_all_ends_with_the_plan(
-    monkeypatch,
-) -> None:
-    monkeypatch.setattr(prewarming, "LOOK_SECONDS", 0.0)
-    asked, kept = Asked(), Kept()
-    keeping = Prewarming(cast("Gateways", asked), 1000, lambda each: each.name == "vm2")
-    looks = keeping.keep(cast("Store", kept))
+def keeping(asked: Asked, budget: PrewarmBudget) -> Prewarming:
+    return Prewarming(cast("Gateways", asked), budget, lambda each: each.name == "vm2")
+
+
+async def test_disks_go_ahead_where_they_would_be_copied_and_all_ends_with_the_plan() -> None:
+    asked, kept = Asked(), Kept(step(1), step(2))
+    looks = keeping(asked, AMPLE).keep(cast("Store", kept))
 
     await anext(looks)
-    assert asked.warm_disks == {"vm1": False, "vm2": True}
+    assert {name: each.disks for name, each in asked.warm_vms.items()} == {
+        "vm1": False,
+        "vm2": True,
+    }
+    assert {each.most_bytes for each in asked.warm_vms.values()} == {1000}
     kept.stored = replace(kept.stored, status=PlanStatus.SUPERSEDED)
     await anext(looks)
-    assert asked.warm_disks == {}
+    assert asked.warm_vms == {}
+
+
+async def test_gateways_are_told_the_rate() -> None:
+    asked = Asked()
+    budget = replace(AMPLE, bytes_per_second=2e7)
+    await anext(keeping(asked, budget).keep(cast("Store", Kept(step(1)))))
+    assert asked.warm_vms["vm1"].bytes_per_second == 2e7
+
+
+async def test_money_is_shared_out_and_nothing_is_begun_anew_where_all_is_as_it_was() -> None:
+    asked, kept = Asked(), Kept(step(1), step(2))
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    assert asked.budgets_gb == {"vm1": 1.0, "vm2": 3.0}
+    before = dict(asked.warm_vms)
+    await anext(looks)
+    assert all(asked.warm_vms[name] is each for name, each in before.items())
+
+
+async def test_a_plan_that_grows_shares_out_what_is_left_of_its_money() -> None:
+    asked, kept = Asked(), Kept(step(1))
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    assert asked.budgets_gb == {"vm1": 4.0}
+    asked.warm_vms["vm1"].sent_bytes = 2 * GB
+    kept.steps(step(1), step(2))
+    await anext(looks)
+    assert asked.budgets_gb == {"vm1": 0.5, "vm2": 1.5}
+
+
+async def test_when_egress_gets_dearer_the_rest_of_the_money_is_fewer_bytes() -> None:
+    asked, kept = Asked(), Kept(step(1))
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    asked.warm_vms["vm1"].sent_bytes = 2 * GB
+    kept.costs(0.4)
+    await anext(looks)
+    assert asked.budgets_gb == {"vm1": 0.5}
+
+
+@pytest.mark.parametrize("how", ["forgetful", "unreachable"])
+async def test_what_nobody_tells_the_cost_of_counts_as_spent_to_the_last(how: str) -> None:
+    """A gateway that was started again meanwhile doesn't know what it has sent."""
+    asked, kept = Asked(), Kept(step(1), step(2))
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    asked.forgetful, asked.reached = how == "forgetful", how == "forgetful"
+    kept.costs(0.2)
+    await anext(looks)
+    asked.reached = True
+    asked.warm_vms.clear()
+    kept.costs(0.1)
+    await anext(looks)
+    assert asked.warm_vms == {}
+
+
+async def test_who_was_refused_has_spent_nothing() -> None:
+    asked, kept = Asked(), Kept(step(1))
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    asked.reached = False
+    await anext(looks)
+    asked.reached = True
+    kept.costs(0.2)
+    await anext(looks)
+    assert asked.budgets_gb == {"vm1": 2.0}
+
+
+async def test_for_money_nothing_is_sent_until_somebody_tells_a_price() -> None:
+    asked, kept = Asked(), Kept(step(1), egress=None)
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    assert asked.warm_vms == {}
+    kept.costs(0.0)
+    await anext(looks)
+    assert asked.budgets_gb == {"vm1": 100.0}
+
+
+async def test_free_egress_goes_on_untouched_when_the_plan_changes() -> None:
+    asked, kept = Asked(), Kept(step(1), egress=0.0)
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    first = asked.warm_vms["vm1"]
+    kept.steps(step(1), step(2))
+    await anext(looks)
+    assert asked.warm_vms["vm1"] is first
+    assert asked.budgets_gb == {"vm1": 100.0, "vm2": 100.0}
+
+
+async def test_a_vm_that_is_parked_on_its_way_is_warmed_where_it_goes_first() -> None:
+    there = replace(step(1), destination_cloud="c")
+    onwards = replace(step(1), source_cloud="c", destination_cloud="b", stage=1)
+    asked = Asked()
+    await anext(keeping(asked, MONEY).keep(cast("Store", Kept(there, onwards))))
+    assert asked.warm_vms["vm1"].ends == ("a", "c")
+    assert asked.budgets_gb == {"vm1": 4.0}

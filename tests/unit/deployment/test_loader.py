@@ -16,6 +16,7 @@ from transhume.deployment.model import (
     Hypervisor,
     OverlayNetwork,
     OverlaySite,
+    PrewarmBudget,
     PriceFeed,
     RecordingSettings,
     ShadowSettings,
@@ -488,6 +489,73 @@ def test_recording_and_shadow_are_relative_to_the_file(load, tmp_path):
 def test_what_makes_no_sense_of_recordings_is_refused(load, text, said):
     with pytest.raises(InvalidFile, match=said):
         load(f"clouds: {{a: {{}}}}\n{text}\n")
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("written", "budget"),
+    [
+        pytest.param("2GiB", PrewarmBudget(bytes_per_vm=2 * GIB), id="an amount alone"),
+        pytest.param("{bytes: 2GiB}", PrewarmBudget(bytes_per_vm=2 * GIB), id="in full"),
+        pytest.param(
+            "{bytes: 2GiB, rate: 20MB/s, dollars: 0.50}",
+            PrewarmBudget(bytes_per_vm=2 * GIB, bytes_per_second=2e7, dollars=0.5),
+            id="all of it",
+        ),
+        pytest.param(
+            "{bytes: 1GB, dollars: 2}",
+            PrewarmBudget(bytes_per_vm=10**9, dollars=2.0),
+            id="whole dollars",
+        ),
+    ],
+)
+def test_what_may_be_sent_ahead_is_an_amount_or_a_budget(load, written, budget):
+    assert load(f"clouds: {{a: {{}}}}\ntransport: {{prewarm: {written}}}\n").prewarm == budget
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("2XB", "2:22: transport.prewarm: 2XB is not an amount of memory; write it as in 512MiB"),
+        ("2", "2:22: transport.prewarm: 2 has no unit; write an amount of memory with one"),
+        ("0B", "2:22: transport.prewarm: 0 is too little; write more"),
+        ("[2GiB]", "2:22: transport.prewarm: a quantity belongs here; write it as in 2GiB"),
+        ("{bytes: 0B}", "2:30: transport.prewarm.bytes: 0 is too little; write more"),
+        (
+            "{rate: 20MB/s}",
+            "2:13: transport.prewarm lacks bytes; add it: how much for each VM, on the wire",
+        ),
+        ("{bytes: 1GB, rate: 20MB}", "2:41: transport.prewarm.rate: 20MB is an amount, not a rate"),
+        ("{bytes: 1GB, rate: 0MB/s}", "2:41: transport.prewarm.rate: 0 is too little; write more"),
+        (
+            "{bytes: 1GB, dollars: 0}",
+            "2:44: transport.prewarm.dollars is 0; it must be more than 0",
+        ),
+        ("{bytes: 1GB, dollars: $1}", "2:44: transport.prewarm.dollars is $1; it must be a number"),
+        (
+            "{bytes: 1GB, dolars: 1}",
+            "2:35: unknown key transport.prewarm.dolars; did you mean dollars?",
+        ),
+    ],
+    ids=[
+        "no unit that is known",
+        "no unit",
+        "nothing",
+        "a list",
+        "nothing in full",
+        "no bytes",
+        "no rate",
+        "standing still",
+        "no money",
+        "no number",
+        "no key",
+    ],
+)
+def test_what_makes_no_sense_of_pre_warming_is_refused_where_it_stands(written, said):
+    (mistake,) = mistakes(f"clouds: {{a: {{}}}}\ntransport: {{prewarm: {written}}}\n")
+    assert mistake.startswith(f"t.yaml:{said}")
 
 
 def test_a_gateway_at_each_site(load):

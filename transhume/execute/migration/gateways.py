@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from transhume.errors import Error, MoveFailed
-from transhume.execute.migration.control_client import GatewayClient, progress_of
+from transhume.execute.migration.control_client import GatewayClient, progress_of, transfer_of
 from transhume.execute.migration.transport import Progress, Route, Share
-from transhume.knowledge.model import CloudName, HostName, VmName
+from transhume.knowledge.model import CloudName, HostName, Transfer, VmName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,7 @@ class Gateways:
         destination: CloudName,
         *,
         most_wire_bytes: int | None = None,
+        bytes_per_second: float | None = None,
         passes: int | None = None,
         disks: bool = False,
     ) -> None:
@@ -75,6 +76,8 @@ class Gateways:
             vm: it runs at the source.
             source, destination: clouds with gateways.
             most_wire_bytes: when so much is sent, it ends.
+            bytes_per_second: what may be sent ahead from there to there, of all VMs together; the lowest
+                that is given for any of them counts.
             passes: after so many scans it ends; None: when it's stopped.
             disks: whether its own disk images are sent, too, as far as half of the budget goes.
 
@@ -98,19 +101,24 @@ class Gateways:
             destination=receiver.address.site,
             ticket=admitted["ticket"],
             most_wire_bytes=most_wire_bytes,
+            bytes_per_second=bytes_per_second,
             passes=passes,
             disks=disks,
         )
 
-    async def cool(self, vm: VmName, source: CloudName, destination: CloudName) -> None:
+    async def cool(self, vm: VmName, source: CloudName, destination: CloudName) -> Transfer | None:
         """Stop sending a VM's memory ahead; what was sent stays known.
+
+        Returns:
+            What was sent since it began; None where the gateway knows of nothing that began.
 
         Raises:
             GatewayUnreachable, GatewayFailed: it can't be stopped.
         """
-        await self.clients[source].ask(
+        answer = await self.clients[source].ask(
             "cool", vm=vm, destination=self.clients[destination].address.site
         )
+        return transfer_of(answer) if answer else None
 
     async def _open(
         self,

@@ -7,8 +7,9 @@
         its hypervisor has still to send
     {"do": "close", "migration": …}        the same, and its route is taken away
     {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand, and with
-        {"disks": true} its own images after it
-    {"do": "cool", "vm": …, "destination": …}                             stop that
+        {"disks": true} its own images after it; {"bytes_per_second": …} is for all VMs that are sent ahead
+        to that destination, and the lowest that is given counts
+    {"do": "cool", "vm": …, "destination": …}   stop that; told is what was sent
     {"do": "status"}                       the store, links, routes, warming
 
 An answer is `{"ok": …}`, or `{"error": …, "code": …}`.
@@ -149,14 +150,15 @@ class Control:
             str(words["destination"]),
             bytes.fromhex(words["ticket"]),
             most_wire_bytes=words.get("most_wire_bytes"),
+            bytes_per_second=_rate_of(words),
             passes=words.get("passes"),
             disks=words.get("disks") is True,
         )
         return {}
 
     async def _cool(self, words: Words, _operator: Peer) -> Words:
-        self._warmth.stop(str(words["vm"]), str(words["destination"]))
-        return {}
+        sent = self._warmth.stop(str(words["vm"]), str(words["destination"]))
+        return {} if sent is None else asdict(sent)
 
     async def _status(self, _words: Words, _operator: Peer) -> Words:
         gateway = self._gateway
@@ -220,3 +222,13 @@ def _share_of(words: Words) -> Share | None:
             return Share(gang=gang, bytes_per_second=float(rate))
         case share:
             raise ValueError(f"{share!r} is no share of a link")
+
+
+def _rate_of(words: Words) -> float | None:
+    match words.get("bytes_per_second"):
+        case None:
+            return None
+        case float() | int() as rate if 0 < rate < math.inf:
+            return float(rate)
+        case rate:
+            raise ValueError(f"{rate!r} is no rate")

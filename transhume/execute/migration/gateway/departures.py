@@ -257,11 +257,16 @@ class Departures:
             crossed = time.perf_counter() - coded
             waited = departure.takes_seconds(transfer, crossed)
             new_bytes = transfer.new_pages * PAGE_BYTES + transfer.other_bytes
-            self._pace.sent(transfer.raw_bytes, new_bytes, coded - began, waited)
+            if urgency is not Urgency.WARMING or not self._has_migrations():
+                self._pace.sent(transfer.raw_bytes, new_bytes, coded - began, waited)
             if 2 * new_bytes >= transfer.raw_bytes:
                 self._rate.sent(transfer.wire_bytes, coded - began, crossed)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
+
+    def _has_migrations(self) -> bool:
+        """Say whether hypervisors are sending: they aren't slowed by what memory sent ahead is kept to."""
+        return any(each.connection is not None for each in self._channels.values())
 
     async def _give_back(self, channel: _Channel, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -347,7 +352,7 @@ class Warming:
     @property
     def batch_bytes(self) -> int:
         """How much to send at once, so as not to be in anybody's way."""
-        return self._departures._pace.batch_bytes
+        return self._departure.most_piece_bytes(self._departures._pace)
 
     def end(self) -> None:
         """Say that nothing more comes."""

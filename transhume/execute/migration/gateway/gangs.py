@@ -7,12 +7,15 @@ wire is known only when it is encoded. One piece of a gang passes at a time, and
 Who is furthest behind goes first, so that all end close to each other: from the first end to the last, their
 group is split. A guest that stands still goes before all others. Nobody is overtaken without end: of a guest
 that rewrites its memory faster than it can be sent, the others would wait for ever.
+
+VMs whose memory goes ahead of moves to the same destination take turns in the same way. Their rate isn't a sum:
+each says what it may be for all of them, and the lowest counts.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -149,10 +152,17 @@ class Gang:
     Args:
         clock: monotonic seconds.
         after: calls something later.
+        rate_of: makes the gang's rate of its members'.
     """
 
-    def __init__(self, clock: Clock = time.monotonic, after: After = _after) -> None:
+    def __init__(
+        self,
+        clock: Clock = time.monotonic,
+        after: After = _after,
+        rate_of: Callable[[Iterable[float]], float] = sum,
+    ) -> None:
         self.bucket = Bucket(clock)
+        self._rate_of = rate_of
         self.members: list[Member] = []
         self._clock, self._after = clock, after
         self._waiting: list[_Waiting] = []
@@ -196,7 +206,7 @@ class Gang:
         self._look()
 
     def _share_out(self) -> None:
-        self.bucket.bytes_per_second = sum(each.bytes_per_second for each in self.members)
+        self.bucket.bytes_per_second = self._rate_of(each.bytes_per_second for each in self.members)
 
     def _look(self) -> None:
         """Let a piece pass, if one may; else look again when one may."""
@@ -255,9 +265,20 @@ class Gangs:
     def __init__(self, clock: Clock = time.monotonic, after: After = _after) -> None:
         self._clock, self._after = clock, after
         self._gangs: dict[tuple[str, str], Gang] = {}
+        self._warming: dict[str, Gang] = {}
 
     def join(self, peer: str, share: Share) -> Member:
         """Have a migration to a peer that has this share."""
         self._gangs = {key: gang for key, gang in self._gangs.items() if gang.members}
         gang = self._gangs.setdefault((peer, share.gang), Gang(self._clock, self._after))
         return gang.join(share.bytes_per_second)
+
+    def join_warming(self, peer: str, bytes_per_second: float | None) -> Member:
+        """Have a VM whose memory goes ahead to a peer. All of them together keep to the lowest rate given."""
+        if peer not in self._warming or not self._warming[peer].members:
+            self._warming[peer] = Gang(self._clock, self._after, _lowest)
+        return self._warming[peer].join(bytes_per_second)
+
+
+def _lowest(rates: Iterable[float]) -> float:
+    return min(rates, default=math.inf)

@@ -1,8 +1,9 @@
 """Pre-warming: a running VM's memory goes to a destination's store before a move is decided.
 
-At low priority, within a budget of bytes on the wire; scanned again and again, each time only what is new. A
-migration that follows sends references almost only. On request the VM's own disk images follow its memory, once
-and within half of the budget: memory goes on changing, and needs the rest.
+At low priority, within a budget of bytes on the wire, and at a rate that all VMs on their way to the same
+destination share; scanned again and again, each time only what is new. A migration that follows sends
+references almost only. On request the VM's own disk images follow its memory, once and within half of the
+budget: memory goes on changing, and needs the rest.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from transhume.execute.migration.gateway.guest_memory import (
 )
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
+from transhume.knowledge.model import Transfer
 
 PAUSE_SECONDS = 5.0
 """Between two scans; longer where a scan takes long, so that it takes a small share of a processor."""
@@ -74,6 +76,7 @@ class Warmer:
         token: bytes,
         *,
         most_wire_bytes: int | None = None,
+        bytes_per_second: float | None = None,
         passes: int | None = None,
         disks: bool = False,
     ) -> None:
@@ -84,6 +87,7 @@ class Warmer:
             destination: a peer.
             token: of a ticket for it.
             most_wire_bytes: the budget.
+            bytes_per_second: at most so much goes to the destination ahead of moves, of all VMs together.
             passes: how many scans of its memory.
             disks: whether its own images are to follow.
 
@@ -96,16 +100,21 @@ class Warmer:
         self.stop(vm, destination)
         departures = await self._gateway.departures(destination)
         departure = await departures.request(vm, tenant, token)
+        member = departure.member = self._gateway.gangs.join_warming(destination, bytes_per_second)
         kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes)
         self._kept[vm, destination] = kept
         keeping = self._keep(kept, memory, images, passes)
         kept.task = asyncio.create_task(keeping, name=f"warming {vm}")
+        kept.task.add_done_callback(lambda _: member.leave())  # also where it never began
 
-    def stop(self, vm: str, destination: str) -> None:
-        """Stop it; what was sent stays known."""
+    def stop(self, vm: str, destination: str) -> Transfer | None:
+        """Stop it, and return what was sent, which stays known; None where nothing was to be stopped."""
         kept = self._kept.pop((vm, destination), None)
-        if kept is not None and kept.task is not None:
+        if kept is None:
+            return None
+        if kept.task is not None:
             kept.task.cancel()
+        return kept.departure.sent
 
     def status(self) -> list[dict[str, Any]]:
         """Tell of each VM what is known of it where it may go."""

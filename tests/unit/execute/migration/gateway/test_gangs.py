@@ -181,6 +181,22 @@ def test_gangs_are_kept_apart_by_name_and_by_where_they_go() -> None:
     assert here._gang.bucket.bytes_per_second == 2 * RATE
 
 
+def test_of_the_rates_for_memory_sent_ahead_to_a_peer_the_lowest_counts() -> None:
+    time = FakeTime()
+    gangs = Gangs(time.clock, time.after)
+    migration = gangs.join("b", Share(gang="p/g", bytes_per_second=RATE))
+    unlimited, slow, slower = (gangs.join_warming("b", rate) for rate in (None, RATE, RATE / 2))
+    elsewhere = gangs.join_warming("c", None)
+    bucket = unlimited._gang.bucket
+    assert slow._gang is slower._gang is unlimited._gang
+    assert bucket.bytes_per_second == RATE / 2
+    slower.leave()
+    assert bucket.bytes_per_second == RATE
+    slow.leave()
+    assert bucket.bytes_per_second == elsewhere._gang.bucket.bytes_per_second == float("inf")
+    assert migration._gang.bucket.bytes_per_second == RATE
+
+
 async def test_a_migration_keeps_to_its_share_on_the_wire(tmp_path: Path) -> None:
     content = memory_stream(pages_of(7, 700))
     async with two_sites(tmp_path) as (a, b):
