@@ -21,7 +21,9 @@ from transhume.knowledge.model import (
     GroupId,
     Host,
     HostName,
+    Interface,
     Link,
+    MacAddress,
     MoveKind,
     NoPlan,
     Outcome,
@@ -35,6 +37,7 @@ from transhume.knowledge.model import (
     Snapshot,
     StepId,
     StepResult,
+    VirtualNetworkName,
     Vm,
     VmName,
     total,
@@ -81,6 +84,7 @@ from transhume.policies.model import (
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 MIB = 1 << 20
+NETWORKS = (VirtualNetworkName("blue"), VirtualNetworkName("green"))
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 # the solver
@@ -373,10 +377,17 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         to_outside=rng.integers(0, 10**8, n),
     )
     names = list(vms)
+    clouds = draw(_clouds())
+    if draw(st.booleans()):
+        clouds = _with_networks(clouds, rng)
+        vms = {
+            name: _on_networks(vm, clouds[hosts[host_of[name]].cloud], rng)
+            for name, vm in vms.items()
+        }
     return Snapshot(
         version=1,
         at=NOW,
-        clouds=draw(_clouds()),
+        clouds=clouds,
         hosts=hosts,
         links=(
             Link(
@@ -422,6 +433,21 @@ def _clouds() -> st.SearchStrategy[Mapping[CloudName, Cloud]]:
             for c, (provider, region) in zip("abc", found, strict=True)
         }
     )
+
+
+def _with_networks(
+    clouds: Mapping[CloudName, Cloud], rng: np.random.Generator
+) -> Mapping[CloudName, Cloud]:
+    return {
+        name: replace(cloud, networks=frozenset(n for n in NETWORKS if rng.random() < 0.6))
+        for name, cloud in clouds.items()
+    }
+
+
+def _on_networks(vm: Vm, home: Cloud, rng: np.random.Generator) -> Vm:
+    """Return a VM on some of its cloud's networks."""
+    on = [n for n in sorted(home.networks or ()) if rng.random() < 0.5]
+    return replace(vm, interfaces=tuple(Interface(mac=MacAddress(n), network=n) for n in on))
 
 
 def _prices() -> st.SearchStrategy[Mapping[CloudName, PriceTick]]:

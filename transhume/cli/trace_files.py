@@ -52,12 +52,15 @@ from transhume.knowledge.model import (
     CommunicationMatrix,
     Host,
     HostName,
+    Interface,
     JobName,
     Link,
+    MacAddress,
     Outcome,
     PriceTick,
     Resources,
     RevocationNotice,
+    VirtualNetworkName,
     Vm,
     VmName,
 )
@@ -91,7 +94,7 @@ def load_trace(folder: Path) -> Trace:
             "in it), or give --job and --deadline for deadline policies over availability"
         )
     located = read_file(latest / FEDERATION)
-    written = validate(FederationSchema, located, crosschecks, _unknown_hosts)
+    written = validate(FederationSchema, located, crosschecks, _unknown_hosts, _unknown_networks)
     return _Folder(latest, written, located).trace()
 
 
@@ -139,6 +142,7 @@ class _Folder:
                     provider=cloud.provider,
                     region=cloud.region,
                     revocable=cloud.revocable,
+                    networks=_networks(cloud.networks),
                 )
                 for name, cloud in written.clouds.items()
             },
@@ -342,7 +346,15 @@ def _vm(name: str, written: TracedVmSchema) -> Vm:
         cluster=ClusterName(written.cluster) if written.cluster else None,
         tags=frozenset(written.tags),
         dirty_bytes_per_second=written.dirty,
+        interfaces=tuple(
+            Interface(mac=MacAddress(""), network=VirtualNetworkName(name))
+            for name in written.networks
+        ),
     )
+
+
+def _networks(written: list[str] | None) -> frozenset[VirtualNetworkName] | None:
+    return None if written is None else frozenset(map(VirtualNetworkName, written))
 
 
 def _whole_lines(path: Path, *, may_be_torn: bool) -> str:
@@ -415,6 +427,22 @@ def _unknown_hosts(located: Located) -> Iterator[Mistake]:
             yield located.mistake(
                 ("vms", name, "host"), f"there is no host {host}; known here: {known}"
             )
+
+
+def _unknown_networks(located: Located) -> Iterator[Mistake]:
+    """Find networks of VMs that no cloud has, where all clouds say what they have: nothing could move."""
+    clouds = [("clouds", name, "networks") for name in located.mapping("clouds")]
+    if any(located.get(path) is None for path in clouds):
+        return
+    had = (each for path in clouds for each in located.entries(*path))
+    known = dict.fromkeys(each for each in had if isinstance(each, str))
+    for vm in located.mapping("vms"):
+        for number, network in enumerate(located.entries("vms", vm, "networks")):
+            if isinstance(network, str) and network not in known:
+                yield located.mistake(
+                    ("vms", vm, "networks", number),
+                    f"no cloud has a network {network}; known here: {', '.join(known) or 'none'}",
+                )
 
 
 def _unknown(

@@ -33,6 +33,10 @@ class TracedCloudSchema(_Record):
     revocable: bool = Field(
         default=False, description="true where its machines may be taken back at any time (spot)"
     )
+    networks: list[Name] | None = Field(
+        default=None,
+        description="those of the overlay's networks that it has; without it, VMs of all may come",
+    )
     hosts: Annotated[dict[Name, CapacitySchema], Field(min_length=1)] = Field(
         description="its hypervisors, and what they have for our VMs"
     )
@@ -51,6 +55,9 @@ class TracedVmSchema(_Record):
     )
     cluster: Name | None = Field(default=None, description="the virtual cluster that it is part of")
     tags: list[Name] = Field(default=[], description="its tags")
+    networks: list[Name] = Field(
+        default=[], description="those of the overlay's networks that it is on"
+    )
 
 
 class FederationSchema(_Record):

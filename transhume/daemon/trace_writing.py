@@ -30,6 +30,7 @@ from transhume.knowledge.model import (
     Resources,
     RevocationNotice,
     Snapshot,
+    VirtualNetworkName,
     Vm,
     VmName,
 )
@@ -70,8 +71,8 @@ class Scene:
     hosts: Mapping[HostName, CloudName]
     links: frozenset[tuple[tuple[CloudName, ...], float, float | None]]
     """Two clouds each, with bytes per second and, if known, the seconds of a round trip."""
-    vms: Mapping[VmName, tuple[Resources, str, tuple[str, ...]]]
-    """Their needs, clusters and tags."""
+    vms: Mapping[VmName, tuple[Resources, str, tuple[str, ...], tuple[str, ...]]]
+    """Their needs, clusters, tags, and the networks that matter to where they may go."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Scene":
@@ -84,19 +85,24 @@ class Scene:
             and snapshot.capacity[host.name].total.vcpus > 0
         }
         clouds = set(hosts.values())
+        known = {name: snapshot.clouds[name] for name in sorted(clouds) if name in snapshot.clouds}
+        networks = {network for cloud in known.values() for network in _networks(cloud)}
         links = (
             (tuple(sorted(link.clouds)), link.bytes_per_second, link.latency_seconds)
             for link in snapshot.links
             if link.clouds <= clouds and len(link.clouds) == 2
         )
         return cls(
-            clouds={
-                name: snapshot.clouds[name] for name in sorted(clouds) if name in snapshot.clouds
-            },
+            clouds=known,
             hosts=hosts,
             links=frozenset(links),
             vms={
-                name: (vm.needs, vm.cluster or "", tuple(sorted(vm.tags)))
+                name: (
+                    vm.needs,
+                    vm.cluster or "",
+                    tuple(sorted(vm.tags)),
+                    tuple(sorted(vm.networks & networks)),
+                )
                 for name, vm in snapshot.vms.items()
                 if snapshot.placement.host_of.get(name) in hosts and can_be_named(name)
             },
@@ -294,7 +300,13 @@ def _federation(snapshot: Snapshot, scene: Scene, pace: Pace) -> str:
             for host, cloud in sorted(scene.hosts.items())
             if cloud == name
         }
-        told = {"provider": known.provider, "region": known.region, "revocable": known.revocable}
+        told: dict[str, object] = {
+            "provider": known.provider,
+            "region": known.region,
+            "revocable": known.revocable,
+        }
+        if known.networks is not None:
+            told["networks"] = _networks(known)
         lines.append(f"  {_plain(name)}: {_plain({**told, 'hosts': hosts})}")
     lines.append("links:" if scene.links else "links: []")
     for ends, rate, latency in sorted(scene.links, key=lambda link: link[0]):
@@ -303,9 +315,11 @@ def _federation(snapshot: Snapshot, scene: Scene, pace: Pace) -> str:
             way["latency"] = f"{_number(latency)}s"
         lines.append(f"  - {_plain(way)}")
     lines.append("vms:")
-    for vm in scene.vms:
-        host = snapshot.placement.host_of[vm]
-        lines.append(f"  {_plain(vm)}: {_plain(_vm(snapshot.vms[vm], host))}")
+    for vm, (*_, networks) in scene.vms.items():
+        told = _vm(snapshot.vms[vm], snapshot.placement.host_of[vm])
+        if networks:
+            told["networks"] = networks
+        lines.append(f"  {_plain(vm)}: {_plain(told)}")
     return "\n".join(lines) + "\n"
 
 
@@ -317,6 +331,10 @@ def _vm(vm: Vm, host: HostName) -> dict[str, object]:
         found["cluster"] = vm.cluster
     tags = sorted(filter(can_be_named, vm.tags))
     return {**found, "tags": tags} if tags else found
+
+
+def _networks(cloud: Cloud) -> list[VirtualNetworkName]:
+    return sorted(filter(can_be_named, cloud.networks or ()))
 
 
 def _amount(amount: Resources) -> dict[str, object]:

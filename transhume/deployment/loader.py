@@ -8,7 +8,6 @@ from pathlib import Path
 
 from transhume.deployment.crosschecks import crosschecks
 from transhume.deployment.model import (
-    ONLY_NETWORK,
     CaptureMethod,
     CapturePoint,
     Deployment,
@@ -36,6 +35,7 @@ from transhume.deployment.schema import (
     WireguardSchema,
 )
 from transhume.knowledge.model import (
+    ONLY_NETWORK,
     Cloud,
     CloudName,
     ClusterName,
@@ -66,6 +66,7 @@ def load_deployment(path: Path) -> Deployment:
 def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
     folder = path.absolute().parent
     state_directory = _state_directory(written.knowledge, folder)
+    networks = tuple(_to_networks(written, folder))
     return Deployment(
         source=str(path),
         clouds=tuple(
@@ -74,6 +75,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
                 provider=cloud.provider,
                 region=cloud.region,
                 revocable=cloud.revocable,
+                networks=_networks_of(name, networks),
             )
             for name, cloud in written.clouds.items()
         ),
@@ -88,7 +90,7 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         capture=tuple(_capture_points(written)),
         window_seconds=written.window,
         traffic_horizon_seconds=written.traffic_horizon,
-        networks=tuple(_to_networks(written, folder)),
+        networks=networks,
         clusters={ClusterName(name): tuple(vms) for name, vms in written.clusters.items()},
         tags={tag: tuple(vms) for tag, vms in written.tags.items()},
         gateways=tuple(_gateway_points(written, folder)),
@@ -182,6 +184,14 @@ def _to_networks(written: DeploymentSchema, folder: Path) -> Iterator[OverlayNet
                 if (bridge := site.bridge or (site.bridges or {}).get(network))
             ),
         )
+
+
+def _networks_of(
+    cloud: str, networks: tuple[OverlayNetwork, ...]
+) -> frozenset[VirtualNetworkName] | None:
+    if not networks:
+        return None
+    return frozenset(each.name for each in networks if cloud in {site.name for site in each.sites})
 
 
 def _to_default_gateway(written: DefaultGatewaySchema | None) -> GatewaySettings | None:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from transhume.knowledge.model import (
+    ONLY_NETWORK,
     Cloud,
     CloudName,
     ClusterName,
@@ -73,8 +74,6 @@ class WireguardPoint:
     relays: bool = True
 
 
-ONLY_NETWORK = VirtualNetworkName("overlay")
-"""What the overlay's network is called where there is one, to which nobody gave a name."""
 _HALF_OF_ALL_NUMBERS = 1 << 23
 
 

@@ -242,6 +242,8 @@ class Arranger:
         here = situation.places[situation.home[vm]].cloud
         if (name, cloud) in situation.heard.forbidden:
             return False
+        if (vm, cloud) in situation.missing_networks:
+            return False
         elective = decision.mended[vm] == situation.home[vm]
         if elective and cloud not in situation.snapshot.prices:
             return False

@@ -69,6 +69,7 @@ def find_faults(
     if faults:  # the rest would stumble over them
         return tuple(faults)
     faults += replay.unfit_destinations()
+    faults += replay.beyond_their_networks()
     faults += replay.forbidden_by_user_rules()
     faults += replay.too_full()
     faults += replay.not_spread_meanwhile()
@@ -142,6 +143,16 @@ class _Replay:
                             yield f"{policy.name} pins {step.vm} to {rule.cloud}"
                         if isinstance(rule, Forbid) and step.destination_cloud in rule.clouds:
                             yield f"{policy.name} forbids {step.destination_cloud} to {step.vm}"
+
+    def beyond_their_networks(self) -> Iterator[str]:
+        for step in self.steps:
+            there = self.snapshot.clouds.get(step.destination_cloud)
+            if step.source_cloud == step.destination_cloud or there is None:
+                continue
+            for interface in self._vm(step.vm).interfaces:
+                network = interface.network
+                if network and there.networks is not None and network not in there.networks:
+                    yield f"{step.vm} goes to {there.name}, which doesn't have its network {network}"
 
     def forbidden_by_user_rules(self) -> Iterator[str]:
         going = {(step.vm, step.destination_cloud) for step in self.steps}

@@ -61,10 +61,10 @@ def explain_no_plan(no_plan: NoPlan) -> list[str]:
     lines = [
         *wrapped(f"nothing to do: {no_plan.reason}", ""),
         *wrapped(f"asked because {no_plan.trigger}; policies: {policies}", ""),
-        f"the bill now: {_by_cause(no_plan.before)}",
+        *wrapped(f"the bill now: {_by_cause(no_plan.before)}", ""),
     ]
     if no_plan.best_alternative is not None:
-        lines.append(f"the best alternative: {_by_cause(no_plan.best_alternative)}")
+        lines += wrapped(f"the best alternative: {_by_cause(no_plan.best_alternative)}", "")
     return lines + _unplaced(no_plan.unplaced) + _conflict(no_plan.conflict) + _held_back(no_plan)
 
 

@@ -27,6 +27,7 @@ from transhume.plan.constraints import (
     Terrain,
 )
 from transhume.plan.money import Bill
+from transhume.plan.networks import lack_text
 from transhume.plan.situation import Situation
 from transhume.policies.model import (
     AnyOf,
@@ -129,6 +130,8 @@ def _barred(situation: Situation) -> Iterator[tuple[tuple[int, int], str]]:
                 if host.name in snapshot.capacity
             ]
             why = situation.heard.stuck.get(situation.vms[vm]) or _bar(situation, vm, k)
+            if missing := situation.missing_networks.get((vm, place.cloud)):
+                why = why or lack_text(place.cloud, missing)
             if place.doomed:
                 why = f"{place.cloud} is under a revocation notice itself"
             elif not totals:

@@ -21,6 +21,7 @@ from transhume.knowledge.model import (
     Resources,
     Snapshot,
     StepResult,
+    VirtualNetworkName,
     VmName,
     total,
 )
@@ -93,6 +94,18 @@ class Situation:
     def cloud(self) -> NDArray[np.int64]:
         """The index of each place's cloud."""
         return np.array([self.clouds.index(place.cloud) for place in self.places], dtype=np.int64)
+
+    @cached_property
+    def missing_networks(self) -> Mapping[tuple[int, CloudName], tuple[VirtualNetworkName, ...]]:
+        """The networks that governed VMs are on and other clouds than theirs lack, where any are."""
+        told = [each for each in self.snapshot.clouds.values() if each.networks is not None]
+        lacking = (
+            ((vm, cloud.name), cloud.lacks(self.snapshot.vms[self.vms[vm]]))
+            for vm in (self.governed if told else ())
+            for cloud in told
+            if cloud.name != self.places[self.home[vm]].cloud
+        )
+        return {at: networks for at, networks in lacking if networks}
 
     @cached_property
     def heard(self) -> Heard:

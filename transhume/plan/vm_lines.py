@@ -119,6 +119,7 @@ def limit_lines(limits: Iterable[Limit]) -> Iterator[str]:
 
 _UNDONE = {
     Hindrance.RULE: "the rule is lifted",
+    Hindrance.NETWORK: "the cloud gets the network",
     Hindrance.QUOTA: "the quota is raised",
     Hindrance.SPREAD: "the rule is lifted",
     Hindrance.TOGETHER: "the rule is lifted",

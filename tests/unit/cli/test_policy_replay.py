@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from tests.unit.plan.worlds import moved
@@ -281,3 +282,19 @@ def test_every_mistake_of_the_federation_is_told(trace: Path) -> None:
     assert told.count("there is no host spot-7") == 2
     assert "there is no cloud moon" in told
     assert "vcpus" in told
+
+
+def test_a_network_of_a_vm_that_no_cloud_has_is_told(trace: Path) -> None:
+    path = trace / "federation.yaml"
+    written = yaml.safe_load(path.read_text())
+    for cloud in written["clouds"].values():
+        cloud["networks"] = ["blue"]
+    next(iter(written["vms"].values()))["networks"] = ["blue", "grene"]
+    path.write_text(yaml.safe_dump(written, sort_keys=False))
+    with pytest.raises(InvalidFile) as failed:
+        load_trace(trace)
+    assert "no cloud has a network grene; known here: blue" in str(failed.value)
+
+    del next(iter(written["clouds"].values()))["networks"]
+    path.write_text(yaml.safe_dump(written, sort_keys=False))
+    load_trace(trace)

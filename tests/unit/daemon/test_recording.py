@@ -26,8 +26,10 @@ from transhume.knowledge.model import (
     GroupId,
     Host,
     HostName,
+    Interface,
     JobName,
     Link,
+    MacAddress,
     Measurement,
     Outcome,
     Placement,
@@ -40,6 +42,7 @@ from transhume.knowledge.model import (
     Snapshot,
     StepId,
     StepResult,
+    VirtualNetworkName,
     Vm,
     VmName,
 )
@@ -233,6 +236,45 @@ def test_a_torn_last_line_is_passed_over_and_told(
         whole.outcomes,
         len(whole.changes),
     )
+
+
+def test_networks_are_recorded_where_somebody_says_which_a_cloud_has(folder: Path) -> None:
+    blue, green = map(VirtualNetworkName, ("blue", "green"))
+    base = snapshot()
+    clouds = {
+        A: replace(base.clouds[A], networks=frozenset((blue, green))),
+        B: replace(base.clouds[B], networks=frozenset((blue,))),
+    }
+    interfaces = tuple(
+        Interface(mac=MacAddress(f"52:54:00:00:00:0{n}"), network=network)
+        for n, network in enumerate((green, VirtualNetworkName(""), VirtualNetworkName("old")))
+    )
+    vms = {**base.vms, VmName("vm1"): replace(base.vms[VmName("vm1")], interfaces=interfaces)}
+    keeper = recorder(folder)
+    prices = {A: price(A, 0.9), B: price(B, 0.05)}
+    for minutes in range(0, 60, 2):
+        keeper.note(snapshot(minutes, vms=vms, clouds=clouds, prices=prices))
+    facts = load_trace(folder).at_start()
+    assert facts.clouds == clouds
+    assert {name: vm.networks for name, vm in facts.vms.items()} == {"vm1": {green}, "vm2": set()}
+
+    ours = in_force(traces_in(folder)[0])
+    assert ours is not None
+    alternative = Alternative(name="in-force", policies=load_policies([ours]))
+    told = encode(compare(load_trace(folder), [alternative]))
+    assert b'"elective_moves":1' in told, "vm2 alone has a way to b"
+
+
+def test_the_networks_of_vms_that_change_begin_another_trace(folder: Path) -> None:
+    base = snapshot()
+    clouds = {A: replace(base.clouds[A], networks=frozenset((VirtualNetworkName("blue"),)))}
+    joined = Interface(mac=MacAddress("52:54:00:00:00:01"), network=VirtualNetworkName("blue"))
+    vm1 = replace(base.vms[VmName("vm1")], interfaces=(joined,))
+    keeper = recorder(folder)
+    for minutes in (0, 5):
+        keeper.note(snapshot(minutes, clouds={**base.clouds, **clouds}))
+    keeper.note(snapshot(10, clouds={**base.clouds, **clouds}, vms={**base.vms, vm1.name: vm1}))
+    assert [load_trace(trace).start for trace in traces_in(folder)] == [START, START + 10 * MINUTE]
 
 
 def test_what_was_seen_after_the_last_look_does_not_count(folder: Path) -> None:

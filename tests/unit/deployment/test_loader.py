@@ -23,7 +23,15 @@ from transhume.deployment.model import (
 )
 from transhume.deployment.schema import DeploymentSchema
 from transhume.errors import InvalidFile
-from transhume.knowledge.model import Cloud, CloudName, ClusterName, Host, HostName, Link
+from transhume.knowledge.model import (
+    ONLY_NETWORK,
+    Cloud,
+    CloudName,
+    ClusterName,
+    Host,
+    HostName,
+    Link,
+)
 from transhume.located_yaml import json_schema, read, validate
 
 LAB = """\
@@ -75,7 +83,10 @@ def test_the_file_of_a_lab_means_what_it_says(load, tmp_path):
     a, b = CloudName("a"), CloudName("b")
     assert load(LAB) == Deployment(
         source=str(tmp_path / "t.yaml"),
-        clouds=(Cloud(name=a, region="lab"), Cloud(name=b, provider="rented")),
+        clouds=(
+            Cloud(name=a, region="lab", networks=frozenset((ONLY_NETWORK,))),
+            Cloud(name=b, provider="rented", networks=frozenset()),
+        ),
         hosts=(
             Host(name=HostName("a1"), cloud=a),
             Host(name=HostName("b1"), cloud=b),
@@ -300,6 +311,19 @@ def test_several_networks_have_the_sites_that_name_a_bridge_for_them(load):
     assert {site.name: len(site.fixed) for site in (*blue.sites, *green.sites) if site.fixed} == {
         "e": 1
     }
+
+
+def test_a_cloud_has_the_networks_that_it_names_a_bridge_for(load):
+    three = NETWORKS.replace("gateways:", "  c: {}\ngateways:")
+    assert [(cloud.name, cloud.networks) for cloud in load(three).clouds] == [
+        ("a", {"blue", "green"}),
+        ("b", {"green"}),
+        ("c", set()),
+    ]
+
+
+def test_without_an_overlay_nobody_says_which_networks_clouds_have(load):
+    assert [cloud.networks for cloud in load("clouds: {a: {}, b: {}}").clouds] == [None, None]
 
 
 def test_each_of_several_networks_may_have_a_gateway(load):

@@ -37,6 +37,7 @@ from transhume.knowledge.model import (
     Symptom,
     TrafficWindow,
     VirtualCluster,
+    VirtualNetworkName,
     Vm,
     VmName,
 )
@@ -142,6 +143,17 @@ def test_equal_records_are_equal_bytes(tags: frozenset[str]) -> None:
 def test_a_field_of_a_newer_version_is_passed_over() -> None:
     written = json.dumps({"name": "home", "region": "eu", "colour": "green"})
     assert decode(Cloud, written) == Cloud(name=CloudName("home"), region="eu")
+
+
+def test_what_an_older_version_wrote_says_nothing_of_networks() -> None:
+    known = Cloud(name=CloudName("home"), networks=frozenset(map(VirtualNetworkName, ("g", "b"))))
+    assert json.loads(encode(known))["networks"] == ["b", "g"]
+    assert decode(Cloud, encode(known)) == known
+    assert decode(Cloud, json.dumps({"name": "home"})).networks is None
+    needs = {"vcpus": 1, "memory_bytes": 1}
+    interfaces = [{"mac": "52:54:00:00:00:01"}]
+    written = json.dumps({"name": "v", "uuid": "u", "needs": needs, "interfaces": interfaces})
+    assert decode(Vm, written).networks == frozenset()
 
 
 def matrix_with(**changes: object) -> bytes:

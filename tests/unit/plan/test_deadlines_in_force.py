@@ -9,7 +9,9 @@ import pytest
 from tests.unit.plan.worlds import NOW, SMALL, notice, price, vm, world
 from transhume.knowledge.model import (
     CloudName,
+    Interface,
     JobName,
+    MacAddress,
     MoveKind,
     NoPlan,
     Placement,
@@ -18,6 +20,7 @@ from transhume.knowledge.model import (
     Resources,
     RevocationNotice,
     Snapshot,
+    VirtualNetworkName,
 )
 from transhume.plan import PlannerSettings, make_plan
 from transhume.plan.deadline.keeping import DeadlineKeeper
@@ -96,6 +99,22 @@ def test_a_job_in_step_with_time_may_use_spot() -> None:
     keep = keeper()
     assert not forbidden(keep, at(0, host="spot1", done=0.0), job())
     assert not forbidden(keep, at(6, host="spot1", done=0.5), job())
+
+
+def test_spot_without_the_networks_of_a_job_is_none() -> None:
+    """It can't go there: the strategy isn't to count on it."""
+    green = Interface(mac=MacAddress("52:54:00:00:00:01"), network=VirtualNetworkName("green"))
+
+    def ahead(*, networks: frozenset[VirtualNetworkName] | None) -> str:
+        keep, known = keeper(), at(6, host="steady1", done=0.52)
+        forbidden(keep, at(0, host="steady1", done=0.0), job())
+        vms = {name: replace(each, interfaces=(green,)) for name, each in known.vms.items()}
+        spot = replace(known.clouds[SPOT], networks=networks)
+        return forbidden(keep, replace(known, vms=vms, clouds={**known.clouds, SPOT: spot}), job())
+
+    assert not ahead(networks=None)
+    assert not ahead(networks=frozenset((VirtualNetworkName("green"),)))
+    assert "wants machines that stay" in ahead(networks=frozenset())
 
 
 def test_a_job_that_fell_behind_stays_on_machines_that_stay() -> None:

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         Warmth,
     )
     from transhume.knowledge.model.names import (
+        ONLY_NETWORK,
         CloudName,
         ClusterName,
         GroupId,
@@ -184,6 +185,7 @@ _MODULES: Final = {
         "Warmth",
     ),
     "names": (
+        "ONLY_NETWORK",
         "CloudName",
         "ClusterName",
         "GroupId",
@@ -246,6 +248,7 @@ __all__ = [
     "CLAIM",
     "DESTINATION_MAC",
     "NOTHING",
+    "ONLY_NETWORK",
     "SECONDS_PER_HOUR",
     "SOURCE_MAC",
     "UNKNOWN_MAC",

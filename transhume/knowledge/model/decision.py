@@ -178,6 +178,8 @@ class ConflictKind(StrEnum):
     """A measured group that a policy keeps together."""
     PRICE = "price"
     """A cloud that tells no price isn't used where that isn't needed."""
+    NETWORK = "network"
+    """One that some clouds lack."""
     ORDER = "order"
     """A host or an order of the moves that was looked for and not found."""
 

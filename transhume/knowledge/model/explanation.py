@@ -19,6 +19,8 @@ class Hindrance(StrEnum):
     """Of a policy, about this VM: a pin, a forbidden cloud."""
     CLOUD = "cloud"
     """It's about to go, is too small, or tells no capacity."""
+    NETWORK = "network"
+    """Of the overlay, which the cloud lacks."""
     ROOM = "room"
     QUOTA = "quota"
     SPREAD = "spread"

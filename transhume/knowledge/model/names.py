@@ -15,5 +15,7 @@ IpAddress = NewType("IpAddress", str)
 NetworkName = NewType("NetworkName", str)
 VirtualNetworkName = NewType("VirtualNetworkName", str)
 """One of the overlay's networks."""
+ONLY_NETWORK = VirtualNetworkName("overlay")
+"""What the overlay's network is called where there is one, to which nobody gave a name."""
 SiteName = NewType("SiteName", str)
 """A site of the overlay: a cloud's name, or a gateway site's own."""

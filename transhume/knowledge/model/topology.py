@@ -58,6 +58,8 @@ class Cloud:
     region: str = ""
     revocable: bool = False
     """Its machines may be taken back at any time: spot capacity."""
+    networks: frozenset[VirtualNetworkName] | None = None
+    """Those of the overlay's networks that it has; None where nobody said."""
 
     def shares_provider_with(self, other: "Cloud") -> bool:
         """Say whether both are known to be of one provider."""
@@ -67,6 +69,10 @@ class Cloud:
         """Say whether both are known to be of one provider, in one of its regions."""
         in_one = bool(self.region) and self.region == other.region
         return in_one and self.shares_provider_with(other)
+
+    def lacks(self, vm: "Vm") -> tuple[VirtualNetworkName, ...]:
+        """Return the networks that a VM is on and that aren't here, by name; none where nobody said."""
+        return () if self.networks is None else tuple(sorted(vm.networks - self.networks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +117,11 @@ class Vm:
     tags: frozenset[str] = frozenset()
     dirty_bytes_per_second: float | None = None
     """How fast the guest rewrites its memory, where that was measured."""
+
+    @property
+    def networks(self) -> frozenset[VirtualNetworkName]:
+        """Those of the overlay's networks that it's known to be on."""
+        return frozenset(each.network for each in self.interfaces if each.network)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

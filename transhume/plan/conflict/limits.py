@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transhume.knowledge.model import ConflictKind, ConflictMember
+from transhume.knowledge.model import CloudName, ConflictKind, ConflictMember, VirtualNetworkName
 from transhume.plan.conflict.question import Bar, Booleans, Crossing, InTime, Part, Room, Wish
 from transhume.plan.constraints import CutLimit, Indices
 from transhume.plan.money import Bill
+from transhume.plan.networks import reach_text
 from transhume.plan.reasons import memory_text
 from transhume.plan.rules import Ruling, named
 from transhume.plan.situation import Situation
@@ -29,6 +30,7 @@ def limits(
     yield from found.times()
     yield from found.groups()
     yield from found.prices()
+    yield from found.networks()
     yield from found.ruled_out(bans)
 
 
@@ -131,6 +133,28 @@ class _Limits:
                 text = f"{cloud} tells no price, so that nothing makes room there or from there"
                 member = ConflictMember(kind=ConflictKind.PRICE, text=text, cloud=cloud)
                 yield Wish(member=member, parts=tuple(parts))
+
+    def networks(self) -> Iterator[Wish]:
+        """Nobody goes to where one of its networks isn't."""
+        situation, snapshot = self.situation, self.situation.snapshot
+        barred: dict[VirtualNetworkName, dict[CloudName, list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for (vm, cloud), lacking in situation.missing_networks.items():
+            for network in lacking if vm in self.at_will else ():
+                barred[network][cloud].append(vm)
+        for network, by_cloud in sorted(barred.items()):
+            told = (
+                (c, snapshot.clouds[c].networks) for c in snapshot.clouds if c in situation.clouds
+            )
+            have = (cloud for cloud, known in told if known is None or network in known)
+            member = ConflictMember(kind=ConflictKind.NETWORK, text=reach_text(network, have))
+            parts = (
+                self._bar(vms, k)
+                for k, place in enumerate(situation.places)
+                if (vms := by_cloud.get(place.cloud))
+            )
+            yield Wish(member=member, parts=tuple(parts))
 
     def ruled_out(self, bans: Mapping[tuple[int, int], str]) -> Iterator[Wish]:
         situation = self.situation

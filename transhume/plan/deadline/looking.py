@@ -50,7 +50,7 @@ def look(snapshot: Snapshot, policy: Policy, settings: PlannerSettings) -> Look 
     if work_left <= 0 or time_left <= 0:
         return None
     running = scene.running()
-    there = (z.name for z in market.zones if running == Spot(z.name) or scene.has_room(z.name))
+    there = (z.name for z in market.zones if running == Spot(z.name) or scene.takes(z.name))
     return Look(
         market=market,
         running=running,
@@ -123,14 +123,21 @@ class _Scene:
             return ON_DEMAND
         return Spot(ZoneName(min(taken, key=lambda cloud: (-taken[cloud], cloud))))
 
-    def has_room(self, zone: ZoneName) -> bool:
-        """Say whether a zone has room, in all, for the VMs that aren't there yet, on hosts that stay."""
+    def takes(self, zone: ZoneName) -> bool:
+        """Say whether a zone has room, in all, for the VMs that aren't there yet, on hosts that stay.
+
+        It must have the networks that they are on, too.
+        """
         snapshot = self.snapshot
         hosts = {h.name for h in snapshot.hosts_of(CloudName(zone))} - self.doomed
         free = total(snapshot.capacity[host].free for host in hosts if host in snapshot.capacity)
         where = snapshot.placement.host_of
-        coming = total(vm.needs for vm in self.vms if where[vm.name] not in hosts)
-        return bool(hosts) and free.covers(coming)
+        coming = [vm for vm in self.vms if where[vm.name] not in hosts]
+        cloud = snapshot.clouds[CloudName(zone)]
+        reachable = not any(
+            cloud.lacks(vm) for vm in coming if snapshot.cloud_of(vm.name) != cloud.name
+        )
+        return bool(hosts) and reachable and free.covers(total(vm.needs for vm in coming))
 
     def changeover_seconds(self, goal: DeadlineGoal, settings: PlannerSettings) -> float:
         """Return how long moving all of the VMs holds the job up: as the policy says, or as past moves took."""

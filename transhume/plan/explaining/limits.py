@@ -25,6 +25,7 @@ from transhume.plan.rules import named
 PRICED = frozenset(
     {
         Hindrance.RULE,
+        Hindrance.NETWORK,
         Hindrance.ROOM,
         Hindrance.QUOTA,
         Hindrance.SPREAD,
@@ -109,6 +110,8 @@ class Limits:
                 return f"{_lacking(bargain.objection.lacking)}, for {named(situation, unit)}"
             case Hindrance.BUDGET:
                 return "one more move" if len(unit) == 1 else f"{len(unit)} more moves"
+            case Hindrance.NETWORK:
+                return "with it"
             case Hindrance.QUOTA:
                 return "one more VM" if len(unit) == 1 else f"{len(unit)} more VMs"
             case _:
@@ -146,7 +149,7 @@ class Limits:
                 lacking = objection.lacking
                 capacity[bargain.place] += (lacking.vcpus, lacking.memory_bytes)
                 return replace(problem, capacity=capacity)
-            case Hindrance.RULE:
+            case Hindrance.RULE | Hindrance.NETWORK:
                 allowed = problem.allowed.copy()
                 allowed[list(unit), bargain.place] = True
                 return replace(problem, allowed=allowed)

@@ -9,11 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from transhume.knowledge.model import NOTHING, Hindrance, HostName, Resources, total
+from transhume.knowledge.model import (
+    NOTHING,
+    Hindrance,
+    HostName,
+    Resources,
+    VirtualNetworkName,
+    total,
+)
 from transhume.plan.constraints import AtLeastClouds, AtMost, CutLimit, Indices, MoveLimit, Terrain
 from transhume.plan.decide import Decision
+from transhume.plan.explaining.room import fit, lacking_room, no_debt, room_text
 from transhume.plan.formulate import Formulator, Freedom
-from transhume.plan.reasons import amount_text, memory_text
+from transhume.plan.networks import lack_text, network_text, shared_lack_text
 from transhume.plan.rules import SharedRule, named
 from transhume.policies.model import MoveBudget, Policy
 from transhume.policies.summary import budget_text
@@ -57,6 +65,7 @@ class Objections:
         )
         found = [
             *self._demands(back),
+            *self._networks(forth, place),
             *self._personal(forth, place),
             *self._rest(elective),
             *self._shared(unit, place),
@@ -77,12 +86,29 @@ class Objections:
                 kind = Hindrance.CLOUD if evacuated else Hindrance.RULE
                 yield Objection(kind=kind, about=why, text=why)
 
+    def _networks(self, forth: Indices, place: int) -> Iterator[Objection]:
+        situation, cloud = self.formulator.situation, self.formulator.situation.places[place].cloud
+        lacking: dict[VirtualNetworkName, list[int]] = defaultdict(list)
+        for vm in forth:
+            for network in situation.missing_networks.get((vm, cloud), ()):
+                lacking[network].append(vm)
+        for network, vms in lacking.items():
+            names = named(situation, tuple(vms))
+            text = (
+                lack_text(cloud, (network,))
+                if len(forth) == 1
+                else shared_lack_text(cloud, network, names, many=len(vms) > 1)
+            )
+            about = f"{network_text(network)} in {cloud}"
+            yield Objection(kind=Hindrance.NETWORK, about=about, text=text)
+
     def _personal(self, forth: Indices, place: int) -> Iterator[Objection]:
         situation, ruling = self.formulator.situation, self.formulator.ruling
         cloud = str(situation.places[place].cloud)
         for vm in forth:
             why = self.formulator.why_not(vm, place, self._freedom)
-            if not why:
+            missing = situation.missing_networks.get((vm, situation.places[place].cloud))
+            if not why or (missing and why == lack_text(situation.places[place].cloud, missing)):
                 continue
             if (vm, place) in ruling.barred:
                 unfit = situation.places[place].doomed or why.startswith(UNFIT)
@@ -131,32 +157,19 @@ class Objections:
             wanted: dict[HostName, Resources] = defaultdict(lambda: NOTHING)
             for vm, need in needs.items():
                 wanted[self._host(vm)] += need
-            lacking = total(_no_debt(n - self.free[host]) for host, n in wanted.items())
+            lacking = total(no_debt(n - self.free[host]) for host, n in wanted.items())
             hosts = list(wanted)
         else:
             hosts = self._hosts[place]
-            if _fit(needs.values(), {host: self.free[host] for host in hosts}):
+            if fit(needs.values(), {host: self.free[host] for host in hosts}):
                 return
-            lacking = self._lacking(list(needs.values()), hosts)
+            lacking = lacking_room(list(needs.values()), [self.free[host] for host in hosts])
         if lacking == NOTHING:
             return
         cloud = situation.places[place].cloud
-        free = total(_no_debt(self.free[host]) for host in hosts)
-        text = _lack_text(list(needs.values()), cloud, free)
+        free = total(no_debt(self.free[host]) for host in hosts)
+        text = room_text(list(needs.values()), cloud, free)
         yield Objection(kind=Hindrance.ROOM, about=cloud, text=text, lacking=lacking)
-
-    def _lacking(self, needs: list[Resources], hosts: list[HostName]) -> Resources:
-        """Return the room that has to be added: to the best host for one VM, in all for several."""
-        need = total(needs)
-        free = [self.free[host] for host in hosts]
-        short = (
-            [_no_debt(need - left) for left in free]
-            if len(needs) == 1
-            else [_no_debt(need - total(map(_no_debt, free)))]
-        )
-        least = min(short, key=lambda amount: (amount.vcpus, amount.memory_bytes), default=need)
-        # In all there may be enough, but on no single host; then no less than the smallest VM is lacking.
-        return least if least != NOTHING else min(needs, key=lambda each: each.vcpus)
 
     def _time(self, forth: Indices, place: int) -> Iterator[Objection]:
         """Object where those that flee the same notice by the same way take all the time there is."""
@@ -270,30 +283,3 @@ def kind_of(rule: SharedRule) -> Hindrance:
             return Hindrance.KEEP_TOGETHER
         case _:
             return Hindrance.TOGETHER
-
-
-def _fit(needs: Iterable[Resources], free: dict[HostName, Resources]) -> bool:
-    """Say whether VMs fit on hosts, each on the first that has the room, the largest first."""
-    for need in sorted(needs, key=lambda need: (-need.memory_bytes, -need.vcpus)):
-        host = next((name for name, left in free.items() if left.covers(need)), None)
-        if host is None:
-            return False
-        free[host] -= need
-    return True
-
-
-def _lack_text(needs: list[Resources], cloud: str, free: Resources) -> str:
-    need = total(needs)
-    who = "it needs" if len(needs) == 1 else "they need"
-    if free.covers(need):
-        return f"{who} {amount_text(need)}; {cloud} has that much, but not on single hosts"
-    has = (
-        f"{free.vcpus} free {'vCPU' if free.vcpus == 1 else 'vCPUs'}"
-        if free.vcpus < need.vcpus
-        else f"{memory_text(free.memory_bytes)} of memory free"
-    )
-    return f"{who} {amount_text(need)}; {cloud} has {has}"
-
-
-def _no_debt(amount: Resources) -> Resources:
-    return Resources(vcpus=max(0, amount.vcpus), memory_bytes=max(0, amount.memory_bytes))
