@@ -1,8 +1,9 @@
 """What one TCP stream gets across the overlay, and on the same path without it.
 
-Two sites, each with an endpoint at its bridge, and a bridge between them that stands for the WAN. Three ways
-lead from endpoint to endpoint: the tunnels over the wire; the wire plugged into both bridges, without tunnels;
-and from site to site on the underlay alone, without the endpoints' bridges. Once with segmentation offload, by
+Two sites, each with an endpoint at its bridge, and a bridge between them that stands for the WAN. Four ways
+lead from endpoint to endpoint: our tunnels over the wire; a VXLAN of the kernel's as it comes, with nothing of
+ours; the wire plugged into both bridges, without tunnels; and from site to site on the underlay alone, without
+the endpoints' bridges. Once with segmentation offload, by
 which a veth hands over 64 KB at a time, and once with real packets of 1,500 bytes on the wire. Rounds are
 interleaved, and a ratio is taken within its round.
 """
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
@@ -30,7 +31,13 @@ from transhume.knowledge.model import IpAddress, MacAddress
 from transhume.reach.netns import socket_in
 
 ROUNDS, SECONDS, WARM_UP_SECONDS = 15, 1.0, 0.3
-OVERLAY, CABLE, UNDERLAY = "overlay", "bridges on one wire", "underlay alone"
+OVERLAY, BARE, CABLE, UNDERLAY = (
+    "overlay",
+    "the kernel's VXLAN alone",
+    "bridges on one wire",
+    "underlay alone",
+)
+BARE_VNI, BARE_PORT = 78, 4790
 ASKED = {"offload": 0.9, "real packets": 0.8}
 """The least share of the path without the overlay."""
 
@@ -55,6 +62,7 @@ def measure(console: Console) -> dict[str, Any]:
     return {
         kind: {
             "asked": ASKED[kind],
+            "of_the_kernels_vxlan": median(_shares(rounds, BARE)),
             "of_the_same_path": median(_shares(rounds, CABLE)),
             "of_the_underlay": median(_shares(rounds, UNDERLAY)),
             "bytes_per_second": rounds,
@@ -111,13 +119,15 @@ def stream(way: Way) -> float:
 def two_sites() -> Iterator[dict[str, Way]]:
     """Build the sites, and yield the ways between them by name."""
     over = network(2)
-    ends = [(f"{PREFIX}-vm{number}", f"{PREFIX}-plain{number}") for number in range(2)]
+    kinds = ("vm", "bare", "plain")
+    ends = [[f"{PREFIX}-{kind}{number}" for kind in kinds] for number in range(2)]
     everything = [WAN, *(str(site.netns) for site in over.sites), *ends[0], *ends[1]]
     with namespaces(everything), ExitStack() as stack:
         for bridge in ("br0", "br1"):
             ip(WAN, f"link add {bridge} type bridge", f"link set {bridge} up")
         for number, site in enumerate(over.sites):
-            _build(number, str(site.netns), site.vtep, *ends[number])
+            _build(number, str(site.netns), site.vtep, ends[number])
+            _tunnel(str(site.netns), site.vtep, over.sites[1 - number].vtep)
         for number, site in enumerate(over.sites):
             plane = stack.enter_context(SitePlane(over, site))
             plane.set_up()
@@ -127,19 +137,23 @@ def two_sites() -> Iterator[dict[str, Way]]:
         netns = [str(site.netns) for site in over.sites]
         yield {
             OVERLAY: Way(sender=ends[0][0], receiver=ends[1][0], ip="192.168.1.2"),
-            CABLE: Way(sender=ends[0][1], receiver=ends[1][1], ip="192.168.2.2"),
+            BARE: Way(sender=ends[0][1], receiver=ends[1][1], ip="192.168.3.2"),
+            CABLE: Way(sender=ends[0][2], receiver=ends[1][2], ip="192.168.2.2"),
             UNDERLAY: Way(sender=netns[0], receiver=netns[1], ip=over.sites[1].vtep),
         }
 
 
-def _build(number: int, netns: str, vtep: str, at_overlay: str, at_cable: str) -> None:
-    """Give a site the overlay's bridge and endpoint, and the same without an overlay beside them."""
+def _build(number: int, netns: str, vtep: str, ends: Sequence[str]) -> None:
+    """Give a site the overlay's bridge and endpoint, and the same for the other ways beside them."""
+    at_overlay, at_bare, at_cable = ends
     ip(
         netns,
         "link add br0 type bridge",
         "link set br0 up",
         "link add br1 type bridge",
         "link set br1 up",
+        "link add br2 type bridge",
+        "link set br2 up",
         f"link add wan0 type veth peer name to{number} netns {WAN}",
         f"address add {vtep}/8 dev wan0",
         "link set wan0 up",
@@ -149,6 +163,8 @@ def _build(number: int, netns: str, vtep: str, at_overlay: str, at_cable: str) -
         "link set tap0 master br0 up",
         f"link add tap1 type veth peer name eth0 netns {at_cable}",
         "link set tap1 master br1 up",
+        f"link add tap2 type veth peer name eth0 netns {at_bare}",
+        "link set tap2 master br2 up",
     )
     ip(WAN, f"link set to{number} master br0 up", f"link set cable{number} master br1 up")
     ip(
@@ -157,7 +173,19 @@ def _build(number: int, netns: str, vtep: str, at_overlay: str, at_cable: str) -
         f"address add 192.168.1.{number + 1}/24 dev eth0",
         "link set eth0 up",
     )
+    ip(
+        at_bare,
+        "link set eth0 mtu 1450",
+        f"address add 192.168.3.{number + 1}/24 dev eth0",
+        "link set eth0 up",
+    )
     ip(at_cable, f"address add 192.168.2.{number + 1}/24 dev eth0", "link set eth0 up")
+
+
+def _tunnel(netns: str, here: str, there: str) -> None:
+    """Join the third bridges by a tunnel with no settings but its ends."""
+    ends = f"local {here} remote {there} dstport {BARE_PORT}"
+    ip(netns, f"link add bare0 type vxlan id {BARE_VNI} {ends}", "link set bare0 master br2 up")
 
 
 def _wires(number: int) -> list[tuple[str, str]]:
@@ -184,7 +212,7 @@ def show(console: Console, found: dict[str, list[dict[str, float]]]) -> None:
     for column in ("", "Gbit/s", "least", "most", "overlay's share", "asked"):
         table.add_column(column, justify="left" if not column else "right")
     for kind, rounds in found.items():
-        for name in (OVERLAY, CABLE, UNDERLAY):
+        for name in (OVERLAY, BARE, CABLE, UNDERLAY):
             rates = sorted(each[name] * 8e-9 for each in rounds)
             share = "" if name == OVERLAY else f"{median(_shares(rounds, name)):.2f}"
             asked = f">= {ASKED[kind]:g}" if name == CABLE else ""

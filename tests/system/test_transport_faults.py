@@ -26,12 +26,22 @@ from tests.system.running import (
     where,
     write_pin,
 )
+from transhume.daemon.composition import transport_of
+from transhume.deployment.loader import load_deployment
+from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
+from transhume.execute.hypervisor.options import MigrationOptions
+from transhume.execute.hypervisor.protocol import JobSample
+from transhume.execute.hypervisor.switchover import DEFAULT_LIMIT_MS, HELD_OFF_MS
+from transhume.execute.migration.transport import Share
+from transhume.execute.overlay import VxlanOverlay
+from transhume.knowledge.model import HostName, VmName
 from transhume.knowledge.store import Store
 from transhume.lab import leftovers
 from transhume.lab.gateways import CONFIGURATION, CONTROL, log_of, start_gateway, wait_for_gateway
 from transhume.lab.guests import Counter, hypervisor
 from transhume.lab.lab import Lab
 from transhume.lab.spec import UNDERLAY, LabSpec, plan_lab
+from transhume.reach.libvirt import Connections
 
 pytestmark = [
     pytest.mark.system,
@@ -249,3 +259,46 @@ async def test_whatever_dies_the_vm_runs_exactly_once_and_the_next_attempt_succe
         pytest.fail(f"{TRIES} times the move was over before anything happened to it")
     # Errors stay counted: what a round has spoilt is seen at the end of its series, too.
     await assert_goes_on(lab, sweeps=2 if number % len(FAULTS) == len(FAULTS) - 1 else 0)
+
+
+def downtime_limit_ms(lab: Lab, cloud: str) -> int:
+    with hypervisor(lab.cloud(cloud).uri) as connection:
+        return int(connection.lookupByName(VM).migrateGetMaxDowntime())
+
+
+async def test_a_guest_is_held_off_only_as_long_as_somebody_steers_its_move(lab: Lab) -> None:
+    source, destination = ("a", "b") if where(lab)[VM] == ["a"] else ("b", "a")
+    ends = HostName(f"{source}1"), HostName(f"{destination}1")
+    deployment = load_deployment(lab.deployment)
+    connections = Connections(deployment.hypervisors)
+    hosts = LibvirtHosts(connections, transport_of(deployment))
+    flowing = asyncio.Event()
+
+    def heard(sample: JobSample) -> None:
+        if sample.rounds == 1 and sample.bytes_sent > 0:
+            flowing.set()
+
+    options = MigrationOptions(
+        bytes_per_second=4 << 20, share=Share(gang="g", bytes_per_second=3e6)
+    )
+    try:
+        moving = asyncio.create_task(hosts.migrate(VmName(VM), *ends, heard, options))
+        async with asyncio.timeout(60):
+            await flowing.wait()
+        assert downtime_limit_ms(lab, source) == HELD_OFF_MS
+        moving.cancel()
+        await asyncio.gather(moving, return_exceptions=True)
+        assert where(lab)[VM] == [source]
+        assert downtime_limit_ms(lab, source) == DEFAULT_LIMIT_MS
+
+        # What a daemon leaves behind that dies meanwhile.
+        with hypervisor(lab.cloud(source).uri) as connection:
+            connection.lookupByName(VM).migrateSetMaxDowntime(HELD_OFF_MS)
+        moved = await hosts.migrate(VmName(VM), *ends, lambda _: None)
+    finally:
+        connections.close()
+    assert where(lab)[VM] == [destination]
+    assert moved.transfer is not None
+    (guest,) = lab.spec.guests
+    await VxlanOverlay(lab.network).bind([guest.mac], destination)
+    await assert_goes_on(lab, sweeps=0)
