@@ -261,6 +261,7 @@ class Departures:
                 self._pace.sent(transfer.raw_bytes, new_bytes, coded - began, waited)
             if 2 * new_bytes >= transfer.raw_bytes:
                 self._rate.sent(transfer.wire_bytes, coded - began, crossed)
+                self.link.keep_short(self._rate.bytes_per_second)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
 

@@ -23,7 +23,9 @@ from transhume.execute.migration.gateway.messages import (
 )
 from transhume.execute.migration.gateway.turns import Turns
 
-UNSENT_BYTES = 128 << 10
+UNSENT_BYTES, LEAST_UNSENT_BYTES = 128 << 10, 16 << 10
+UNSENT_SECONDS = 0.025
+"""On slow links less waits: so much as is sent in this time."""
 SILENCE_SECONDS = 20.0
 """After so long without a word from the other end, it's taken for gone."""
 _PING_SECONDS = 3.0
@@ -62,13 +64,26 @@ class Link:
         self._ping_seconds = min(_PING_SECONDS, silence_seconds / 4)
         self._heard = time.monotonic()
         self._lost: str | None = None
-        writer.transport.set_write_buffer_limits(high=UNSENT_BYTES, low=UNSENT_BYTES // 4)
-        _keep_short(writer)
+        self._unsent_bytes = 0
+        _send_at_once(writer)
+        self.keep_short(None)
 
     @property
     def lost(self) -> str | None:
         """Why the link is no more; None while it is."""
         return self._lost
+
+    def keep_short(self, bytes_per_second: float | None) -> None:
+        """Let no more wait unsent than goes by in a moment; None: nobody knows what the link carries."""
+        rate = UNSENT_BYTES / UNSENT_SECONDS if bytes_per_second is None else bytes_per_second
+        wanted = min(UNSENT_BYTES, max(LEAST_UNSENT_BYTES, int(rate * UNSENT_SECONDS)))
+        if 0.7 * self._unsent_bytes <= wanted <= 1.4 * self._unsent_bytes:
+            return
+        self._unsent_bytes = wanted
+        self._writer.transport.set_write_buffer_limits(high=wanted, low=wanted // 4)
+        if (connection := _tcp(self._writer)) is not None:
+            with suppress(OSError):  # the connection has just gone
+                connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, wanted)
 
     def say(self, kind: Kind, number: int, content: bytes = b"") -> None:
         """Send a short message, without waiting."""
@@ -152,11 +167,17 @@ class Link:
                 self.end(f"{self.peer} doesn't read what it is told")
 
 
-def _keep_short(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+def _send_at_once(writer: asyncio.StreamWriter) -> None:
+    if (connection := _tcp(writer)) is not None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _tcp(writer: asyncio.StreamWriter) -> Any:
+    """Return the socket where it is TCP's; tests have others."""
+    connection = writer.get_extra_info("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    return connection
 
 
 __all__ = ["SILENCE_SECONDS", "Link", "LinkLost", "ProtocolError"]
