@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import libvirt
 
 SAMPLE_SECONDS = 0.25
-HELD_OFF_SAMPLE_SECONDS = 0.1
-"""While a guest isn't to be stopped yet, that it may be is to be found soon."""
+NEAR_SAMPLE_SECONDS = 0.1
+"""Where a guest will soon be free to be stopped, that is to be found at once."""
 SETTLE_SECONDS = 0.2
 
 
@@ -146,7 +146,7 @@ class LibvirtHosts:
         began, steering, told = time.monotonic(), Steering(options), job.Told()
         try:
             while not moving.done():
-                waits = HELD_OFF_SAMPLE_SECONDS if switchover.holds_off else SAMPLE_SECONDS
+                waits = NEAR_SAMPLE_SECONDS if switchover.is_near else SAMPLE_SECONDS
                 await asyncio.wait({moving}, timeout=waits)
                 match steering.due(time.monotonic() - began):
                     case Due.ABORT:

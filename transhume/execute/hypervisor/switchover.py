@@ -16,6 +16,7 @@ HELD_OFF_MS = 1
 _PAGE_BYTES = 4096
 _TELLING_BYTES = 1 << 20
 """So much must have gone by for its cost to be believed."""
+_NEAR_SECONDS = 3.0
 _USUAL_COST = 0.5
 """Wire bytes for a byte of new memory, until that is known."""
 
@@ -34,15 +35,17 @@ class Switchover:
         self._link = link_bytes_per_second
         self.in_force_ms = limit_ms if link_bytes_per_second is None else HELD_OFF_MS
         """The limit that the hypervisor is to begin with, or has; None: its own."""
+        self._crosses_seconds = 0.0
+        """What is left, as far as was seen last."""
         self._round = 0
         self._began = 0.0
         self._first: Transfer | None = None
         """What had gone by when memory was gone through for the second time."""
 
     @property
-    def holds_off(self) -> bool:
-        """Whether the guest isn't to be stopped yet."""
-        return self.in_force_ms == HELD_OFF_MS
+    def is_near(self) -> bool:
+        """Whether the guest is held off, and soon may not be any more."""
+        return self.in_force_ms == HELD_OFF_MS and self._crosses_seconds <= _NEAR_SECONDS
 
     def due(
         self, sample: JobSample, link_bytes_per_second: float | None, seconds: float
@@ -62,26 +65,29 @@ class Switchover:
             self._round, self._began = sample.rounds, seconds
             if sample.rounds >= 2 and self._first is None:
                 self._first = sample.transfer
-        limit_ms = self._limit_ms if self._may_stop(sample, self._link, seconds) else HELD_OFF_MS
+        self._crosses_seconds = self._crosses(sample, self._link, seconds)
+        limit_ms = self._limit_ms if self._may_stop(sample) else HELD_OFF_MS
         if limit_ms == (self.in_force_ms or DEFAULT_LIMIT_MS):
             return None
         self.in_force_ms = limit_ms
         return limit_ms
 
-    def _may_stop(self, sample: JobSample, link: float, seconds: float) -> bool:
-        """Say whether what is left, and what was written to since it was counted, crosses within the limit.
+    def _may_stop(self, sample: JobSample) -> bool:
+        """Say whether the rest may cross while the guest stands still.
 
         The first time that memory is gone through, nobody knows how much has been written to. Where nobody says
         any more what becomes of it, the hypervisor decides.
         """
         if sample.transfer is None:
             return True
-        if self._round < 2:
-            return False
+        return self._round >= 2 and self._crosses_seconds * 1e3 <= self._limit_ms
+
+    def _crosses(self, sample: JobSample, link: float, seconds: float) -> float:
+        """Return how long what is left would take, and what was written to since it was counted."""
+        if sample.transfer is None:
+            return 0.0
         written = sample.dirty_bytes_per_second * (seconds - self._began)
-        left_bytes = sample.bytes_remaining + written
-        crosses_seconds = left_bytes * self._cost(sample.transfer) / link
-        return crosses_seconds * 1e3 <= self._limit_ms
+        return (sample.bytes_remaining + written) * self._cost(sample.transfer) / link
 
     def _cost(self, sent: Transfer) -> float:
         """Return wire bytes for a byte of what is left: as since the first round, at most as of new pages."""

@@ -45,7 +45,7 @@ def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
     assert switchover.due(sample(20 * MB, rounds=2, sent=BULK), LINK, 11) is None, (
         "6 seconds' worth"
     )
-    assert switchover.holds_off
+    assert switchover.in_force_ms == HELD_OFF_MS
 
 
 def test_it_may_be_stopped_when_what_is_left_crosses_within_the_limit() -> None:
@@ -53,7 +53,7 @@ def test_it_may_be_stopped_when_what_is_left_crosses_within_the_limit() -> None:
     switchover.due(sample(20 * MB, rounds=2, sent=BULK), LINK, 11)
     assert switchover.due(sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12) == 300
     assert switchover.due(sample(0.8 * MB, rounds=2, sent=BULK), LINK, 12.1) is None, "it has it"
-    assert not switchover.holds_off
+    assert not switchover.is_near
 
 
 def test_it_is_held_off_again_when_it_has_written_much_meanwhile() -> None:
@@ -81,7 +81,6 @@ def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
     switchover = Switchover(None, None)
     assert switchover.in_force_ms is None, "it isn't told anything"
     assert switchover.due(sample(90 * MB, rounds=1, sent=BULK), None, 1) is None
-    assert not switchover.holds_off
 
 
 def test_a_link_that_turns_out_to_be_narrow_holds_off() -> None:
@@ -103,3 +102,11 @@ def test_what_hasnt_begun_isnt_judged() -> None:
 
 def test_where_nobody_counts_any_more_the_hypervisor_decides() -> None:
     assert Switchover(300, LINK).due(sample(90 * MB, rounds=1, sent=None), None, 5) == 300
+
+
+def test_it_is_looked_at_more_often_when_it_soon_may_be_stopped() -> None:
+    switchover = Switchover(300, LINK)
+    switchover.due(sample(40 * MB, rounds=1, sent=BULK), LINK, 10)
+    assert not switchover.is_near
+    switchover.due(sample(8 * MB, rounds=1, sent=BULK), LINK, 11)
+    assert switchover.is_near
