@@ -161,7 +161,8 @@ async def test_through_gateways_no_page_differs(
     assert moved.rounds >= LEAST_ROUNDS
     assert moved.differing_pages == 0
     if warmed:
-        assert moved.sent.wire_bytes < 0.05 * moved.sent.raw_bytes
+        # But for what the guest has written since; on a busy machine that is more.
+        assert moved.sent.own_pages > 0.9 * (moved.sent.own_pages + moved.sent.new_pages)
 
 
 @pytest.mark.parametrize("memory", [MEMFD], indirect=True, ids=["memfd"])
