@@ -83,17 +83,15 @@ def command(
 
 
 def _quantity(option: str, text: str | None, parse: Callable[[str], Amount]) -> Amount | None:
+    from transhume.deployment.fields import more_than_nothing
     from transhume.errors import UsageError
 
     if text is None:
         return None
     try:
-        amount = parse(text)
+        return more_than_nothing(parse(text))
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from error
-    if amount <= 0:
-        raise UsageError(f"{option}: 0 is too little; write more")
-    return amount
 
 
 def _gateways(config: Path, *clouds: str) -> "Gateways":

@@ -2,7 +2,7 @@
 
 import re
 from ipaddress import IPv4Address, ip_address
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,6 +11,8 @@ from transhume.located_yaml import Quantity
 from transhume.quantities import parse_duration, parse_rate, parse_share
 
 _LONGEST_DEVICE_NAME = 15
+
+Amount = TypeVar("Amount", int, float)
 
 
 def _name(text: str) -> str:
@@ -77,7 +79,7 @@ def _libvirt_uri(text: str) -> str:
     return text
 
 
-def more_than_nothing(amount: float) -> float:
+def more_than_nothing(amount: Amount) -> Amount:
     """Refuse an amount that isn't above 0 (ValueError)."""
     if amount <= 0:
         raise ValueError("0 is too little; write more")

@@ -8,12 +8,12 @@ by a limit of next to nothing, until what is left crosses within the real one ev
 """
 
 from transhume.execute.hypervisor.protocol import JobSample
+from transhume.execute.migration.splitting import PAGE_BYTES
 from transhume.knowledge.model import Transfer
 
 DEFAULT_LIMIT_MS = 300
 """QEMU's own."""
 HELD_OFF_MS = 1
-_PAGE_BYTES = 4096
 _TELLING_BYTES = 1 << 20
 """So much must have gone by for its cost to be believed."""
 _NEAR_SECONDS = 3.0
@@ -91,7 +91,7 @@ class Switchover:
 
     def _cost(self, sent: Transfer) -> float:
         """Return wire bytes for a byte of what is left: as since the first round, at most as of new pages."""
-        new_bytes = sent.new_pages * _PAGE_BYTES
+        new_bytes = sent.new_pages * PAGE_BYTES
         dearest = sent.new_wire_bytes / new_bytes if new_bytes >= _TELLING_BYTES else _USUAL_COST
         if self._first is None:
             return dearest
