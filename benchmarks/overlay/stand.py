@@ -115,6 +115,7 @@ class Stand:
             for name, (netns, said) in asked.items():
                 running = Probe.running(self._program, netns, *said)
                 self._talks[name] = await stack.enter_async_context(running)
+            await self.talks()  # which all tell once they are connected
             yield
         self._talks.clear()
 
