@@ -14,6 +14,7 @@ import click
 from transhume.cli import group
 from transhume.deployment.schema import DeploymentSchema
 from transhume.execute.migration.gateway.configuration import GatewaySchema
+from transhume.execute.migration.relaying.configuration import RelaySchema
 from transhume.located_yaml import renewed
 from transhume.monitor.clouds.prices import ScheduleSchema
 from transhume.policies.schema import PolicySchema
@@ -60,6 +61,7 @@ PAGES: dict[str, Callable[[str], str]] = {
     "policies": partial(renewed, model=PolicySchema),
     "deployment": partial(renewed, model=DeploymentSchema),
     "gateway": partial(renewed, model=GatewaySchema),
+    "relay": partial(renewed, model=RelaySchema),
     "prices": partial(renewed, model=ScheduleSchema),
     "commands": renewed_commands,
 }

@@ -31,6 +31,7 @@ COMMANDS = (
     "policy",
     "price",
     "progress",
+    "relay",
     "replay",
     "run",
     "shadow",

@@ -64,6 +64,7 @@ def init(folder: Path) -> None:
 
 @command.command()
 @click.option("--site", metavar="NAME", help="For the gateway of this site.")
+@click.option("--host", metavar="NAME", help="For the relay at this host of a site.")
 @click.option("--operator", metavar="NAME", help="For a daemon or person who controls gateways.")
 @_ca
 @click.option(
@@ -74,20 +75,30 @@ def init(folder: Path) -> None:
     help="A new folder for key and certificate.",
 )
 @_days
-def issue(*, site: str | None, operator: str | None, authority: Path, out: Path, days: int) -> None:
-    """Make a key and a certificate for a site or an operator.
+def issue(
+    *,
+    site: str | None,
+    host: str | None,
+    operator: str | None,
+    authority: Path,
+    out: Path,
+    days: int,
+) -> None:
+    """Make a key and a certificate for a site, a host or an operator.
 
-    A site's name is that of its cloud in the deployment file. The folder gets key.pem, certificate.pem and
-    ca.pem; move it to the machine that will use it, and keep no copy. Nothing is ever written over.
+    A site's name is that of its cloud in the deployment file, a host's its own there. The folder gets key.pem,
+    certificate.pem and ca.pem; move it to the machine that will use it, and keep no copy. Nothing is ever
+    written over.
 
     \b
     Examples:
       transhume ca issue --site a --ca /root/ca --out a-identity
+      transhume ca issue --host a2 --ca /root/ca --out a2-identity
       transhume ca issue --operator daemon --ca /root/ca --out daemon --days 30
     """
     from transhume.execute.migration.trust import load_authority
 
-    peer = _peer(site, operator)
+    peer = _peer(site=site, host=host, operator=operator)
     now = datetime.now(UTC)
     lifetime = timedelta(days=days)
     load_authority(authority, now=now).issue(peer, out, lifetime=lifetime, now=now)
@@ -144,19 +155,19 @@ def show(paths: tuple[Path, ...], as_json: bool) -> None:
         sys.exit(IdentityUnusable.exit_status)
 
 
-def _peer(site: str | None, operator: str | None) -> "Peer":
+def _peer(**names: str | None) -> "Peer":
     from transhume.errors import UsageError
     from transhume.execute.migration.trust import Peer, PeerKind
 
+    given = {kind: name for kind, name in names.items() if name is not None}
     try:
-        match (site, operator):
-            case (str(name), None):
-                return Peer(kind=PeerKind.SITE, name=name)
-            case (None, str(name)):
-                return Peer(kind=PeerKind.OPERATOR, name=name)
+        ((kind, name),) = given.items()
+    except ValueError:
+        raise UsageError("give one of --site, --host and --operator, with a name") from None
+    try:
+        return Peer(kind=PeerKind(kind), name=name)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    raise UsageError("give either --site or --operator with a name")
 
 
 def _certificate_in(path: Path) -> Path:

@@ -93,6 +93,9 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
     for image in status["images"]:
         tenants = ", ".join(image["tenants"])
         console.print(f"  image {image['path']}: {image['blocks']:,} blocks, for {tenants}")
+    for host in status.get("hosts", ()):
+        there = "connected" if host["connected"] else "not connected"
+        console.print(f"  relay at {host['host']}: {there}")
     for found in status.get("residents", ()):
         of = f"{found['pages']:,} pages of {found['vms']:,} VMs here"
         full = " (no room for more)" if found["full"] else ""

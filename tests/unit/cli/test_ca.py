@@ -84,13 +84,13 @@ def test_the_authoritys_folder_can_come_from_the_environment(run, ca, monkeypatc
         pytest.param(
             ["issue", "--ca", "ca", "--out", "a"],
             2,
-            "give either --site or --operator with a name",
+            "give one of --site, --host and --operator, with a name",
             id="nobody",
         ),
         pytest.param(
             ["issue", "--site", "a", "--operator", "b", "--ca", "ca", "--out", "a"],
             2,
-            "give either --site or --operator with a name",
+            "give one of --site, --host and --operator, with a name",
             id="two",
         ),
         pytest.param(

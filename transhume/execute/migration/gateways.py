@@ -35,10 +35,10 @@ class Gateways:
         if ends[0] == ends[1] or not all(cloud in self.clients for cloud in ends):
             yield Route()
             return
-        sender, receiver = self.clients[ends[0]], self.clients[ends[1]]
+        sender = self.clients[ends[0]]
         migration = secrets.token_hex(8)
         try:
-            sockets = await self._open(migration, vm, sender, receiver, share)
+            sockets = await self._open(migration, vm, (source, destination), share)
         except Error as error:
             raise MoveFailed(vm, source, destination, str(error)) from error
 
@@ -124,13 +124,19 @@ class Gateways:
         self,
         migration: str,
         vm: VmName,
-        sender: GatewayClient,
-        receiver: GatewayClient,
+        way: tuple[HostName, HostName],
         share: Share | None,
     ) -> dict[str, str]:
+        source, destination = way
+        sender, receiver = (self.clients[self.cloud_of(host)] for host in way)
         tenant = self.tenant_of(vm)
         admitted = await receiver.ask(
-            "admit", migration=migration, vm=vm, tenant=tenant, source=sender.address.site
+            "admit",
+            migration=migration,
+            vm=vm,
+            tenant=tenant,
+            source=sender.address.site,
+            host=destination,
         )
         await sender.ask(
             "open",
@@ -139,6 +145,7 @@ class Gateways:
             tenant=tenant,
             destination=receiver.address.site,
             ticket=admitted["ticket"],
+            host=source,
             share=asdict(share) if share else None,
         )
         sockets: dict[str, str] = admitted["sockets"]

@@ -8,11 +8,11 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import structlog
 
-from transhume.errors import Refused
+from transhume.errors import Refused, UsageError
 from transhume.execute.migration.coding.frame import MOST_RAW_BYTES, BadFrame
 from transhume.execute.migration.coding.receiver import Arriving
 from transhume.execute.migration.content.catalogue import ImageChanged
@@ -22,8 +22,9 @@ from transhume.execute.migration.gateway.credit import WINDOW_BYTES
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
+from transhume.execute.migration.gateway.relays import Relays
 from transhume.execute.migration.gateway.residents import Residents
-from transhume.execute.migration.gateway.sockets import connect, readable, shut_writing
+from transhume.execute.migration.gateway.sockets import readable, shut_writing
 from transhume.execute.migration.trust.peers import Peer
 from transhume.execute.migration.trust.tickets import Admission, Admissions
 from transhume.knowledge.model import VmName
@@ -34,9 +35,6 @@ _MOST_CHANNELS = 64
 """Of a migration."""
 
 log = structlog.get_logger()
-
-Place = Callable[[PurePosixPath], Path]
-"""Says where a socket is that a hypervisor calls by its own name."""
 
 
 @dataclass(slots=True)
@@ -68,7 +66,7 @@ class ReceivingSite:
     domains: Domains
     admissions: Admissions
     residents: Residents
-    place: Place
+    relays: Relays
     way_back: Callable[[str, str, int], bool]
     """Tells a peer that a tenant's log is forgotten below a position, after all that was sent to it; False
     where nothing is."""
@@ -306,8 +304,9 @@ class Arrivals:
             return
         try:
             async with channel.arrival.connecting:
-                connection = await connect(self._site.place(path))
-        except OSError as error:
+                hypervisors = self._site.relays.at(channel.arrival.admission.host)
+                connection = await hypervisors.connect(path)
+        except (OSError, UsageError) as error:
             self._break_off(number, f"{path}: {error}")
             return
         try:

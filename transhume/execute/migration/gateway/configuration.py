@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -45,6 +45,8 @@ class GatewaySettings:
     """The same, as libvirt and its hypervisors see it."""
     pids: Path
     """Where libvirt writes its hypervisors' process numbers."""
+    hosts: tuple[str, ...]
+    """The site's other hosts, which have relays."""
     images: tuple[ImageSettings, ...]
     residents: tuple[ResidentSettings, ...]
     store: Path
@@ -58,11 +60,13 @@ class GatewaySettings:
 WrittenAddress = Annotated[str, AfterValidator(checked_address)]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What is read strictly."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class SocketsSchema(_Record):
+class SocketsSchema(Record):
     """Where hypervisors' sockets are. The same folder at every site, as libvirt sees it."""
 
     model_config = ConfigDict(title="Sockets")
@@ -72,8 +76,20 @@ class SocketsSchema(_Record):
         default=None, description="as libvirt sees it, if that is another name (a container's)"
     )
 
+    def seen_from(self, folder: Path) -> PurePosixPath:
+        """Return the folder as libvirt sees it; what is relative is so to a folder of ours."""
+        return PurePosixPath(self.seen or folder / self.folder)
 
-class ImageSchema(_Record):
+
+def pids_field() -> Any:
+    """Return the key that says where hypervisors' process numbers are."""
+    return Field(
+        default="/run/libvirt/qemu",
+        description="libvirt's folder of process numbers, to find VMs' memory",
+    )
+
+
+class ImageSchema(Record):
     """A disk image at this site: what is in it isn't sent to it again."""
 
     model_config = ConfigDict(title="Image")
@@ -84,7 +100,7 @@ class ImageSchema(_Record):
     )
 
 
-class ResidentSchema(_Record):
+class ResidentSchema(Record):
     """VMs that run at this site: what is in their memory isn't sent to it again for others of the tenant."""
 
     model_config = ConfigDict(title="Resident")
@@ -95,7 +111,7 @@ class ResidentSchema(_Record):
     )
 
 
-class StoreSchema(_Record):
+class StoreSchema(Record):
     """What may be kept of pages that were sent or received, for each tenant, peer and direction."""
 
     model_config = ConfigDict(title="Store")
@@ -117,7 +133,7 @@ class StoreSchema(_Record):
     )
 
 
-class GatewaySchema(_Record):
+class GatewaySchema(Record):
     """A site's gateway."""
 
     site: str = Field(description="the site's name: its cloud's in the deployment file")
@@ -131,9 +147,10 @@ class GatewaySchema(_Record):
     )
     peers: dict[str, WrittenAddress] = Field(default={}, description="the other sites' addresses")
     sockets: SocketsSchema = Field(default=SocketsSchema(), description="hypervisors' sockets")
-    pids: str = Field(
-        default="/run/libvirt/qemu",
-        description="libvirt's folder of process numbers, to find VMs' memory",
+    pids: str = pids_field()
+    hosts: list[str] = Field(
+        default=[],
+        description="the site's other hosts, as the deployment file calls them: at each runs `transhume relay`",
     )
     images: list[ImageSchema] = Field(default=[], description="images that are at this site")
     residents: list[ResidentSchema] = Field(
@@ -151,7 +168,7 @@ def load_gateway(path: Path) -> GatewaySettings:
     """
     written = validate(GatewaySchema, read_file(path))
     folder = path.absolute().parent
-    seen = PurePosixPath(written.sockets.seen or folder / written.sockets.folder)
+    seen = written.sockets.seen_from(folder)
     return GatewaySettings(
         site=written.site,
         listen=parse_address(written.listen),
@@ -161,6 +178,7 @@ def load_gateway(path: Path) -> GatewaySettings:
         sockets=folder / written.sockets.folder,
         sockets_seen=seen,
         pids=folder / written.pids,
+        hosts=tuple(written.hosts),
         images=tuple(
             ImageSettings(folder / image.path, tuple(image.tenants)) for image in written.images
         ),

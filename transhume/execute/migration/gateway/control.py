@@ -2,6 +2,7 @@
 
     {"do": "admit", "vm": …, "tenant": …, "source": …, "most_bytes": …}   at the destination: a ticket
     {"do": "open", "migration": …, "vm": …, "tenant": …, "destination": …, "ticket": …}   at the source, and
+        in both {"host": …}, at which of the site's hosts the hypervisor is;
         {"share": {"gang": …, "bytes_per_second": …}}   with what it may use of the link, and together with whom
     {"do": "progress", "migration": …}     what a migration has sent so far; {"remaining_bytes": …} tells what
         its hypervisor has still to send
@@ -25,7 +26,8 @@ from typing import Any
 import structlog
 
 from transhume.errors import Error, Refused, UsageError
-from transhume.execute.migration.gateway.gateway import SOCKETS, Gateway
+from transhume.execute.migration.gateway.gateway import Gateway
+from transhume.execute.migration.gateway.hypervisors import SOCKETS
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.execute.migration.gateway.warming import Warmer
@@ -97,12 +99,14 @@ class Control:
     async def _admit(self, words: Words, operator: Peer) -> Words:
         gateway = self._gateway
         migration = str(words["migration"])
-        sockets = tuple(gateway.socket_of(migration, n) for n in range(len(SOCKETS)))
+        host, sockets = _host_in(words), gateway.sockets_of(migration)
+        gateway.relays.at(host)
         ticket = gateway.admissions.grant(
             AdmissionRequest(
                 vm=VmName(words["vm"]),
                 tenant=TenantName(words["tenant"]),
                 source=str(words["source"]),
+                host=host,
                 sockets=() if words.get("warm") else sockets,
                 most_bytes=int(words.get("most_bytes", _DEFAULT_MOST_BYTES)),
             ),
@@ -121,6 +125,7 @@ class Control:
             str(words["tenant"]),
             str(words["destination"]),
             bytes.fromhex(words["ticket"]),
+            host=_host_in(words),
             share=_share_of(words),
         )
         return {}
@@ -189,6 +194,7 @@ class Control:
                 }
                 for image in gateway.domains.images
             ],
+            "hosts": gateway.relays.status(),
             "residents": gateway.residents.status(),
             "routes": [
                 {
@@ -208,6 +214,11 @@ class Control:
                 for each in gateway.admissions.open
             ],
         }
+
+
+def _host_in(words: Words) -> str | None:
+    host = words.get("host")
+    return None if host is None else str(host)
 
 
 def _share_of(words: Words) -> Share | None:

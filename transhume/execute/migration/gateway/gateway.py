@@ -1,17 +1,16 @@
 """A gateway: listens for other sites, calls them, and holds what outlives a connection.
 
-Owns the links and the routes. A route is the socket that a source's hypervisor connects to for one migration;
-a destination's has its listening socket in the same place at its own site.
+Owns the links and the routes. A route is the sockets that a source's hypervisor connects to for one migration;
+a destination's has its listening sockets in the same place at its own site.
 """
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import structlog
 
@@ -24,10 +23,11 @@ from transhume.execute.migration.gateway.departures import Departures
 from transhume.execute.migration.gateway.domain import StoreLimits
 from transhume.execute.migration.gateway.domains import Domains, SharedImage
 from transhume.execute.migration.gateway.gangs import Gangs
+from transhume.execute.migration.gateway.hypervisors import SOCKETS, Doors, Here, socket_of
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS, Link, LinkLost
 from transhume.execute.migration.gateway.messages import Kind
+from transhume.execute.migration.gateway.relays import Relays
 from transhume.execute.migration.gateway.residents import Residents
-from transhume.execute.migration.gateway.sockets import listen, readable
 from transhume.execute.migration.nbd import NbdSplitter
 from transhume.execute.migration.stream import QemuSplitter
 from transhume.execute.migration.transport import Share
@@ -40,8 +40,6 @@ from transhume.execute.migration.trust.identity import (
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 from transhume.execute.migration.trust.tickets import Admissions
 
-SOCKETS = ("ram", "disks")
-"""A migration's sockets, by their numbers."""
 UNUSED_SECONDS = 120.0
 """After so long without a hypervisor, a route is taken away."""
 DIAL_SECONDS = 10.0
@@ -63,8 +61,7 @@ class Route:
     departures: Departures
     departure: Departure
     began: float
-    listeners: list[socket.socket]
-    paths: list[Path]
+    doors: Doors
     share: Share | None = None
     tasks: "list[asyncio.Task[None]]" = field(default_factory=list)
     connections: int = 0
@@ -96,7 +93,9 @@ class Gateway:
             total_bytes=settings.store_total_bytes,
         )
         self.domains = Domains(limits, images)
-        self.residents = Residents(settings, self.domains)
+        here = Here(settings.sockets, settings.sockets_seen, settings.pids)
+        self.relays = Relays(here, settings.hosts)
+        self.residents = Residents(settings, self.domains, self.relays)
         self.admissions = Admissions(policy=settings.admission)
         self.routes: dict[str, Route] = {}
         self.gangs = Gangs()
@@ -111,17 +110,14 @@ class Gateway:
             domains=self.domains,
             admissions=self.admissions,
             residents=self.residents,
-            place=self.place,
+            relays=self.relays,
             way_back=self._way_back,
         )
 
-    def place(self, seen: PurePosixPath) -> Path:
-        """Say where a socket is that hypervisors call by its name in their own world."""
-        return self.settings.sockets / seen.relative_to(self.settings.sockets_seen)
-
-    def socket_of(self, migration: str, number: int) -> PurePosixPath:
-        """Name a migration's socket, as hypervisors see it: the same at both sites."""
-        return self.settings.sockets_seen / f"{migration}-{SOCKETS[number]}"
+    def sockets_of(self, migration: str) -> tuple[PurePosixPath, ...]:
+        """Name a migration's sockets, as hypervisors see them."""
+        folder = self.settings.sockets_seen
+        return tuple(socket_of(folder, migration, number) for number in range(len(SOCKETS)))
 
     async def serve(self) -> asyncio.Server:
         """Listen for the other sites' gateways.
@@ -148,6 +144,7 @@ class Gateway:
         for task in self._links:
             task.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
+        self.relays.close()
         self.domains.close()
         self.residents.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -204,6 +201,9 @@ class Gateway:
             if peer.kind is PeerKind.OPERATOR and self.control is not None:
                 await self.control(peer, reader, writer)
                 return
+            if peer.kind is PeerKind.HOST:
+                await self.relays.called(peer, reader, writer)
+                return
             if peer.kind is not PeerKind.SITE or peer.name == self.site:
                 raise PeerRefused("another site", f"{peer} is there")
         except PeerRefused as refused:
@@ -239,34 +239,38 @@ class Gateway:
         destination: str,
         token: bytes,
         *,
+        host: str | None = None,
         share: Share | None = None,
     ) -> Route:
         """Listen for a hypervisor that sends a VM away; what it sends keeps to its share of the link.
 
+        Args:
+            migration, vm, tenant: what goes.
+            destination: a peer.
+            token: of a ticket for it.
+            host: of the site, where the hypervisor is; one without a relay, or None, is this machine.
+            share: what it may use of the link.
+
         Raises:
             Refused: the destination doesn't take the ticket.
-            LinkLost, PeerRefused, UsageError: it can't be reached.
+            LinkLost, PeerRefused, UsageError: it can't be reached, or the host's relay isn't there.
             OSError: the sockets can't be made.
         """
+        hypervisors = self.relays.at(host)
         departures = await self.departures(destination)
         departure = await departures.request(vm, tenant, token)
-        paths = [self.place(self.socket_of(migration, n)) for n in range(len(SOCKETS))]
-        listeners: list[socket.socket] = []
         try:
-            for path in paths:
-                listeners.append(listen(path))
+            doors = await hypervisors.open_doors(migration)
         except OSError:
-            for listener in listeners:
-                listener.close()
             departures.close(departure)
             raise
         if share is not None:
             departure.member = self.gangs.join(destination, share)
         began = time.monotonic()
-        route = Route(migration, vm, departures, departure, began, listeners, paths, share)
+        route = Route(migration, vm, departures, departure, began, doors, share)
         self.routes[migration] = route
-        for number, listener in enumerate(listeners):
-            task = asyncio.create_task(self._accept(route, listener, number), name=f"{vm} leaves")
+        for number in range(len(SOCKETS)):
+            task = asyncio.create_task(self._accept(route, number), name=f"{vm} leaves")
             route.tasks.append(task)
         return route
 
@@ -277,25 +281,23 @@ class Gateway:
             return None
         for task in route.tasks:
             task.cancel()
-        for listener, path in zip(route.listeners, route.paths, strict=True):
-            listener.close()
-            path.unlink(missing_ok=True)
+        route.doors.close()
         route.departures.close(route.departure)
         if route.departure.member is not None:
             route.departure.member.leave()
         return route
 
-    async def _accept(self, route: Route, listener: socket.socket, number: int) -> None:
+    async def _accept(self, route: Route, number: int) -> None:
         while True:
-            if not await readable(listener, UNUSED_SECONDS) and not route.departure.channels:
-                log.warning("route_unused", vm=route.vm, seconds=UNUSED_SECONDS)
-                self.close_route(route.id)
-                return
             try:
-                connection, _ = listener.accept()
-            except BlockingIOError:
+                async with asyncio.timeout(UNUSED_SECONDS):
+                    connection = await route.doors.accept(number)
+            except TimeoutError:
+                if not route.departure.channels:
+                    log.warning("route_unused", vm=route.vm, seconds=UNUSED_SECONDS)
+                    self.close_route(route.id)
+                    return
                 continue
-            connection.setblocking(False)
             route.connections += 1
             splitter = NbdSplitter() if number else QemuSplitter()
             carrying = route.departures.carry(route.departure, connection, number, splitter)

@@ -6,9 +6,9 @@ shows a ticket for a VM of the same tenant, as digests; it stays what it was whi
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import structlog
 
@@ -16,12 +16,9 @@ from transhume.execute.migration.content.page_log import PageLog
 from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.configuration import GatewaySettings, ResidentSettings
 from transhume.execute.migration.gateway.domains import Domains
-from transhume.execute.migration.gateway.guest_memory import (
-    NoGuestMemory,
-    Pages,
-    find_memory,
-    read_pages,
-)
+from transhume.execute.migration.gateway.guest_memory import NoGuestMemory, Pages
+from transhume.execute.migration.gateway.hypervisors import Hypervisors, Part
+from transhume.execute.migration.gateway.relays import Relays
 
 PAUSE_SECONDS = 30.0
 """Between two looks at all VMs; longer where one takes long, so that it takes little of a processor."""
@@ -37,11 +34,13 @@ class Residents:
     Args:
         settings: the gateway's; `residents` says whose VMs they are.
         domains: which images tenants may refer to anyhow.
+        relays: where they run.
     """
 
-    def __init__(self, settings: GatewaySettings, domains: Domains) -> None:
+    def __init__(self, settings: GatewaySettings, domains: Domains, relays: Relays) -> None:
         self._settings = settings
         self._domains = domains
+        self._relays = relays
         self._pages: dict[str, ResidentPages] = {}
         self._looked_at: dict[str, int] = {}
         self._looks = 0
@@ -82,11 +81,11 @@ class Residents:
         if pages.full:  # whoever refers to the old ones has them as long as that lasts
             pages = self._pages[rule.tenant] = self._empty(rule.tenant)
         looked_at = 0
-        for vm, pid in self._running(rule):
+        async for vm, hypervisors in self._running(rule):
             try:
                 looked_at += 1
-                await _add_memory(pages, pid)
-            except (NoGuestMemory, OSError) as error:
+                await _add_memory(pages, hypervisors, vm)
+            except NoGuestMemory as error:
                 log.info("resident_not_read", vm=vm, tenant=rule.tenant, why=str(error))
         self._looked_at[rule.tenant] = looked_at
 
@@ -105,26 +104,21 @@ class Residents:
         room = PageLog(settings.store, memory_bytes=settings.store_memory_bytes)
         return ResidentPages(room, settings.store_residents_bytes, known)
 
-    def _running(self, rule: ResidentSettings) -> Iterator[tuple[str, int]]:
-        """Yield a rule's VMs that run here, and their hypervisors' process numbers."""
-        for path in sorted(self._settings.pids.glob("*.pid")):
-            if any(fnmatchcase(path.stem, pattern) for pattern in rule.vms):
-                number = _number_in(path)
-                if number is not None:
-                    yield path.stem, number
+    async def _running(self, rule: ResidentSettings) -> AsyncIterator[tuple[str, Hypervisors]]:
+        """Yield a rule's VMs that run at this site, and among whose hypervisors."""
+        for hypervisors in self._relays.connected():
+            with suppress(OSError):  # its relay has just gone
+                for vm in await hypervisors.running():
+                    if any(fnmatchcase(vm, pattern) for pattern in rule.vms):
+                        yield vm, hypervisors
 
 
-def _number_in(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # the VM has ended meanwhile, or hasn't quite begun
-        return None
-
-
-async def _add_memory(pages: ResidentPages, pid: int) -> None:
-    pieces = iter(read_pages(find_memory(pid)))
-    while not pages.full and (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-        await asyncio.to_thread(pages.add, _each(piece))
+async def _add_memory(pages: ResidentPages, hypervisors: Hypervisors, vm: str) -> None:
+    async with aclosing(hypervisors.pages(vm, Part.MEMORY)) as pieces:
+        async for piece in pieces:
+            await asyncio.to_thread(pages.add, _each(piece))
+            if pages.full:
+                return
 
 
 def _each(piece: Pages) -> Sequence[memoryview]:

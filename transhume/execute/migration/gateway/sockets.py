@@ -41,6 +41,18 @@ def listen(path: Path, mode: int = 0o600) -> socket.socket:
     return listener
 
 
+async def accept(listener: socket.socket) -> socket.socket:
+    """Wait for the next connection."""
+    while True:
+        await readable(listener)
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # it has gone again
+            continue
+        connection.setblocking(False)
+        return connection
+
+
 async def connect(path: Path) -> socket.socket:
     """Connect to a hypervisor's socket, which may take a moment to be there.
 

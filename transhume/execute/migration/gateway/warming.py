@@ -8,6 +8,7 @@ budget: memory goes on changing, and needs the rest.
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,14 +19,8 @@ from transhume.errors import UsageError
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.departures import Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
-from transhume.execute.migration.gateway.guest_images import find_images
-from transhume.execute.migration.gateway.guest_memory import (
-    NoGuestMemory,
-    Pages,
-    Stretch,
-    find_memory,
-    read_pages,
-)
+from transhume.execute.migration.gateway.guest_memory import NoGuestMemory, Pages
+from transhume.execute.migration.gateway.hypervisors import Hypervisors, Part
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 from transhume.knowledge.model import Transfer
@@ -96,14 +91,14 @@ class Warmer:
             Refused: the destination doesn't take the ticket.
             LinkLost: it can't be reached.
         """
-        memory, images = self._memory(vm), self._images(vm) if disks else ()
+        hypervisors = await self._hypervisors_of(vm, disks=disks)
         self.stop(vm, destination)
         departures = await self._gateway.departures(destination)
         departure = await departures.request(vm, tenant, token)
         member = departure.member = self._gateway.gangs.join_warming(destination, bytes_per_second)
         kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes)
         self._kept[vm, destination] = kept
-        keeping = self._keep(kept, memory, images, passes)
+        keeping = self._keep(kept, hypervisors, passes, disks=disks)
         kept.task = asyncio.create_task(keeping, name=f"warming {vm}")
         kept.task.add_done_callback(lambda _: member.leave())  # also where it never began
 
@@ -135,74 +130,61 @@ class Warmer:
             for kept in self._kept.values()
         ]
 
-    def _memory(self, vm: str) -> tuple[Stretch, ...]:
-        try:
-            return find_memory(self._pid(vm))
-        except (OSError, ValueError, NoGuestMemory) as error:
-            raise UsageError(
-                f"the memory of {vm} can't be read at {self._gateway.site}: {error}; does it run here, "
-                "and is `pids` in the gateway's configuration libvirt's folder?"
-            ) from error
-
-    def _images(self, vm: str) -> tuple[Stretch, ...]:
-        try:
-            return find_images(self._pid(vm))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"the disks of {vm} can't be read at {self._gateway.site}: {error}"
-            ) from error
-
-    def _pid(self, vm: str) -> int:
-        return int((self._gateway.settings.pids / f"{vm}.pid").read_text())
+    async def _hypervisors_of(self, vm: str, *, disks: bool) -> Hypervisors:
+        hypervisors = await self._gateway.relays.having(vm)
+        for part in (Part.MEMORY, Part.IMAGES) if disks else (Part.MEMORY,):
+            try:
+                await hypervisors.look_for(vm, part)
+            except NoGuestMemory as error:
+                raise UsageError(
+                    f"the {part} of {vm} can't be read at {self._gateway.site}: {error}; does it run there, "
+                    "and is `pids` in the gateway's (or its host's relay's) configuration libvirt's folder?"
+                ) from error
+        return hypervisors
 
     async def _keep(
-        self,
-        kept: _Kept,
-        memory: tuple[Stretch, ...],
-        images: tuple[Stretch, ...],
-        passes: int | None,
+        self, kept: _Kept, hypervisors: Hypervisors, passes: int | None, *, disks: bool
     ) -> None:
         warming = kept.departures.open_store(kept.departure)
         try:
             while passes is None or kept.scans < passes:
                 began = time.monotonic()
-                await self._scan(kept, warming, memory)
-                await self._send_images(kept, warming, images)
-                images = ()
+                await self._scan(kept, warming, hypervisors)
+                if disks:
+                    await self._send_images(kept, warming, hypervisors)
+                    disks = False
                 if passes is None or kept.scans < passes:
                     await asyncio.sleep(max(PAUSE_SECONDS, _REST * (time.monotonic() - began)))
             kept.why_ended = "done"
         except _BudgetSpent:
             kept.why_ended = "its budget is spent"
-        except (LinkLost, OSError) as error:
+        except (LinkLost, NoGuestMemory) as error:
             kept.why_ended = str(error)
             log.warning("warming_ended", vm=kept.vm, destination=kept.destination, why=str(error))
         finally:
             warming.end()
             kept.departures.close(kept.departure)
 
-    async def _scan(self, kept: _Kept, warming: Warming, memory: tuple[Stretch, ...]) -> None:
-        pages = iter(read_pages(memory))
+    async def _scan(self, kept: _Kept, warming: Warming, hypervisors: Hypervisors) -> None:
         scanned, before = 0, kept.departure.sent.new_pages
-        while (piece := await asyncio.to_thread(next, pages, None)) is not None:
-            scanned += len(piece)
-            await self._send(kept, warming, piece)
+        async with aclosing(hypervisors.pages(kept.vm, Part.MEMORY)) as pieces:
+            async for piece in pieces:
+                scanned += len(piece)
+                await self._send(kept, warming, piece)
         kept.scans += 1
         kept.scanned_pages = scanned
         kept.known_pages = scanned - (kept.departure.sent.new_pages - before)
         kept.warm_at = time.monotonic()
 
-    async def _send_images(
-        self, kept: _Kept, warming: Warming, images: tuple[Stretch, ...]
-    ) -> None:
+    async def _send_images(self, kept: _Kept, warming: Warming, hypervisors: Hypervisors) -> None:
         """Send what images hold, as far as half of the budget goes."""
-        pages = iter(read_pages(images))
-        while (piece := await asyncio.to_thread(next, pages, None)) is not None:
-            if _half_spent(kept):
-                log.info("images_warmed_in_part", vm=kept.vm, blocks=kept.image_pages)
-                return
-            await self._send(kept, warming, piece)
-            kept.image_pages += len(piece)
+        async with aclosing(hypervisors.pages(kept.vm, Part.IMAGES)) as pieces:
+            async for piece in pieces:
+                if _half_spent(kept):
+                    log.info("images_warmed_in_part", vm=kept.vm, blocks=kept.image_pages)
+                    return
+                await self._send(kept, warming, piece)
+                kept.image_pages += len(piece)
 
     async def _send(self, kept: _Kept, warming: Warming, pages: Pages) -> None:
         at = 0

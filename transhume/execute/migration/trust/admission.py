@@ -50,6 +50,8 @@ class AdmissionRequest:
     tenant: TenantName
     source: str
     """The site that will send it."""
+    host: str | None = None
+    """Of the destination, where its hypervisor will be; None: at the gateway's own."""
     sockets: tuple[PurePosixPath, ...]
     """What the destination's side connects to: of QEMU, and of its NBD exports."""
     most_bytes: int

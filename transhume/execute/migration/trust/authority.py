@@ -80,7 +80,7 @@ class Authority:
         check_issuer(path, old, self.certificate, "renew it with the authority that issued it")
         holder, key = facts_of(old).holder, old.public_key()
         if holder is None or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise IdentityUnusable(str(path), "this names neither a site nor an operator", ISSUE)
+            raise IdentityUnusable(str(path), "this names no site, host or operator", ISSUE)
         replace(path, _pem(self._certificate(holder, key, lifetime, now)), PUBLIC)
         return holder
 

@@ -120,13 +120,13 @@ def peer_of(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
     With asyncio: `peer_of(writer.get_extra_info("ssl_object"))`.
 
     Raises:
-        PeerRefused: there is no checked certificate, or it doesn't name exactly one site or operator.
+        PeerRefused: there is no checked certificate, or it doesn't name exactly one site, host or operator.
     """
     try:
         shown = connection.getpeercert() or {}
     except ValueError as error:
         raise PeerRefused(
-            "a site or an operator", f"nothing readable is shown ({error})"
+            "a site, a host or an operator", f"nothing readable is shown ({error})"
         ) from error
     names = [(str(name[0]), str(name[1])) for name in shown.get("subjectAltName", ())]
     try:
@@ -136,7 +136,7 @@ def peer_of(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
     except ValueError:
         pass
     said = ", ".join(f"{what}:{name}" for what, name in names) or "no name"
-    raise PeerRefused("a site or an operator", f"the certificate there has {said[:200]}")
+    raise PeerRefused("a site, a host or an operator", f"the certificate there has {said[:200]}")
 
 
 def expect_kind(connection: ssl.SSLObject | ssl.SSLSocket, kind: PeerKind) -> Peer:
@@ -172,7 +172,7 @@ def _check_authority(path: Path, facts: CertificateFacts, now: datetime) -> None
 
 def _check_certificate(path: Path, facts: CertificateFacts, kind: PeerKind, now: datetime) -> Peer:
     if facts.holder is None or facts.is_authority:
-        raise IdentityUnusable(str(path), "this names neither a site nor an operator", ISSUE)
+        raise IdentityUnusable(str(path), "this names no site, host or operator", ISSUE)
     if facts.holder.kind is not kind:
         seen = f"this is the certificate of {facts.holder}, where one of kind {kind} belongs"
         raise IdentityUnusable(

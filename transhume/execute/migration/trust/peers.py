@@ -1,4 +1,4 @@
-"""Who a certificate speaks for: a site's gateway, or an operator who may control gateways.
+"""Who a certificate speaks for: a site's gateway, the relay of one of its hosts, or an operator.
 
 Owns the one name that counts in a certificate, a URI such as `transhume://site/rennes`. Host names and
 addresses mean nothing here: a gateway may move, and stays the same site.
@@ -18,6 +18,8 @@ class PeerKind(StrEnum):
 
     SITE = "site"
     """A gateway: sends and receives migrations on behalf of its site."""
+    HOST = "host"
+    """A relay: carries what its site's gateway and its host's hypervisors have for each other."""
     OPERATOR = "operator"
     """A daemon or a person: asks gateways to admit, to begin and to end migrations."""
 

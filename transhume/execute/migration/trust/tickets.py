@@ -70,6 +70,7 @@ class Admission:
     vm_uuid: str | None
     tenant: TenantName
     source: str
+    host: str | None
     sockets: tuple[PurePosixPath, ...]
     most_bytes: int
     operator: str
@@ -198,6 +199,7 @@ class Admissions:
             vm_uuid=request.vm_uuid,
             tenant=request.tenant,
             source=request.source,
+            host=request.host,
             sockets=request.sockets,
             most_bytes=request.most_bytes,
             operator=operator.name,

@@ -118,7 +118,7 @@ async def test_a_vm_that_ends_meanwhile_is_passed_over(tmp_path: Path, pids: Pat
 
 async def test_without_being_asked_a_gateway_looks_at_nobody(tmp_path: Path, pids: Path) -> None:
     async with two_sites(tmp_path, pids=str(pids)) as (_, b):
-        residents = Residents(b.gateway.settings, b.gateway.domains)
+        residents = Residents(b.gateway.settings, b.gateway.domains, b.gateway.relays)
         await residents.run()
         assert residents.of("t") is None
         assert residents.status() == []

@@ -118,7 +118,7 @@ def test_a_certificate_of_no_authority_in_its_place_is_told(folder) -> None:
 
 def test_the_authoritys_own_certificate_is_nobodys_identity(folder) -> None:
     shutil.copy(folder / "ca.pem", folder / "certificate.pem")
-    assert "this names neither a site nor an operator" in unusable(folder)
+    assert "this names no site, host or operator" in unusable(folder)
 
 
 def test_an_operators_certificate_is_no_sites(authority, tmp_path) -> None:

@@ -1,0 +1,295 @@
+"""A site's gateway serves the hypervisors of its other hosts through relays."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.unit.execute.migration.gateway.hypervisors import (
+    PATIENCE_SECONDS,
+    Destination,
+    assert_arrived,
+    connect_source,
+    memory_stream,
+    migrate,
+    pages_of,
+)
+from tests.unit.execute.migration.gateway.relayed_host import (
+    Host,
+    connected,
+    relayed_host,
+    write_host,
+)
+from tests.unit.execute.migration.gateway.running_guest import running_guest
+from tests.unit.execute.migration.gateway.test_warming import warmed
+from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.errors import GatewayFailed
+from transhume.execute.migration.gateway.sockets import shut_writing
+from transhume.execute.migration.relaying.configuration import load_relay
+from transhume.execute.migration.relaying.relay import Relay, load_host_identity
+from transhume.execute.migration.relaying.splice import splice
+
+PAGES = pages_of(3, 3000)
+STREAM = memory_stream(PAGES)
+SEEN = "/run/libvirt/transhume"
+
+
+@asynccontextmanager
+async def four_hosts(
+    folder: Path, **changes: object
+) -> AsyncIterator[tuple[Site, Site, Host, Host]]:
+    """Have sites a and b, each with another host beside its gateway's: a2 and b2."""
+    async with (
+        two_sites(folder, hosts=["a2", "b2"], **changes) as (a, b),
+        relayed_host(a, "a2") as a2,
+        relayed_host(b, "b2") as b2,
+    ):
+        yield a, b, a2, b2
+
+
+async def open_from(source: Site, destination: Site, *hosts: str | None, vm: str = "vm1") -> str:
+    """Open a way from one host to another; None is the gateway's own."""
+    migration = f"m-{vm}"
+    admitted = await destination.client.ask(
+        "admit", migration=migration, vm=vm, tenant="t", source="a", host=hosts[1]
+    )
+    await source.client.ask(
+        "open",
+        migration=migration,
+        vm=vm,
+        tenant="t",
+        destination="b",
+        ticket=admitted["ticket"],
+        host=hosts[0],
+    )
+    return migration
+
+
+# --- migrations ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", [("a2", "b2"), (None, "b2"), ("a2", None), ("unheard-of", None)])
+async def test_a_migration_goes_from_any_host_to_any_other(
+    tmp_path: Path, ends: tuple[str | None, str | None]
+) -> None:
+    async with four_hosts(tmp_path) as (a, b, a2, b2):
+        migration = await open_from(a, b, *ends)
+        source = a2 if ends[0] == "a2" else a
+        destination = b2 if ends[1] == "b2" else b
+        assert_arrived(await migrate(source, destination, migration, STREAM), STREAM)
+        sent = await a.client.ask("close", migration=migration)
+    assert (sent["new_pages"], sent["broken"]) == (len(PAGES), None)
+    assert not list((source.folder / "sockets").glob(f"{migration}*"))
+
+
+async def test_pages_cross_once_whichever_host_they_come_from(tmp_path: Path) -> None:
+    async with four_hosts(tmp_path) as (a, b, a2, b2):
+        first = await open_from(a, b, None, "b2", vm="vm1")
+        assert_arrived(await migrate(a, b2, first, STREAM), STREAM)
+        second = await open_from(a, b, "a2", None, vm="vm2")
+        assert_arrived(await migrate(a2, b, second, STREAM), STREAM)
+        sent = await a.client.ask("close", migration=second)
+    assert (sent["new_pages"], sent["cluster_pages"]) == (0, len(PAGES))
+
+
+async def test_a_hypervisor_that_goes_away_breaks_off_its_migration_and_no_other(
+    tmp_path: Path,
+) -> None:
+    async with four_hosts(tmp_path) as (a, b, a2, b2):
+        doomed = await open_from(a, b, "a2", "b2", vm="doomed")
+        receiving = Destination(b2, doomed)
+        ours = await connect_source(a2, doomed)
+        await ours.send(STREAM[:100_000], end=False)
+        theirs = await receiving.accept()
+        await theirs.receive_exactly(50_000)
+        theirs.close()
+        await ours.send(STREAM[100_000:], end=False)
+        await ours.wait_until_broken()
+        healthy = await open_from(a, b, "a2", "b2", vm="healthy")
+        assert_arrived(await migrate(a2, b2, healthy, STREAM), STREAM)
+        assert (await a.client.ask("close", migration=doomed))["broken"] is not None
+        ours.close()
+        receiving.close()
+
+
+async def test_a_relay_that_dies_breaks_off_what_it_carries_and_its_successor_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with two_sites(tmp_path, hosts=["a2"]) as (a, b):
+        async with relayed_host(a, "a2") as a2:
+            migration = await open_from(a, b, "a2", None)
+            receiving = Destination(b, migration)
+            ours = await connect_source(a2, migration)
+            await ours.send(STREAM[:100_000], end=False)
+            theirs = await receiving.accept()
+            await theirs.receive_exactly(50_000)
+        await connected(a, "a2", is_there=False)
+        await ours.wait_until_broken()
+        ours.close()
+        await theirs.receive()
+        assert len(theirs.content) <= 100_000
+        assert not list((a2.folder / "sockets").iterdir())
+        with pytest.raises(GatewayFailed, match="relay at a2 isn't connected"):
+            await open_from(a, b, "a2", None, vm="vm2")
+        receiving.close()
+        async with relayed_host(a, "a2") as a2:
+            again = await open_from(a, b, "a2", None, vm="vm2")
+            assert_arrived(await migrate(a2, b, again, STREAM), STREAM)
+
+
+async def test_a_newer_relay_of_a_host_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    async with two_sites(tmp_path, hosts=["a2"]) as (a, _), relayed_host(a, "a2"):
+        older = a.gateway.relays.at("a2")
+        settings = load_relay(write_host(a, "a2"))
+        newer = asyncio.create_task(Relay(settings, load_host_identity(settings)).run())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while a.gateway.relays.at("a2") is older:
+                await asyncio.sleep(0.01)
+        with pytest.raises(OSError, match="gone"):
+            await older.running()
+        newer.cancel()
+
+
+# --- who may be what -------------------------------------------------------------------------------
+
+
+async def test_a_host_that_the_gateway_does_not_have_is_refused(tmp_path: Path) -> None:
+    async with two_sites(tmp_path, hosts=["a2"]) as (a, _):
+        settings = load_relay(write_host(a, "b2"))
+        with capture_logs() as logged:
+            await Relay(settings, load_host_identity(settings)).run()
+    (refused,) = [entry for entry in logged if entry["event"] == "link_refused"]
+    assert "host b2 is there" in refused["why"]
+
+
+async def test_a_relay_listens_in_its_folder_only(tmp_path: Path) -> None:
+    async with four_hosts(tmp_path) as (a, *_):
+        for migration in ("../m", "/tmp/m"):
+            with pytest.raises(OSError, match="isn't in"):
+                await a.gateway.relays.at("a2").open_doors(migration)
+
+
+async def test_sockets_that_the_relay_has_elsewhere_are_told_of(tmp_path: Path) -> None:
+    seen = {"folder": "sockets", "seen": "/srv/elsewhere"}
+    async with two_sites(tmp_path, hosts=["b2"]) as (a, b), relayed_host(b, "b2", sockets=seen):
+        migration = await open_from(a, b, None, "b2")
+        ours = await connect_source(a, migration)
+        with capture_logs() as logged:
+            await ours.send(STREAM[:50_000], end=False)
+            await ours.wait_until_broken()
+        ours.close()
+    assert any("isn't in /srv/elsewhere" in str(entry.get("why")) for entry in logged)
+
+
+# --- memory of its guests -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Iterator[Path]:
+    """Libvirt's folder of process numbers at a2, with vm1 of 16 MiB, and its image."""
+    files = {name: tmp_path / name for name in ("memory", "image", "base", "log")}
+    files["memory"].write_bytes(Random(1).randbytes(16 << 20))
+    for name in ("image", "base", "log"):
+        files[name].write_bytes(Random(name).randbytes(2 << 20))
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    with running_guest(*files.values()) as pid:
+        (folder / "vm1.pid").write_text(str(pid))
+        yield folder
+
+
+async def test_memory_and_images_at_another_host_are_sent_ahead(tmp_path: Path, pids: Path) -> None:
+    async with (
+        two_sites(tmp_path, hosts=["a2"], pids="nobody") as (a, b),
+        relayed_host(a, "a2", pids=str(pids)),
+    ):
+        kept = await warmed(a, b, disks=True)
+    assert (kept["ended"], kept["scanned_pages"], kept["image_pages"]) == ("done", 4096, 512)
+
+
+async def test_what_runs_at_another_host_counts_as_resident(tmp_path: Path, pids: Path) -> None:
+    residents = [{"vms": ["vm*"], "tenant": "t"}]
+    async with (
+        two_sites(tmp_path, hosts=["b2"], pids="nobody", residents=residents) as (a, b),
+        relayed_host(b, "b2", pids=str(pids)),
+    ):
+        (rule,) = b.gateway.settings.residents
+        await b.gateway.residents.look(rule)
+        memory = (tmp_path / "memory").read_bytes()
+        content = memory_stream([memory[at : at + 4096] for at in range(0, 1 << 20, 4096)])
+        migration = await open_way(a, b, "other")
+        assert_arrived(await migrate(a, b, migration, content), content)
+        sent = await a.client.ask("close", migration=migration)
+    assert (sent["site_pages"], sent["new_pages"]) == (256, 0)
+
+
+async def test_a_vm_that_runs_nowhere_is_told_of(tmp_path: Path) -> None:
+    async with four_hosts(tmp_path, pids="nobody") as (a, b, *_):
+        with pytest.raises(GatewayFailed, match="memory of vm1 can't be read at a"):
+            await warmed(a, b)
+
+
+# --- splicing ---------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def spliced(*, ends_by_closing: bool) -> AsyncIterator[tuple[socket.socket, socket.socket]]:
+    """Have two local ends with a framed connection between: a hypervisor's, and a gateway's."""
+    far, near = socket.socketpair()
+    streams = [await asyncio.open_connection(sock=each) for each in (far, near)]
+    pairs = [socket.socketpair() for _ in streams]
+    for end in (end for pair in pairs for end in pair):
+        end.setblocking(False)
+    carrying = [
+        asyncio.create_task(splice(*stream, inner, ends_by_closing=ends))
+        for stream, (_, inner), ends in zip(streams, pairs, (ends_by_closing, False), strict=True)
+    ]
+    try:
+        yield pairs[0][0], pairs[1][0]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*carrying)
+    finally:
+        for outer, _ in pairs:
+            outer.close()
+
+
+async def read_all(connection: socket.socket) -> bytes:
+    loop, found = asyncio.get_running_loop(), bytearray()
+    while data := await loop.sock_recv(connection, 1 << 16):
+        found += data
+    return bytes(found)
+
+
+async def test_each_direction_has_its_own_end() -> None:
+    forth, back = Random(1).randbytes(3 << 20), Random(2).randbytes(1 << 20)
+    loop = asyncio.get_running_loop()
+    async with spliced(ends_by_closing=True) as (ours, theirs):
+        sending = asyncio.create_task(loop.sock_sendall(ours, forth))
+        sending.add_done_callback(lambda _: shut_writing(ours))
+        assert await read_all(theirs) == forth
+        await loop.sock_sendall(theirs, back[:1000])  # what is ended one way goes on the other
+        answering = asyncio.create_task(loop.sock_sendall(theirs, back[1000:]))
+        answering.add_done_callback(lambda _: shut_writing(theirs))
+        assert await read_all(ours) == back
+
+
+async def test_who_closes_after_saying_all_is_heard_to_the_end() -> None:
+    content = Random(3).randbytes(1 << 20)
+    async with spliced(ends_by_closing=True) as (ours, theirs):
+        sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(ours, content))
+        sending.add_done_callback(lambda _: ours.close())
+        assert await read_all(theirs) == content
+
+
+async def test_a_gateway_that_breaks_off_is_not_taken_to_have_ended() -> None:
+    async with spliced(ends_by_closing=True) as (ours, theirs):
+        await asyncio.get_running_loop().sock_sendall(theirs, b"half")
+        theirs.close()
+        assert await read_all(ours) == b"half"
+        with pytest.raises(BrokenPipeError):
+            ours.send(b"more")

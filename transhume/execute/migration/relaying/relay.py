@@ -1,0 +1,229 @@
+"""A host's relay: does at its host what its site's gateway orders, and carries the bytes between them.
+
+Nothing listens here for anybody but hypervisors: the relay calls its gateway, and calls again when it's gone.
+When the gateway is gone, so are the sockets that it had asked for.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+import structlog
+
+from transhume.errors import PeerRefused
+from transhume.execute.migration.gateway.guest_memory import NoGuestMemory
+from transhume.execute.migration.gateway.hypervisors import SOCKETS, Doors, Here, Part
+from transhume.execute.migration.relaying.configuration import RelaySettings
+from transhume.execute.migration.relaying.protocol import (
+    MOST_LINE_BYTES,
+    VERSION,
+    BrokenOff,
+    Words,
+    make_ready,
+    read_words,
+    say,
+    send_frame,
+)
+from transhume.execute.migration.relaying.splice import splice
+from transhume.execute.migration.trust.identity import Identity, expect_peer, load_identity
+from transhume.execute.migration.trust.peers import Peer, PeerKind
+
+CALL_SECONDS = 10.0
+AGAIN_SECONDS = 2.0
+"""After so long a gateway that couldn't be reached, or is gone, is called again."""
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """One host's, as long as its gateway is there.
+
+    Args:
+        settings: from its configuration file.
+        identity: the host's.
+    """
+
+    def __init__(self, settings: RelaySettings, identity: Identity) -> None:
+        self._settings, self._identity = settings, identity
+        self._here = Here(settings.sockets, settings.sockets_seen, settings.pids)
+        self._doors: dict[str, tuple[Doors, list[asyncio.Task[None]]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._orders: dict[str, Callable[[Words], Awaitable[object]]] = {
+            "listen": self._listen,
+            "close": self._close,
+            "connect": self._connect,
+            "running": self._running,
+            "look_for": self._look_for,
+            "read": self._read,
+        }
+
+    async def run(self) -> None:
+        """Call the gateway and do what it orders, until it's gone.
+
+        Raises:
+            OSError: it can't be reached.
+            PeerRefused: somebody else answers, or it doesn't want us.
+            BrokenOff: it says what makes no sense.
+        """
+        self._settings.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+        reader, writer = await self._call({"relay": VERSION})
+        try:
+            log.info("relay_calls", site=self._settings.site, gateway=str(self._settings.gateway))
+            while (words := await read_words(reader)) is not None:
+                self._keep(self._obey(words, writer), str(words.get("do")))
+        finally:
+            writer.close()
+            await self._end()
+
+    async def _end(self) -> None:
+        for migration in list(self._doors):
+            await self._close({"migration": migration})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _call(self, first: Words) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        gateway = self._settings.gateway
+        async with asyncio.timeout(CALL_SECONDS):
+            reader, writer = await asyncio.open_connection(
+                gateway.host,
+                gateway.port,
+                ssl=self._identity.client_context(),
+                ssl_shutdown_timeout=1.0,
+                limit=MOST_LINE_BYTES,
+            )
+        try:
+            expected = Peer(kind=PeerKind.SITE, name=self._settings.site)
+            expect_peer(writer.get_extra_info("ssl_object"), expected)
+        except PeerRefused:
+            writer.transport.abort()
+            raise
+        make_ready(writer)
+        say(writer, first)
+        return reader, writer
+
+    async def _obey(self, words: Words, writer: asyncio.StreamWriter) -> None:
+        """Do what is ordered; what leads to a connection is answered by that."""
+        try:
+            order = self._orders.get(str(words.get("do")))
+            if order is None:
+                raise OSError(f"{words.get('do')} is no order")
+            answer = await order(words)
+        except (OSError, NoGuestMemory, KeyError, ValueError, PeerRefused, BrokenOff) as error:
+            log.warning("order_not_carried_out", order=words.get("do"), why=str(error))
+            say(writer, {"call": words.get("call"), "error": str(error)})
+        else:
+            if answer is not None:
+                say(writer, {"call": words.get("call"), "ok": answer})
+
+    def _keep(self, running: "asyncio._CoroutineLike[None]", name: str) -> "asyncio.Task[None]":
+        task = asyncio.create_task(running, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- orders ------------------------------------------------------------------------------------
+
+    async def _listen(self, words: Words) -> object:
+        migration = str(words["migration"])
+        doors = await self._here.open_doors(migration)
+        tasks = [
+            self._keep(self._let_in(migration, number, doors), f"{migration} {name}")
+            for number, name in enumerate(SOCKETS)
+        ]
+        self._doors[migration] = doors, tasks
+        return {}
+
+    async def _let_in(self, migration: str, number: int, doors: Doors) -> None:
+        while True:
+            connection = await doors.accept(number)
+            self._keep(
+                self._bring({"migration": migration, "socket": number}, connection),
+                f"{migration} to the gateway",
+            )
+
+    async def _bring(self, first: Words, connection: socket.socket) -> None:
+        try:
+            stream = await self._call(first)
+        except (OSError, TimeoutError, PeerRefused) as error:
+            log.warning("gateway_not_reached", why=str(error))
+            connection.close()
+            return
+        await splice(*stream, connection, ends_by_closing=True)
+
+    async def _close(self, words: Words) -> object:
+        doors, tasks = self._doors.pop(str(words["migration"]), (None, []))
+        for task in tasks:
+            task.cancel()
+        if doors is not None:
+            doors.close()
+        return None
+
+    async def _connect(self, words: Words) -> object:
+        connection = await self._here.connect(PurePosixPath(str(words["path"])))
+        self._keep(self._bring({"call": words["call"]}, connection), "from the gateway")
+        return None
+
+    async def _running(self, _words: Words) -> object:
+        return await self._here.running()
+
+    async def _look_for(self, words: Words) -> object:
+        await self._here.look_for(str(words["vm"]), Part(words["part"]))
+        return {}
+
+    async def _read(self, words: Words) -> object:
+        await self._look_for(words)
+        _, writer = await self._call({"call": words["call"]})
+        try:
+            async for pages in self._here.pages(str(words["vm"]), Part(words["part"])):
+                await send_frame(writer, pages.data.cast("B"))
+            await send_frame(writer, b"")
+        except (NoGuestMemory, BrokenOff) as error:
+            log.info("reading_broken_off", vm=words["vm"], why=str(error))
+            writer.transport.abort()
+        else:
+            writer.close()
+        return None
+
+
+def load_host_identity(settings: RelaySettings) -> Identity:
+    """Return the host's identity.
+
+    Raises:
+        IdentityUnusable: its certificate, its key or its authority can't be used.
+    """
+    return load_identity(settings.identity, kind=PeerKind.HOST)
+
+
+async def run_relay(settings: RelaySettings) -> None:
+    """Run a host's relay until cancelled, whether its gateway is there or not.
+
+    Raises:
+        IdentityUnusable: the host's certificate, its key or its authority can't be used.
+    """
+    identity = load_host_identity(settings)
+    while True:
+        try:
+            await Relay(settings, identity).run()
+            why = "it hung up"
+        except (OSError, TimeoutError, PeerRefused, BrokenOff) as error:
+            why = str(error) or "no answer"
+        log.warning("gateway_not_there", gateway=str(settings.gateway), why=why)
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def serve_relay(settings: RelaySettings) -> None:
+    """Run a host's relay until SIGINT or SIGTERM.
+
+    Raises:
+        IdentityUnusable: the host's certificate, its key or its authority can't be used.
+    """
+    running = asyncio.create_task(run_relay(settings), name="relay")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.cancel)
+    with suppress(asyncio.CancelledError):
+        await running
