@@ -164,7 +164,8 @@ def with_parameter(case: Case, unit: Indices, point: TurningPoint, value: float)
 
 def with_traffic(case: Case, unit: Indices, point: TurningPoint, scale: float) -> Bill:
     """Scale what a unit exchanges with one peer, or with all but itself."""
-    bill, rates, outside = case.bill, case.bill.rates.copy(), case.bill.outside.copy()
+    bill, outside = case.bill, case.bill.outside.copy()
+    rates, nearness = case.bill.rates.copy(), case.bill.nearness.copy()
     ours = np.isin(bill.pairs, unit)
     across = ours.sum(axis=1) == 1
     if point.about not in ("", "outside"):
@@ -172,9 +173,10 @@ def with_traffic(case: Case, unit: Indices, point: TurningPoint, scale: float) -
         across &= (bill.pairs == peer).any(axis=1)
     if point.about != "outside":
         rates[across] *= scale
+        nearness[across] *= scale
     if point.about in ("", "outside"):
         outside[list(unit)] *= scale
-    return replace(bill, rates=rates, outside=outside)
+    return replace(bill, rates=rates, nearness=nearness, outside=outside)
 
 
 @settings(max_examples=examples(15), deadline=None, suppress_health_check=UNHURRIED)

@@ -40,7 +40,7 @@ def start_gateways(clouds: Sequence[Cloud], image: Path | None, state: Path) -> 
     """
     authority = init_authority(state / "authority")
     for cloud in clouds:
-        _prepare(cloud, clouds, authority, image)
+        prepare_gateway(cloud, clouds, authority, image)
         start_gateway(cloud)
     for cloud in clouds:
         wait_for_gateway(cloud)
@@ -77,13 +77,26 @@ def log_of(cloud: Cloud) -> Path:
     return cloud.home / "log/gateway.log"
 
 
-def _prepare(
-    cloud: Cloud, clouds: Sequence[Cloud], authority: Authority, image: Path | None
+def prepare_gateway(
+    cloud: Cloud,
+    clouds: Sequence[Cloud],
+    authority: Authority,
+    image: Path | None,
+    **changes: Any,
 ) -> None:
+    """Write a gateway's configuration, with an identity.
+
+    Args:
+        cloud: its own.
+        clouds: all that have one.
+        authority: the lab's.
+        image: the guests', which every cloud has.
+        changes: keys of the configuration that are to be otherwise.
+    """
     peer = Peer(kind=PeerKind.SITE, name=cloud.spec.name)
     authority.issue(peer, cloud.home / "identity", lifetime=_LIFETIME, now=datetime.now(UTC))
-    written = yaml.safe_dump(_configuration(cloud, clouds, image), sort_keys=False)
-    (cloud.home / CONFIGURATION).write_text(written)
+    written = _configuration(cloud, clouds, image) | changes
+    (cloud.home / CONFIGURATION).write_text(yaml.safe_dump(written, sort_keys=False))
 
 
 def _configuration(cloud: Cloud, clouds: Sequence[Cloud], image: Path | None) -> dict[str, Any]:
