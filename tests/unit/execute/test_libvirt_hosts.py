@@ -3,9 +3,11 @@
 # ruff: noqa: N802  (libvirt's names)
 
 import asyncio
+import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,14 +15,16 @@ import libvirt
 import pytest
 
 from transhume.errors import HypervisorUnreachable, MoveFailed
+from transhume.execute.hypervisor import turns_to_stop
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import Seen, Whereabouts
-from transhume.execute.migration.transport import Direct
-from transhume.knowledge.model import HostName, VmName
+from transhume.execute.hypervisor.switchover import HELD_OFF_MS
+from transhume.execute.migration.transport import Direct, Link, Progress, Route, Share
+from transhume.knowledge.model import CloudName, HostName, Measurement, Transfer, VmName
 from transhume.reach.libvirt import Connections
 
-VM, A1, B1 = VmName("vm1"), HostName("a1"), HostName("b1")
+VM, A1, A2, B1 = VmName("vm1"), HostName("a1"), HostName("a2"), HostName("b1")
 NO_JOB, JOB = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_UNBOUNDED
 
 
@@ -48,7 +52,9 @@ class Domain:
     on_abort: Callable[[], None] = lambda: None
     downtime_limit_ms: int = 300
     rounds: int = 0
+    remaining_bytes: int = 0
     on_stats: Callable[[], None] = lambda: None
+    on_limit: Callable[[int], None] = lambda _limit_ms: None
 
     def state(self) -> list[int]:
         return [self.state_number, 0]
@@ -67,7 +73,12 @@ class Domain:
 
     def jobStats(self, _flags: int = 0) -> dict[str, int]:
         self.on_stats()
-        return {"type": JOB, "data_processed": 7, "memory_iteration": self.rounds}
+        return {
+            "type": JOB,
+            "data_processed": 7,
+            "data_remaining": self.remaining_bytes,
+            "memory_iteration": self.rounds,
+        }
 
     def migrateToURI3(self, _peer: str, _parameters: object, _flags: int) -> None:
         self.move()
@@ -77,6 +88,10 @@ class Domain:
 
     def migrateSetMaxDowntime(self, limit_ms: int) -> None:
         self.downtime_limit_ms = limit_ms
+        self.on_limit(limit_ms)
+
+    def migrateStartPostCopy(self, _flags: int) -> None:
+        pass
 
     def abortJob(self) -> None:
         self.on_abort()
@@ -89,15 +104,21 @@ class Host:
 
     domain: Domain | None = None
     events: bool = True
+    tell: Callable[[int], None] = field(default=lambda _event: None, init=False)
+    """Says what happens to its domain, to whoever listens."""
 
     def lookupByName(self, _name: str) -> Domain:
         if self.domain is None:
             raise GONE
         return self.domain
 
-    def domainEventRegisterAny(self, *_what: object) -> int:
+    def domainEventRegisterAny(
+        self, _all: None, _kind: int, listener: Callable[..., None], host: HostName
+    ) -> int:
         if not self.events:
             raise error(libvirt.VIR_ERR_INTERNAL_ERROR)
+        vm = SimpleNamespace(name=lambda: VM)
+        self.tell = lambda event: listener(self, vm, event, 0, host)
         return 1
 
     def domainEventDeregisterAny(self, _number: int) -> None:
@@ -285,3 +306,180 @@ async def test_the_rounds_of_a_migration_are_the_most_that_either_end_tells(
 
 def _wait(event: threading.Event) -> None:
     assert event.wait(10)
+
+
+LINK = CloudName("campus"), CloudName("rented")
+SHARE = Share(gang="g", bytes_per_second=1e6)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A transport that counts bytes, of moves that have a link in common or not."""
+
+    link: Link | None
+
+    @asynccontextmanager
+    async def route(
+        self, vm: VmName, source: HostName, destination: HostName, share: Share | None = None
+    ) -> AsyncIterator[Route]:
+        async def progress(_remaining_bytes: int | None) -> Progress:
+            return Progress(transfer=Transfer())
+
+        yield Route(migrate_uri="unix:///ram", link=self.link, progress=progress)
+
+
+@dataclass(eq=False)
+class Guest:
+    """One whose rest would cross at any time, and that gets through when a test says so."""
+
+    let_go: threading.Event = field(default_factory=threading.Event)
+    through: threading.Event = field(default_factory=threading.Event)
+    seen: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    fails: bool = False
+
+    def __post_init__(self) -> None:
+        self.domain = Domain(
+            rounds=2,
+            move=self._moves,
+            on_abort=self.through.set,
+            on_stats=self.seen.release,
+            on_limit=self._limited,
+        )
+
+    async def is_let_go(self) -> None:
+        await asyncio.to_thread(_wait, self.let_go)
+
+    async def is_seen(self) -> None:
+        """Wait until what it says from now on has been acted on."""
+        while self.seen.acquire(blocking=False):
+            pass
+        for _ in range(3):
+            assert await asyncio.to_thread(self.seen.acquire, timeout=10)
+
+    async def is_seen_to_wait(self) -> None:
+        await self.is_seen()
+        assert not self.let_go.is_set()
+
+    def _moves(self) -> None:
+        _wait(self.through)
+        if self.fails:
+            raise error(libvirt.VIR_ERR_OPERATION_FAILED)
+
+    def _limited(self, limit_ms: int) -> None:
+        if limit_ms > HELD_OFF_MS:
+            self.let_go.set()
+
+
+def pool_of(first: Guest, second: Guest) -> Pool:
+    return Pool({A1: Host(first.domain), A2: Host(second.domain), B1: Host(Domain())})
+
+
+def together(first: Guest, second: Guest, link: Link | None) -> LibvirtHosts:
+    return LibvirtHosts(cast("Connections", pool_of(first, second)), Counted(link))
+
+
+def begin(through: LibvirtHosts, source: HostName, **more: Any) -> "asyncio.Task[Measurement]":
+    options = MigrationOptions(share=SHARE, **more)
+    return asyncio.create_task(through.migrate(VM, source, B1, lambda _sample: None, options))
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the end of a turn lets the next one go."""
+    monkeypatch.setattr(turns_to_stop, "PATIENCE_SECONDS", math.inf)
+
+
+@pytest.mark.usefixtures("_patient")
+@pytest.mark.parametrize("ends", [Measurement, MoveFailed, asyncio.CancelledError])
+async def test_guests_over_one_link_are_let_go_one_after_the_other(ends: type) -> None:
+    first, second = Guest(fails=ends is MoveFailed), Guest()
+    through = together(first, second, LINK)
+    one = begin(through, A1)
+    await first.is_let_go()
+    other = begin(through, A2)
+    await second.is_seen_to_wait()
+
+    if ends is asyncio.CancelledError:
+        one.cancel()
+    else:
+        first.through.set()
+    await second.is_let_go()
+    second.through.set()
+
+    found = await asyncio.gather(one, other, return_exceptions=True)
+    assert [type(each) for each in found] == [ends, Measurement]
+
+
+@pytest.mark.usefixtures("_patient")
+@pytest.mark.parametrize("stands_still", [True, False])
+async def test_what_is_left_ends_no_turn_of_a_guest_that_stands_still(stands_still: bool) -> None:
+    first, second = Guest(), Guest()
+    pool = pool_of(first, second)
+    through = LibvirtHosts(cast("Connections", pool), Counted(LINK))
+    one = begin(through, A1)
+    await first.is_let_go()
+    if stands_still:
+        pool.hosts[A1].tell(libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
+    first.domain.remaining_bytes = 1 << 30
+    await first.is_seen()
+    other = begin(through, A2)
+    if stands_still:
+        await second.is_seen_to_wait()
+        first.through.set()
+    await second.is_let_go()
+    for each in (first, second):
+        each.through.set()
+    await asyncio.gather(one, other)
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_a_turn_ends_when_the_guest_runs_at_the_destination() -> None:
+    first, second = Guest(), Guest()
+    pool = pool_of(first, second)
+    through = LibvirtHosts(cast("Connections", pool), Counted(LINK))
+    one = begin(through, A1)
+    await first.is_let_go()
+    pool.hosts[A1].tell(libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
+    other = begin(through, A2)
+    await second.is_seen_to_wait()
+    pool.hosts[B1].tell(libvirt.VIR_DOMAIN_EVENT_RESUMED)
+    await second.is_let_go()  # though the first one's migration hasn't ended
+    for each in (first, second):
+        each.through.set()
+    await asyncio.gather(one, other)
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_who_waits_for_its_turn_can_be_cancelled() -> None:
+    first, second = Guest(), Guest()
+    through = together(first, second, LINK)
+    one = begin(through, A1)
+    await first.is_let_go()
+    other = begin(through, A2)
+    await second.is_seen_to_wait()
+
+    other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await other
+    first.through.set()
+    assert (await one).bytes == 0
+
+
+@pytest.mark.usefixtures("_patient")
+@pytest.mark.parametrize(
+    ("link", "more"),
+    [
+        pytest.param(None, {}, id="each over its own link"),
+        pytest.param(LINK, {"post_copy_after_seconds": 0.001}, id="it runs over there already"),
+    ],
+)
+async def test_who_needs_no_turn_is_let_go_at_once(link: Link | None, more: Any) -> None:
+    first, second = Guest(), Guest()
+    through = together(first, second, link)
+    one = begin(through, A1)
+    await first.is_let_go()
+    other = begin(through, A2, **more)
+    await second.is_let_go()
+    for each in (first, second):
+        each.through.set()
+    await asyncio.gather(one, other)

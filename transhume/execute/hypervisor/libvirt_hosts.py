@@ -1,14 +1,12 @@
 """Hypervisors through libvirt: peer-to-peer live migration, straight from host to host.
 
-Owns a migration's course, and the guest's pause as seen from outside: the time from the source's SUSPENDED
-event to the destination's RESUMED (QEMU's own `downtime` says a tenth of it). Where the bytes flow is the
-transport's affair; which disks go along is that of `disk_copying`.
+Owns a migration's course. Where the bytes flow is the transport's affair; which disks go along is that of
+`disk_copying`.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,9 +18,11 @@ from transhume.execute.hypervisor.disks import Copies
 from transhume.execute.hypervisor.lifecycles import Lifecycles
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.parameters import parameters_of
+from transhume.execute.hypervisor.pause import Pause
 from transhume.execute.hypervisor.protocol import OnSample, Seen, Whereabouts
 from transhume.execute.hypervisor.steering import Due, Steering
 from transhume.execute.hypervisor.switchover import Switchover
+from transhume.execute.hypervisor.turns_to_stop import TurnsToStop
 from transhume.execute.migration.transport import Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
 from transhume.reach.libvirt import Connections
@@ -44,6 +44,7 @@ class LibvirtHosts:
         self._transport = transport
         self._lifecycles = Lifecycles(connections)
         self._disks = DiskCopying(connections)
+        self._turns_to_stop = TurnsToStop()
 
     async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
         """Say where a VM is, asking both hosts."""
@@ -76,7 +77,7 @@ class LibvirtHosts:
         import libvirt
 
         options = options or MigrationOptions()
-        pause = _Pause(vm)
+        pause = Pause(vm)
         async with (
             pause.watched(self._lifecycles, source, destination),
             self._transport.route(vm, source, destination, options.share) as route,
@@ -85,7 +86,7 @@ class LibvirtHosts:
             try:
                 async with self._disks.prepared(vm, source, destination, options) as copies:
                     way = (vm, source, destination)
-                    told = await self._move(way, route, options, copies, on_sample)
+                    told = await self._move(way, route, options, copies, on_sample, pause=pause)
             except libvirt.libvirtError as error:
                 raise MoveFailed(vm, source, destination, str(error)) from error
             seconds = time.monotonic() - began
@@ -134,11 +135,15 @@ class LibvirtHosts:
         options: MigrationOptions,
         copies: Copies,
         on_sample: OnSample,
+        *,
+        pause: Pause,
     ) -> job.Told:
         """Migrate, steering and reporting the job; return the most that it told of."""
         vm, source, _ = way
         link = options.share.bytes_per_second if options.share and route.migrate_uri else None
         switchover = Switchover(options.downtime_limit_ms, link)
+        turn = self._turns_to_stop.join(route.link, switchover.limit_seconds)
+        pause.when_over(turn.end)
         order = await self._order(way, route, options, copies)
         order = replace(order, downtime_limit_ms=switchover.in_force_ms)
         call = self._connections.call_apart(source, lambda c: job.migrate(c, order))
@@ -158,13 +163,21 @@ class LibvirtHosts:
                     case Due.POST_COPY:
                         switched = self._connections.call(source, lambda c: job.post_copy(c, vm))
                         steering.in_post_copy = await switched
+                        if steering.in_post_copy:
+                            turn.end()  # the guest runs at the destination
                 sample = await self._connections.call(source, lambda c: job.sample(c, vm))
                 if sample is not None:
                     told = told.at_least(job.Told(sample.bytes_sent, sample.rounds or 0))
                     progress = await route.progress(sample.bytes_remaining or None)
                     sample = replace(sample, transfer=progress.transfer if progress else None)
                     link = progress.link_bytes_per_second if progress else None
-                    limit_ms = switchover.due(sample, link, time.monotonic() - began)
+                    now = time.monotonic()
+                    switchover.see(sample, link, now - began)
+                    limit_ms = switchover.due(
+                        its_turn=steering.in_post_copy
+                        or pause.is_over
+                        or turn.may_stop(now, fits=switchover.fits, stands_still=pause.has_begun)
+                    )
                     if limit_ms is not None:
                         await self._limit_downtime(vm, source, limit_ms)
                     on_sample(sample)
@@ -173,7 +186,10 @@ class LibvirtHosts:
             raise
         finally:
             # Whatever ends the watching, the call ends before we do.
-            await asyncio.gather(moving, return_exceptions=True)
+            try:
+                await asyncio.gather(moving, return_exceptions=True)
+            finally:
+                turn.end()
         moving.result()
         return told
 
@@ -203,56 +219,6 @@ class LibvirtHosts:
             with suppress(HypervisorUnreachable):
                 await self._connections.call(source, lambda c: job.abort(c, vm))
             await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
-
-
-class _Pause:
-    """The guest's pause, from libvirt's events at both hosts (both reach this process's one clock)."""
-
-    def __init__(self, vm: VmName) -> None:
-        self._vm = vm
-        self._loop = asyncio.get_running_loop()
-        self._stopped: float | None = None
-        self._resumed: asyncio.Future[float] = self._loop.create_future()
-
-    @asynccontextmanager
-    async def watched(
-        self, lifecycles: Lifecycles, source: HostName, destination: HostName
-    ) -> AsyncIterator[None]:
-        """Listen to both hosts for as long as the context lasts.
-
-        A measurement must not hinder a move: an event that can't be had leaves the pause unknown.
-        """
-        async with (
-            lifecycles.told(source, self._suspended),
-            lifecycles.told(destination, self._running_there),
-        ):
-            yield
-
-    async def seconds(self) -> float | None:
-        """Return how long the guest stood still, or None where an event did not come."""
-        if self._stopped is None:
-            return None
-        try:
-            resumed = await asyncio.wait_for(asyncio.shield(self._resumed), 1.0)
-        except TimeoutError:
-            return None
-        return max(0.0, resumed - self._stopped)
-
-    def _suspended(self, domain: str, event: int) -> None:
-        import libvirt
-
-        if domain == self._vm and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
-            self._stopped = time.monotonic()
-
-    def _running_there(self, domain: str, event: int) -> None:
-        import libvirt
-
-        if domain == self._vm and event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
-            self._loop.call_soon_threadsafe(self._note_resumed, time.monotonic())
-
-    def _note_resumed(self, at: float) -> None:
-        if not self._resumed.done():
-            self._resumed.set_result(at)
 
 
 _NO_JOB_TOLD = (55, 84)

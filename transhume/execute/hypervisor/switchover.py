@@ -37,6 +37,8 @@ class Switchover:
         """The limit that the hypervisor is to begin with, or has; None: its own."""
         self._crosses_seconds = 0.0
         """What is left, as far as was seen last."""
+        self._seen: JobSample | None = None
+        """What its hypervisor said last that can be judged."""
         self._round = 0
         self._began = 0.0
         self._first: Transfer | None = None
@@ -47,40 +49,57 @@ class Switchover:
         """Whether the guest is held off, and soon may not be any more."""
         return self.in_force_ms == HELD_OFF_MS and self._crosses_seconds <= _NEAR_SECONDS
 
-    def due(
-        self, sample: JobSample, link_bytes_per_second: float | None, seconds: float
-    ) -> int | None:
-        """Return the limit that the hypervisor is to have from now on, in ms; None: the one that it has.
+    @property
+    def fits(self) -> bool:
+        """Whether what is left crosses while the guest stands still, if the link carries nothing else.
+
+        The first time that memory is gone through, nobody knows how much has been written to.
+        """
+        if self._seen is None or self._seen.transfer is None:
+            return False
+        return self._round >= 2 and self._crosses_seconds <= self.limit_seconds
+
+    @property
+    def limit_seconds(self) -> float:
+        """How long the guest may stand still."""
+        return self._limit_ms / 1e3
+
+    def see(self, sample: JobSample, link_bytes_per_second: float | None, seconds: float) -> None:
+        """Take how far the migration is.
 
         Args:
-            sample: what it says now, at most a moment old.
+            sample: what its hypervisor says now, at most a moment old.
             link_bytes_per_second: what the transport has seen its link carry; None: it wasn't seen to be the
                 narrow place.
             seconds: since the beginning.
         """
         self._link = link_bytes_per_second or self._link
         if sample.rounds is None or self._link is None:
-            return None
+            self._seen = None
+            return
+        self._seen = sample
         if sample.rounds != self._round:
             self._round, self._began = sample.rounds, seconds
             if sample.rounds >= 2 and self._first is None:
                 self._first = sample.transfer
         self._crosses_seconds = self._crosses(sample, self._link, seconds)
-        limit_ms = self._limit_ms if self._may_stop(sample) else HELD_OFF_MS
+
+    def due(self, *, its_turn: bool) -> int | None:
+        """Return the limit that the hypervisor is to have from now on, in ms; None: the one that it has.
+
+        Where nobody says any more what becomes of its memory, the hypervisor decides.
+
+        Args:
+            its_turn: whether nobody else's guest stands still now that goes over the same link.
+        """
+        if self._seen is None:
+            return None
+        may_stop = self._seen.transfer is None or (self.fits and its_turn)
+        limit_ms = self._limit_ms if may_stop else HELD_OFF_MS
         if limit_ms == (self.in_force_ms or DEFAULT_LIMIT_MS):
             return None
         self.in_force_ms = limit_ms
         return limit_ms
-
-    def _may_stop(self, sample: JobSample) -> bool:
-        """Say whether the rest may cross while the guest stands still.
-
-        The first time that memory is gone through, nobody knows how much has been written to. Where nobody says
-        any more what becomes of it, the hypervisor decides.
-        """
-        if sample.transfer is None:
-            return True
-        return self._round >= 2 and self._crosses_seconds * 1e3 <= self._limit_ms
 
     def _crosses(self, sample: JobSample, link: float, seconds: float) -> float:
         """Return how long what is left would take, and what was written to since it was counted."""

@@ -53,6 +53,7 @@ class Gateways:
                 migrate_uri=f"unix://{sockets['ram']}",
                 disks_uri=f"unix://{sockets['disks']}",
                 progress=progress,
+                link=ends,
             )
         finally:
             # A gateway that is gone has nothing to be closed; the ticket was used, or runs out by itself.

@@ -9,7 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from transhume.knowledge.model import HostName, Transfer, VmName
+from transhume.knowledge.model import CloudName, HostName, Transfer, VmName
+
+Link = tuple[CloudName, CloudName]
+"""From where to where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,8 @@ class Route:
     """What the source connects to with the disks that are copied; None: what the destination proposes."""
     bytes_per_second: float | None = None
     """The rate that the migration may use; None: all that the path gives."""
+    link: Link | None = None
+    """What it has in common with other migrations; None: nothing that is known of."""
     progress: Callable[[int | None], Awaitable[Progress | None]] = _uncounted
     """Takes how many bytes the hypervisor has still to send, where that's known, and tells what became of
     those so far, where somebody counts them."""

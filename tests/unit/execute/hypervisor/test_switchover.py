@@ -34,6 +34,18 @@ def gone(raw: float = 0, wire: float = 0, *, new_pages: int = 0, new_wire: float
     )
 
 
+def due(
+    switchover: Switchover,
+    seen: JobSample,
+    link: float | None,
+    seconds: float,
+    *,
+    its_turn: bool = True,
+) -> int | None:
+    switchover.see(seen, link, seconds)
+    return switchover.due(its_turn=its_turn)
+
+
 BULK = gone(100 * MB, 20 * MB, new_pages=50 * PAGES, new_wire=20 * MB)
 """After the first round: new pages cost 0.4."""
 
@@ -41,8 +53,8 @@ BULK = gone(100 * MB, 20 * MB, new_pages=50 * PAGES, new_wire=20 * MB)
 def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
     switchover = Switchover(300, LINK)
     assert switchover.in_force_ms == HELD_OFF_MS
-    assert switchover.due(sample(0.1 * MB, rounds=1, sent=BULK), LINK, 10) is None, "first round"
-    assert switchover.due(sample(20 * MB, rounds=2, sent=BULK), LINK, 11) is None, (
+    assert due(switchover, sample(0.1 * MB, rounds=1, sent=BULK), LINK, 10) is None, "first round"
+    assert due(switchover, sample(20 * MB, rounds=2, sent=BULK), LINK, 11) is None, (
         "6 seconds' worth"
     )
     assert switchover.in_force_ms == HELD_OFF_MS
@@ -50,63 +62,88 @@ def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
 
 def test_it_may_be_stopped_when_what_is_left_crosses_within_the_limit() -> None:
     switchover = Switchover(300, LINK)
-    switchover.due(sample(20 * MB, rounds=2, sent=BULK), LINK, 11)
-    assert switchover.due(sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12) == 300
-    assert switchover.due(sample(0.8 * MB, rounds=2, sent=BULK), LINK, 12.1) is None, "it has it"
+    due(switchover, sample(20 * MB, rounds=2, sent=BULK), LINK, 11)
+    assert due(switchover, sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12) == 300
+    assert due(switchover, sample(0.8 * MB, rounds=2, sent=BULK), LINK, 12.1) is None, "it has it"
     assert not switchover.is_near
 
 
 def test_it_is_held_off_again_when_it_has_written_much_meanwhile() -> None:
     switchover = Switchover(300, LINK)
-    assert switchover.due(sample(0.1 * MB, rounds=2, sent=BULK), LINK, 11) == 300
-    assert switchover.due(sample(9 * MB, rounds=3, sent=BULK), LINK, 12) == HELD_OFF_MS
+    assert due(switchover, sample(0.1 * MB, rounds=2, sent=BULK), LINK, 11) == 300
+    assert due(switchover, sample(9 * MB, rounds=3, sent=BULK), LINK, 12) == HELD_OFF_MS
 
 
 def test_what_has_been_written_to_since_it_was_counted_counts() -> None:
     switchover = Switchover(300, LINK)
-    switchover.due(sample(5 * MB, rounds=2, sent=BULK, dirty=MB), LINK, 10)
-    assert switchover.due(sample(0, rounds=2, sent=BULK, dirty=MB), LINK, 14) is None
-    assert switchover.due(sample(0, rounds=3, sent=BULK, dirty=MB), LINK, 14.1) == 300
+    due(switchover, sample(5 * MB, rounds=2, sent=BULK, dirty=MB), LINK, 10)
+    assert due(switchover, sample(0, rounds=2, sent=BULK, dirty=MB), LINK, 14) is None
+    assert due(switchover, sample(0, rounds=3, sent=BULK, dirty=MB), LINK, 14.1) == 300
 
 
 def test_memory_that_is_like_what_was_sent_before_costs_what_it_was_seen_to_cost() -> None:
     """A guest that writes 8 MB a second, each page a little: its differences are small."""
     switchover = Switchover(300, LINK)
-    switchover.due(sample(40 * MB, rounds=2, sent=BULK), LINK, 20)
+    due(switchover, sample(40 * MB, rounds=2, sent=BULK), LINK, 20)
     later = BULK + gone(40 * MB, 1 * MB, new_pages=40 * PAGES, new_wire=1 * MB)
-    assert switchover.due(sample(12 * MB, rounds=3, sent=later), LINK, 25) == 300
+    assert due(switchover, sample(12 * MB, rounds=3, sent=later), LINK, 25) == 300
 
 
 def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
     switchover = Switchover(None, None)
     assert switchover.in_force_ms is None, "it isn't told anything"
-    assert switchover.due(sample(90 * MB, rounds=1, sent=BULK), None, 1) is None
+    assert due(switchover, sample(90 * MB, rounds=1, sent=BULK), None, 1) is None
 
 
 def test_a_link_that_turns_out_to_be_narrow_holds_off() -> None:
     switchover = Switchover(None, None)
-    assert switchover.due(sample(90 * MB, rounds=1, sent=BULK), LINK, 1) == HELD_OFF_MS
-    assert switchover.due(sample(0, rounds=2, sent=BULK), None, 60) == DEFAULT_LIMIT_MS
+    assert due(switchover, sample(90 * MB, rounds=1, sent=BULK), LINK, 1) == HELD_OFF_MS
+    assert due(switchover, sample(0, rounds=2, sent=BULK), None, 60) == DEFAULT_LIMIT_MS
 
 
 @pytest.mark.parametrize("sent", [gone(), gone(new_pages=3, new_wire=9)])
 def test_what_costs_nothing_known_is_taken_as_usual(sent: Transfer) -> None:
     switchover = Switchover(400, LINK)
-    assert switchover.due(sample(1.1 * MB, rounds=2, sent=sent), LINK, 5) is None
-    assert switchover.due(sample(0.9 * MB, rounds=2, sent=sent), LINK, 6) == 400
+    assert due(switchover, sample(1.1 * MB, rounds=2, sent=sent), LINK, 5) is None
+    assert due(switchover, sample(0.9 * MB, rounds=2, sent=sent), LINK, 6) == 400
 
 
 def test_what_hasnt_begun_isnt_judged() -> None:
-    assert Switchover(300, LINK).due(sample(0, rounds=None, sent=gone()), LINK, 0.5) is None
+    assert due(Switchover(300, LINK), sample(0, rounds=None, sent=gone()), LINK, 0.5) is None
 
 
 def test_where_nobody_counts_any_more_the_hypervisor_decides() -> None:
-    assert Switchover(300, LINK).due(sample(90 * MB, rounds=1, sent=None), None, 5) == 300
+    assert due(Switchover(300, LINK), sample(90 * MB, rounds=1, sent=None), None, 5) == 300
 
 
 def test_it_is_looked_at_more_often_when_it_soon_may_be_stopped() -> None:
     switchover = Switchover(300, LINK)
-    switchover.due(sample(40 * MB, rounds=1, sent=BULK), LINK, 10)
+    due(switchover, sample(40 * MB, rounds=1, sent=BULK), LINK, 10)
     assert not switchover.is_near
-    switchover.due(sample(8 * MB, rounds=1, sent=BULK), LINK, 11)
+    due(switchover, sample(8 * MB, rounds=1, sent=BULK), LINK, 11)
     assert switchover.is_near
+
+
+def test_it_is_held_off_until_its_turn_and_looked_at_often_meanwhile() -> None:
+    switchover = Switchover(300, LINK)
+    assert due(switchover, sample(0, rounds=2, sent=BULK), LINK, 11, its_turn=False) is None
+    assert switchover.fits
+    assert switchover.is_near
+    assert due(switchover, sample(0, rounds=2, sent=BULK), LINK, 12, its_turn=True) == 300
+
+
+def test_it_has_no_use_for_a_turn_before_what_is_left_crosses() -> None:
+    switchover = Switchover(300, LINK)
+    for seen in (
+        sample(0, rounds=None, sent=gone()),
+        sample(0, rounds=1, sent=BULK),
+        sample(9 * MB, rounds=2, sent=BULK),
+        sample(0, rounds=2, sent=None),
+    ):
+        due(switchover, seen, LINK, 11, its_turn=False)
+        assert not switchover.fits, seen
+
+
+def test_where_nobody_counts_any_more_the_hypervisor_decides_without_a_turn() -> None:
+    switchover = Switchover(300, LINK)
+    assert due(switchover, sample(9 * MB, rounds=2, sent=None), LINK, 5, its_turn=False) == 300
