@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import netns as namespaces
 
-from tests.system.overlay_frames import ear
+from tests.system.overlay_frames import ear, settle, wan_ears
 from tests.system.overlay_sites import (
     FIXED,
     MAC,
@@ -25,7 +25,6 @@ from tests.system.overlay_sites import (
     MOVER_IP,
     NETWORK,
     SITES,
-    WAN,
     index,
     make_bridge,
     netns_of,
@@ -34,17 +33,21 @@ from tests.system.overlay_sites import (
 )
 from tests.system.test_overlay_agents import TAP, VM, VTEPS, Stage, Wire, now
 from transhume.deployment.model import GatewaySettings, OverlayNetwork
+from transhume.errors import OverlayError
 from transhume.execute.overlay import ByAgents
 from transhume.execute.overlay.agent.assembly import watch_bridge
 from transhume.execute.overlay.agent.events import Runs
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.gateway import SiteGateway, with_gateway
+from transhume.execute.overlay.gateway.families import IPV4, IPV6, Family, link_local_of
+from transhume.execute.overlay.gateway.forwarding import forwards, let_all_forward
 from transhume.execute.overlay.gateway.layout import host_addresses, namespace
 from transhume.execute.overlay.plane import SitePlane
-from transhume.knowledge.model import Flow, IpAddress, SiteName
+from transhume.knowledge.model import Flow, IpAddress, MacAddress, SiteName
 from transhume.knowledge.server import find_program, run_server
 from transhume.knowledge.store import Store
+from transhume.reach import sysctl
 from transhume.reach.netns import inside, netlink_in, socket_in
 
 pytestmark = [
@@ -53,11 +56,35 @@ pytestmark = [
 ]
 
 OUT, OUT_IP, ECHO = "thtest-out", "203.0.113.100", 7
+OUT_IP6 = "2001:db8:203::100"
 SEEN_AS = {site: f"203.0.113.{number}" for number, site in enumerate(SITES, start=1)}
-GATEWAY_IP, GATEWAY_MAC = "10.99.0.254", "52:54:00:7a:ff:01"
+SEEN_AS6 = {site: f"2001:db8:203::{number}" for number, site in enumerate(SITES, start=1)}
+GATEWAY_IP, GATEWAY_MAC = "10.99.0.254", MacAddress("52:54:00:7a:ff:01")
+GATEWAY_IP6, GATEWAY_LINK_LOCAL = "fd99::254", link_local_of(GATEWAY_MAC)
+MOVER_IP6 = "fd99::99"
 NEAREST = GatewaySettings(ip=GATEWAY_IP, prefix_length=24, mac=GATEWAY_MAC)
-HOME = replace(NEAREST, exit_at_home=True, home="c")
+BOTH = replace(NEAREST, ip6=GATEWAY_IP6)
 PATIENCE_SECONDS = 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The outside as one family knows it, and a gateway that leads there."""
+
+    family: Family
+    out: str
+    seen_as: dict[str, str]
+    mover: str
+    nearest: GatewaySettings
+
+    @property
+    def home(self) -> GatewaySettings:
+        return replace(self.nearest, exit_at_home=True, home="c")
+
+
+V4 = World(family=IPV4, out=OUT_IP, seen_as=SEEN_AS, mover=MOVER_IP, nearest=NEAREST)
+V6 = World(family=IPV6, out=OUT_IP6, seen_as=SEEN_AS6, mover=MOVER_IP6, nearest=BOTH)
+in_both = pytest.mark.parametrize("world", [V4, V6], ids=["IPv4", "IPv6"])
 
 
 def network_with(settings: GatewaySettings, uplinks: tuple[str, ...] = SITES) -> OverlayNetwork:
@@ -88,6 +115,29 @@ def sites_and_outside() -> Iterator[None]:
                     with suppress(FileNotFoundError):
                         namespaces.remove(namespace(vni, site))
             namespaces.remove(OUT)
+
+
+def speak_ipv6() -> None:
+    """Give IPv6 to all but the WAN. The mover knows its router as guests learn it, by a link-local address."""
+    for netns in (OUT, MOVER, *FIXED.values(), *map(netns_of, SITES)):
+        with inside(netns):
+            for each in sysctl.entries("ipv6/conf"):
+                sysctl.write(f"ipv6/conf/{each}/accept_dad", "0")
+                sysctl.write(f"ipv6/conf/{each}/disable_ipv6", "0")
+    _add_ipv6(OUT, "br0", OUT_IP6)
+    for site, address in SEEN_AS6.items():
+        _add_ipv6(netns_of(site), "out0", address)
+    _add_ipv6(MOVER, "eth0", MOVER_IP6, router=GATEWAY_LINK_LOCAL)
+    for number, netns in enumerate(FIXED.values(), start=1):
+        _add_ipv6(netns, "eth0", f"fd99::{number}", router=GATEWAY_IP6)
+
+
+def _add_ipv6(netns: str, device: str, address: str, *, router: str | None = None) -> None:
+    with netlink_in(netns) as netlink:
+        number = index(netlink, device)
+        netlink.addr("add", index=number, address=address, prefixlen=64)
+        if router is not None:
+            netlink.route("add", dst="::/0", gateway=router, oif=number, family=socket.AF_INET6)
 
 
 @pytest.fixture
@@ -175,6 +225,10 @@ class GatewayStage(Stage):
 
 @asynccontextmanager
 async def stage(folder: Path, network: OverlayNetwork) -> AsyncIterator[GatewayStage]:
+    assert network.gateway is not None
+    speaks_ipv6 = network.gateway.ip6 is not None
+    if speaks_ipv6:
+        await asyncio.to_thread(speak_ipv6)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(run_server(find_program(), folder))
         store = await stack.enter_async_context(Store.connect(server.url, clock=now))
@@ -184,7 +238,8 @@ async def stage(folder: Path, network: OverlayNetwork) -> AsyncIterator[GatewayS
             made.wires[site] = Wire(folder / "knowledge/socket", folder / f"{site}.sock")
             await made.wires[site].serve(stack)
             await made.start(site)
-        await stack.enter_async_context(outside())
+        for ip in (OUT_IP, *((OUT_IP6,) if speaks_ipv6 else ())):
+            await stack.enter_async_context(outside(ip))
         try:
             await made.settled_at("a")
             await made.eventually(partial(_gateways_stand, network))
@@ -210,16 +265,16 @@ def _gateways(network: OverlayNetwork) -> list[SiteGateway]:
 
 
 @asynccontextmanager
-async def outside() -> AsyncIterator[None]:
+async def outside(ip: str) -> AsyncIterator[None]:
     """Echo what comes, after a line that says from whom it seems to be."""
     loop = asyncio.get_running_loop()
     with (
-        closing(socket_in(OUT)) as stream,
-        closing(socket_in(OUT, kind=socket.SOCK_DGRAM)) as datagrams,
+        closing(socket_in(OUT, _number(ip))) as stream,
+        closing(socket_in(OUT, _number(ip), socket.SOCK_DGRAM)) as datagrams,
     ):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for each in (stream, datagrams):
-            each.bind((OUT_IP, ECHO))
+            each.bind((ip, ECHO))
             each.setblocking(False)
         server = await asyncio.start_server(_echo, sock=stream)
         transport, _ = await loop.create_datagram_endpoint(_EchoDatagrams, sock=datagrams)
@@ -230,8 +285,12 @@ async def outside() -> AsyncIterator[None]:
             server.close()
 
 
+def _number(ip: str) -> int:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    host, port = writer.get_extra_info("peername")
+    host, port = writer.get_extra_info("peername")[:2]
     writer.write(f"{host}:{port}\n".encode())
     with suppress(OSError, asyncio.CancelledError):
         while data := await reader.read(1 << 16):
@@ -259,12 +318,12 @@ class Stream:
     working: "asyncio.Task[None] | None" = None
 
     @classmethod
-    async def open(cls) -> "Stream":
-        opened = socket_in(MOVER)
+    async def open(cls, world: World = V4) -> "Stream":
+        opened = socket_in(MOVER, world.family.number)
         opened.setblocking(False)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await loop.sock_connect(opened, (OUT_IP, ECHO))
+            await loop.sock_connect(opened, (world.out, ECHO))
             reader, writer = await asyncio.open_connection(sock=opened)
             peer = (await reader.readline()).decode().strip()
         made = cls(peer, reader, writer)
@@ -306,10 +365,10 @@ class Datagrams:
     working: "asyncio.Task[None] | None" = None
 
     @classmethod
-    async def open(cls) -> "Datagrams":
-        opened = socket_in(MOVER, kind=socket.SOCK_DGRAM)
+    async def open(cls, world: World = V4) -> "Datagrams":
+        opened = socket_in(MOVER, world.family.number, socket.SOCK_DGRAM)
         opened.setblocking(False)
-        opened.connect((OUT_IP, ECHO))
+        opened.connect((world.out, ECHO))
         made = cls(opened)
         made.working = asyncio.create_task(made._work())
         await made.goes_on()
@@ -343,44 +402,73 @@ class Datagrams:
         self.socket.close()
 
 
-async def seen_as() -> str:
+async def seen_as(world: World = V4) -> str:
     """Open a connection, and return the address as which the outside sees it."""
-    stream = await Stream.open()
+    stream = await Stream.open(world)
     await stream.goes_on(2)
     await stream.close()
-    return stream.peer.partition(":")[0]
+    return stream.peer.rpartition(":")[0]
 
 
 # --- where it answers, and where traffic leaves ----------------------------------------------------
 
 
+@pytest.mark.parametrize("ip", [GATEWAY_IP, GATEWAY_IP6, GATEWAY_LINK_LOCAL])
 async def test_the_gateway_answers_at_each_site_with_the_same_mac_and_asks_nobody_else(
-    folder: Path,
+    ip: str, folder: Path
 ) -> None:
-    async with stage(folder, network_with(NEAREST)):
-        with closing(ear(WAN, "to-a")) as wan:
+    async with stage(folder, network_with(BOTH if ":" in ip else NEAREST)):
+        with wan_ears() as ears:
             for site in SITES:
-                assert await asyncio.to_thread(_gateways_mac, site) == GATEWAY_MAC
-            heard = _all_heard(wan)
-        mac, ip = bytes.fromhex(GATEWAY_MAC.replace(":", "")), socket.inet_aton(GATEWAY_IP)
+                assert await asyncio.to_thread(_gateways_mac, site, ip) == GATEWAY_MAC
+            await asyncio.to_thread(settle)
+            heard = [frame for each in ears.values() for frame in _all_heard(each)]
+        asked = socket.inet_pton(_number(ip), ip)
+        mac = bytes.fromhex(GATEWAY_MAC.replace(":", ""))
         arp = [each for each in heard if b"\x08\x06\x00\x01\x08\x00" in each]
-        assert not any(mac in each or ip in each for each in arp)
+        discovery = [each for each in heard if _is_discovery(each)]
+        assert not any(mac in each or asked in each for each in (*arp, *discovery))
         assert not any(mac in each for each in heard)
 
 
-async def test_traffic_leaves_at_the_site_where_the_vm_is(folder: Path) -> None:
-    async with stage(folder, network_with(NEAREST)) as made:
-        for source, destination in (("a", "b"), ("b", "c")):
-            assert await seen_as() == SEEN_AS[source]
+async def test_neither_a_question_for_the_gateway_nor_a_lie_about_it_crosses_a_tunnel(
+    folder: Path,
+) -> None:
+    """Of IPv6, where both are ordinary packets; those about others do cross."""
+    async with stage(folder, network_with(BOTH)):
+        heard = await asyncio.to_thread(
+            _heard_of_at_b, (GATEWAY_IP6, GATEWAY_LINK_LOCAL, "fd99::77"), last="fd99::77"
+        )
+        assert not heard & {GATEWAY_IP6, GATEWAY_LINK_LOCAL}
+
+
+async def test_a_vm_reaches_its_gateway_by_either_address_and_after_a_move_too(
+    folder: Path,
+) -> None:
+    """By that of the link it's reached for as long as a guest knows its router by it."""
+    async with stage(folder, network_with(BOTH)) as made:
+        for source, destination in ("ab", "bc"):
+            for ip in (GATEWAY_IP6, GATEWAY_LINK_LOCAL):
+                assert await asyncio.to_thread(_gateway_echoes, ip)
             await made.move(source, destination)
-        assert await seen_as() == SEEN_AS["c"]
+        assert await asyncio.to_thread(_gateway_echoes, GATEWAY_LINK_LOCAL)
 
 
-async def test_with_a_home_traffic_leaves_there_from_everywhere(folder: Path) -> None:
-    async with stage(folder, network_with(HOME)) as made:
-        stream, datagrams = await Stream.open(), await Datagrams.open()
+@in_both
+async def test_traffic_leaves_at_the_site_where_the_vm_is(world: World, folder: Path) -> None:
+    async with stage(folder, network_with(world.nearest)) as made:
+        for source, destination in (("a", "b"), ("b", "c")):
+            assert await seen_as(world) == world.seen_as[source]
+            await made.move(source, destination)
+        assert await seen_as(world) == world.seen_as["c"]
+
+
+@in_both
+async def test_with_a_home_traffic_leaves_there_from_everywhere(world: World, folder: Path) -> None:
+    async with stage(folder, network_with(world.home)) as made:
+        stream, datagrams = await Stream.open(world), await Datagrams.open(world)
         for source, destination in (("a", "b"), ("b", "c"), ("c", "a")):
-            assert await seen_as() == SEEN_AS["c"]
+            assert await seen_as(world) == world.seen_as["c"]
             await made.move(source, destination)
             await stream.goes_on()
             await datagrams.goes_on()
@@ -389,17 +477,21 @@ async def test_with_a_home_traffic_leaves_there_from_everywhere(folder: Path) ->
         await datagrams.close()
 
 
+@in_both
 async def test_a_site_without_an_uplink_uses_anothers_and_its_connections_stay_there(
+    world: World,
     folder: Path,
 ) -> None:
-    async with stage(folder, network_with(replace(NEAREST, home="c"), uplinks=("b", "c"))) as made:
-        stream, datagrams = await Stream.open(), await Datagrams.open()
-        assert stream.peer.startswith(f"{SEEN_AS['c']}:")
+    async with stage(
+        folder, network_with(replace(world.nearest, home="c"), uplinks=("b", "c"))
+    ) as made:
+        stream, datagrams = await Stream.open(world), await Datagrams.open(world)
+        assert stream.peer.startswith(f"{world.seen_as['c']}:")
         await made.move("a", "b", known=2)
         await stream.goes_on()
         await datagrams.goes_on()
         assert len(datagrams.peers) == 1
-        assert await seen_as() == SEEN_AS["b"]
+        assert await seen_as(world) == world.seen_as["b"]
         await stream.close()
         await datagrams.close()
 
@@ -407,30 +499,36 @@ async def test_a_site_without_an_uplink_uses_anothers_and_its_connections_stay_t
 # --- open connections ------------------------------------------------------------------------------
 
 
-async def test_open_connections_survive_moves_to_two_other_sites_and_back(folder: Path) -> None:
+@in_both
+async def test_open_connections_survive_moves_to_two_other_sites_and_back(
+    world: World, folder: Path
+) -> None:
     """Each leaves where it was opened until it ends, and what is opened after a move leaves at the new site."""
-    async with stage(folder, network_with(NEAREST)) as made:
+    async with stage(folder, network_with(world.nearest)) as made:
         streams: list[Stream] = []
         flows: list[Datagrams] = []
         # Of the six connections at last, two are at home when the VM comes home.
         for (source, destination), known in zip(("ab", "bc", "ca"), (2, 4, 4), strict=True):
-            streams.append(await Stream.open())
-            flows.append(await Datagrams.open())
-            assert streams[-1].peer.startswith(f"{SEEN_AS[source]}:")
+            streams.append(await Stream.open(world))
+            flows.append(await Datagrams.open(world))
+            assert streams[-1].peer.startswith(f"{world.seen_as[source]}:")
             await made.move(source, destination, known=known)
             for talk in (*streams, *flows):
                 await talk.goes_on()
-            assert await seen_as() == SEEN_AS[destination]
+            assert await seen_as(world) == world.seen_as[destination]
         peers = [flow.peers for flow in flows]
         assert [len(each) for each in peers] == [1, 1, 1]
-        assert [min(each).partition(":")[0] for each in peers] == [SEEN_AS[s] for s in "abc"]
+        assert [min(each).rpartition(":")[0] for each in peers] == [world.seen_as[s] for s in "abc"]
         for talk in (*streams, *flows):
             await talk.close()
 
 
-async def test_a_connection_survives_a_move_that_nobody_announced(folder: Path) -> None:
-    async with stage(folder, network_with(NEAREST)) as made:
-        stream = await Stream.open()
+@in_both
+async def test_a_connection_survives_a_move_that_nobody_announced(
+    world: World, folder: Path
+) -> None:
+    async with stage(folder, network_with(world.nearest)) as made:
+        stream = await Stream.open(world)
         await stream.goes_on()
         made.stop("a")
         await made.resume("b")
@@ -439,10 +537,11 @@ async def test_a_connection_survives_a_move_that_nobody_announced(folder: Path) 
         await stream.close()
 
 
-async def test_no_agent_is_needed_for_what_is_anchored(folder: Path) -> None:
+@in_both
+async def test_no_agent_is_needed_for_what_is_anchored(world: World, folder: Path) -> None:
     """While they are gone everything goes on, and when they begin anew they leave it so."""
-    async with stage(folder, network_with(NEAREST)) as made:
-        stream, datagrams = await Stream.open(), await Datagrams.open()
+    async with stage(folder, network_with(world.nearest)) as made:
+        stream, datagrams = await Stream.open(world), await Datagrams.open(world)
         await made.move("a", "b", known=2)
         await stream.goes_on()
         for site in SITES:
@@ -462,9 +561,10 @@ async def test_no_agent_is_needed_for_what_is_anchored(folder: Path) -> None:
         await datagrams.close()
 
 
-async def test_an_anchor_ends_with_its_connection(folder: Path) -> None:
-    async with stage(folder, network_with(NEAREST)) as made:
-        stream = await Stream.open()
+@in_both
+async def test_an_anchor_ends_with_its_connection(world: World, folder: Path) -> None:
+    async with stage(folder, network_with(world.nearest)) as made:
+        stream = await Stream.open(world)
         await made.move("a", "b")
         await stream.goes_on()
         await made.anchored_at("a")
@@ -481,16 +581,21 @@ async def test_an_anchor_ends_with_its_connection(folder: Path) -> None:
         await made.eventually(ended)
 
 
-async def test_what_is_in_the_middle_of_an_unknown_connection_gets_no_answer(folder: Path) -> None:
+@in_both
+async def test_what_is_in_the_middle_of_an_unknown_connection_gets_no_answer(
+    world: World, folder: Path
+) -> None:
     """Neither a reset nor an address of its own: it may be anchored where nobody has told of it yet."""
-    async with stage(folder, network_with(NEAREST)):
+    async with stage(folder, network_with(world.nearest)):
         with (
             closing(ear(OUT, "to-a")) as far,
             closing(ear(MOVER, "eth0")) as near,
-            closing(socket_in(MOVER, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)) as mouth,
+            closing(
+                socket_in(MOVER, world.family.number, socket.SOCK_RAW, socket.IPPROTO_TCP)
+            ) as mouth,
         ):
             segment = struct.pack("!HHIIBBHHH", 40000, ECHO, 1, 1, 5 << 4, 0x10, 1024, 0, 0)
-            mouth.sendto(_with_checksum(segment), (OUT_IP, 0))
+            mouth.sendto(_with_checksum(segment, world), (world.out, 0))
             await asyncio.sleep(0.5)
             ports = struct.pack("!HH", 40000, ECHO)
             assert not any(ports in each for each in _all_heard(far))
@@ -501,52 +606,63 @@ async def test_what_is_in_the_middle_of_an_unknown_connection_gets_no_answer(fol
 # --- what it keeps apart ---------------------------------------------------------------------------
 
 
-async def test_two_networks_dont_reach_each_other_by_their_gateways(folder: Path) -> None:
+@in_both
+async def test_two_networks_dont_reach_each_other_by_their_gateways(
+    world: World, folder: Path
+) -> None:
     """Nor by the host that both lead to, nor with packets that look like a tunnel's."""
-    settings = GatewaySettings(ip="10.98.0.254", prefix_length=24, mac=GATEWAY_MAC)
+    settings = GatewaySettings(ip="10.98.0.254", ip6="fd98::254", mac=GATEWAY_MAC)
     sites = tuple(replace(site, bridge="br1", uplink="out0") for site in NETWORK.sites)
     other = OverlayNetwork(vni=98, sites=sites, gateway=settings)
-    async with stage(folder, network_with(NEAREST)):
+    number = world.family.number
+    async with stage(folder, network_with(world.nearest)):
         await asyncio.to_thread(_add_second_network, other, settings)
-        targets = ["10.98.0.5", *host_addresses(98), host_addresses(99)[1], "169.254.169.254"]
+        away, secrets = {
+            IPV4: ("10.98.0.5", "169.254.169.254"),
+            IPV6: ("fd98::5", "fd00:ec2::254"),
+        }[world.family]
+        hosts = (*host_addresses(98, world.family), host_addresses(99, world.family)[1])
+        targets = [away, *hosts, secrets]
         with (
             closing(ear(FIXED["b"], "eth1")) as victim,
             closing(ear(namespace(98, "a"), "uplink")) as second,
             closing(ear(OUT, "to-a")) as far,
-            closing(socket_in(MOVER, kind=socket.SOCK_DGRAM)) as mouth,
+            closing(socket_in(MOVER, number, socket.SOCK_DGRAM)) as mouth,
         ):
             secret = b"from network 99"
             for target in targets:
                 mouth.sendto(secret, (target, 9))
-            mouth.sendto(secret, (OUT_IP, NETWORK.port))
-            mouth.sendto(b"allowed", (OUT_IP, 9))
+            mouth.sendto(secret, (world.out, NETWORK.port))
+            mouth.sendto(b"allowed", (world.out, 9))
             await asyncio.sleep(0.5)
             heard = [*_all_heard(victim), *_all_heard(second)]
             assert not any(secret in each for each in heard)
             beyond = _all_heard(far)
             assert any(b"allowed" in each for each in beyond)
-            assert not any(
-                secret in each and socket.inet_aton("10.98.0.5") not in each for each in beyond
-            )
-            assert not any(b"\x0a\x63\x00" in each[26:30] for each in beyond), "not masqueraded"
+            packed = socket.inet_pton(number, away)
+            assert not any(secret in each and packed not in each for each in beyond)
+            vm = socket.inet_pton(number, world.mover)
+            assert not any(vm in each for each in beyond), "not masqueraded"
 
 
-async def test_what_somebody_breaks_at_the_gateway_is_mended(folder: Path) -> None:
-    async with stage(folder, network_with(NEAREST)) as made:
-        stream = await Stream.open()
+@in_both
+async def test_what_somebody_breaks_at_the_gateway_is_mended(world: World, folder: Path) -> None:
+    async with stage(folder, network_with(world.nearest)) as made:
+        stream = await Stream.open(world)
         await made.move("a", "b")
         await stream.goes_on()
-        await asyncio.to_thread(_break_gateway, "b")
+        await asyncio.to_thread(_break_gateway, "b", world.family)
         await stream.goes_on()
-        assert await seen_as() == SEEN_AS["b"]
+        assert await seen_as(world) == world.seen_as["b"]
         await stream.close()
 
 
-def _break_gateway(site: str) -> None:
+def _break_gateway(site: str, family: Family) -> None:
     with netlink_in(netns_of(site)) as netlink:
         netlink.link("del", index=index(netlink, "thvt99"))
     with netlink_in(namespace(99, site)) as within:
-        within.route("del", dst="0.0.0.0/0", family=socket.AF_INET)
+        within.route("del", dst=f"{family.anybody}/0", family=family.number)
+        within.flush_addr(index=index(within, "access"), family=family.number)
 
 
 def _add_second_network(network: OverlayNetwork, settings: GatewaySettings) -> None:
@@ -565,20 +681,82 @@ def _add_second_network(network: OverlayNetwork, settings: GatewaySettings) -> N
     with netlink_in(FIXED["b"]) as victim:
         eth1 = index(victim, "eth1")
         victim.addr("add", index=eth1, address="10.98.0.5", prefixlen=24)
+        if _speaks_ipv6(FIXED["b"], "eth1"):
+            victim.addr("add", index=eth1, address="fd98::5", prefixlen=64)
         victim.link("set", index=eth1, state="up")
     SiteGateway(network, site, settings).make()
 
 
-def _gateways_mac(site: str) -> str:
+def _speaks_ipv6(netns: str, device: str) -> bool:
+    with inside(netns):
+        return sysctl.read(f"ipv6/conf/{device}/disable_ipv6") == "0"
+
+
+def _gateways_mac(site: str, ip: str) -> str:
     """Ask who has the gateway's address, and return who answers."""
-    with closing(socket_in(FIXED[site], kind=socket.SOCK_DGRAM)) as mouth:
-        mouth.sendto(b"hello", (GATEWAY_IP, 9))
     with netlink_in(FIXED[site]) as netlink:
+        device = index(netlink, "eth0")
+        with closing(socket_in(FIXED[site], _number(ip), socket.SOCK_DGRAM)) as mouth:
+            mouth.sendto(b"hello", _to(ip, 9, device))
         for _ in range(100):
-            for each in netlink.neigh("dump", family=socket.AF_INET):
-                if each.get("dst") == GATEWAY_IP and each.get("lladdr"):
+            for each in netlink.neigh("dump", family=_number(ip)):
+                if each.get("dst") == ip and each.get("lladdr"):
                     return str(each.get("lladdr"))
     return "nobody"
+
+
+def _to(ip: str, port: int, device: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    return (ip, port, 0, device) if ":" in ip else (ip, port)
+
+
+def _is_discovery(frame: bytes) -> bool:
+    """Whether a frame, in a tunnel or not, is a question or an answer of IPv6's neighbour discovery."""
+    inner = frame[50:] if frame[36:38] == (4789).to_bytes(2, "big") else frame
+    return inner[12:14] == b"\x86\xdd" and inner[20:21] == b"\x3a" and inner[54:55] in b"\x87\x88"
+
+
+def _icmpv6_mouth(site: str) -> socket.socket:
+    opened = socket_in(FIXED[site], socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    with inside(FIXED[site]):
+        device = socket.if_nametoindex("eth0")
+    opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, device)
+    return opened
+
+
+def _heard_of_at_b(addresses: tuple[str, ...], *, last: str) -> set[str]:
+    """Ask for addresses at a, and lie about them, until b hears of the last; return of which it has heard."""
+    heard: set[str] = set()
+    with closing(ear(FIXED["b"], "eth0")) as far, closing(_icmpv6_mouth("a")) as mouth:
+        for _ in range(100):
+            for about in addresses:
+                packed = socket.inet_pton(socket.AF_INET6, about)
+                for kind in (135, 136):
+                    mouth.sendto(struct.pack("!BBHI", kind, 0, 0, 0) + packed, ("ff02::1", 0))
+            settle()
+            said = [each[62:78] for each in _all_heard(far) if _is_discovery(each)]
+            heard |= {socket.inet_ntop(socket.AF_INET6, each) for each in said}
+            if last in heard:
+                return heard
+    raise TimeoutError(f"nothing of {last} crosses")
+
+
+def _gateway_echoes(ip: str) -> bool:
+    """Ping the gateway from the mover until it answers."""
+    with inside(MOVER):
+        device = socket.if_nametoindex("eth0")
+    with closing(
+        socket_in(MOVER, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    ) as pinger:
+        pinger.settimeout(0.2)
+        for number in range(50):
+            pinger.sendto(struct.pack("!BBHHH", 128, 0, 0, 66, number), _to(ip, 0, device))
+            with suppress(TimeoutError):
+                while True:
+                    said, peer = pinger.recvfrom(2048)
+                    if said[:1] == b"\x81" and peer[0].partition("%")[0] == ip:
+                        return True
+    return False
 
 
 def _all_heard(listening: socket.socket) -> list[bytes]:
@@ -589,9 +767,9 @@ def _all_heard(listening: socket.socket) -> list[bytes]:
     return heard
 
 
-def _with_checksum(segment: bytes) -> bytes:
-    source, destination = socket.inet_aton("10.99.0.99"), socket.inet_aton(OUT_IP)
-    covered = source + destination + struct.pack("!BBH", 0, 6, len(segment)) + segment
+def _with_checksum(segment: bytes, world: World) -> bytes:
+    ends = (socket.inet_pton(world.family.number, ip) for ip in (world.mover, world.out))
+    covered = b"".join(ends) + struct.pack("!IHBB", len(segment), 0, 0, 6) + segment
     total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
@@ -611,27 +789,102 @@ def test_the_gateway_goes_away_without_a_trace() -> None:
             assert not [name for _, name in socket.if_nameindex() if name.startswith("thv")]
 
 
-def test_another_policy_changes_the_way_and_nothing_else() -> None:
+@in_both
+def test_another_policy_changes_the_way_and_nothing_else(world: World) -> None:
     """At a site that isn't its home, everything then goes to the home's gateway; and back."""
     with sites_and_outside():
-        nearest, at_home = _gateways(network_with(NEAREST))[0], _gateways(network_with(HOME))[0]
+        speak_ipv6()
+        nearest = _gateways(network_with(world.nearest))[0]
+        at_home = _gateways(network_with(world.home))[0]
         nearest.make()
-        before = _default_ways()
-        key = (IpAddress(MOVER_IP), Flow("udp", 40000, IpAddress(OUT_IP), 53))
+        before = _default_ways(world.family)
+        key = (IpAddress(world.mover), Flow("udp", 40000, IpAddress(world.out), 53))
         nearest.hold({key: SiteName("b")})
         assert at_home.faults() != ()
         at_home.make()
         assert at_home.faults() == ()
-        assert _default_ways() != before
+        assert _default_ways(world.family) != before
         assert at_home.held() == {key: SiteName("b")}
         nearest.make()
-        assert _default_ways() == before
+        assert _default_ways(world.family) == before
         assert nearest.faults() == ()
         nearest.hold({})
         assert nearest.held() == {}
 
 
-def _default_ways() -> list[str]:
+def _default_ways(family: Family) -> list[str]:
     with netlink_in(namespace(99, "a")) as within:
-        routes = within.route("dump", family=socket.AF_INET, table=254)
+        routes = within.route("dump", family=family.number, table=254)
+        return [each.get("gateway") for each in routes if not each["dst_len"]]
+
+
+async def test_a_network_may_have_ipv6_alone(folder: Path) -> None:
+    async with stage(folder, network_with(replace(BOTH, ip=None))) as made:
+        stream = await Stream.open(V6)
+        await made.move("a", "b", known=1)
+        await stream.goes_on()
+        assert await seen_as(V6) == SEEN_AS6["b"]
+        await stream.close()
+
+
+def test_a_gateway_learns_another_family_and_forgets_it_again() -> None:
+    """What the other family has goes on as it was."""
+    alone = {"IPv4": NEAREST, "both": BOTH, "IPv6": replace(BOTH, ip=None)}
+    gateways = {name: _gateways(network_with(each))[0] for name, each in alone.items()}
+    with sites_and_outside():
+        speak_ipv6()
+        key = (IpAddress(MOVER_IP6), Flow("tcp", 40000, IpAddress(OUT_IP6), 80))
+        for before, after in (("IPv4", "both"), ("both", "IPv6"), ("IPv6", "IPv4")):
+            gateways[before].make()
+            assert gateways[before].faults() == ()
+            if before != "IPv4":
+                gateways[before].hold({key: SiteName("b")})
+            assert gateways[after].faults() != ()
+            gateways[after].make()
+            assert gateways[after].faults() == ()
+            if (before, after) == ("both", "IPv6"):
+                assert gateways[after].held() == {key: SiteName("b")}
+        with netlink_in(namespace(99, "a")) as within:
+            ipv6 = [each.get("address") for each in within.addr("dump", family=socket.AF_INET6)]
+        assert ipv6 == []
+
+
+def test_tunnels_that_are_too_narrow_for_ipv6_are_named() -> None:
+    with sites_and_outside():
+        with netlink_in(netns_of("a")) as netlink:
+            netlink.link("set", index=index(netlink, "wan0"), mtu=1329)
+        with pytest.raises(OverlayError, match="site a: its tunnels carry packets of 1279 bytes"):
+            _gateways(network_with(BOTH))[0].make()
+        _gateways(network_with(NEAREST))[0].make()
+
+
+def test_a_host_without_a_setting_for_each_device_keeps_the_router_that_it_has_heard_of() -> None:
+    """Linux before 6.17: a host that forwards IPv6 takes nobody's word for a router, unless it's told to."""
+    with sites_and_outside():
+        speak_ipv6()
+        with closing(
+            socket_in(OUT, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        ) as out:
+            out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            with inside(OUT):
+                out.setsockopt(
+                    socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("br0")
+                )
+            advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+            before: list[str] = []
+            for _ in range(100):
+                out.sendto(advertisement, ("ff02::1", 0))
+                settle()
+                if before := _routers("a"):
+                    break
+        assert before
+        with inside(netns_of("a")):
+            let_all_forward()
+            assert forwards(IPV6, "out0")
+        assert _routers("a") == before
+
+
+def _routers(site: str) -> list[str]:
+    with netlink_in(netns_of(site)) as netlink:
+        routes = netlink.route("dump", family=socket.AF_INET6, table=254)
         return [each.get("gateway") for each in routes if not each["dst_len"]]

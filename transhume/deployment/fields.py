@@ -1,7 +1,7 @@
 """What may stand in a field of a deployment file: names, addresses, quantities; each says what is wrong."""
 
 import re
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -55,6 +55,16 @@ def _ipv4(text: str) -> str:
         raise ValueError(f"{text} is no IPv4 address; write one such as 10.66.0.1") from None
 
 
+def _ipv6(text: str) -> str:
+    try:
+        address = IPv6Address("" if "%" in text else text)
+    except ValueError:
+        raise ValueError(f"{text} is no IPv6 address; write one such as fd66::1") from None
+    if address.is_link_local or address.is_multicast or address.is_loopback or int(address) == 0:
+        raise ValueError(f"{text} isn't known beyond one link; write one such as fd66::1")
+    return str(address)
+
+
 def _url(text: str, schemes: tuple[str, ...]) -> str:
     try:
         found = urlsplit(text).scheme
@@ -91,6 +101,7 @@ Patterns = Annotated[list[Annotated[str, AfterValidator(_pattern)]], Field(min_l
 Device = Annotated[str, AfterValidator(_device)]
 Address = Annotated[str, AfterValidator(_address)]
 Ipv4 = Annotated[str, AfterValidator(_ipv4)]
+Ipv6 = Annotated[str, AfterValidator(_ipv6)]
 Mac = Annotated[str, AfterValidator(_mac)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]

@@ -1,13 +1,14 @@
 """A network's default gateway, where it contradicts the sites that the network has.
 
-It is at all sites, so its address is at none of them, and some site has to lead to the outside.
+It is at all sites, so its addresses are at none of them, and some site has to lead to the outside.
 """
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
 from transhume.deployment.model import DEFAULT_GATEWAY_MAC
 from transhume.errors import Mistake
-from transhume.located_yaml import KeyPath, Located
+from transhume.located_yaml import KeyPath, Located, Value
 
 
 def gateway_checks(located: Located, sites: Sequence[KeyPath]) -> Iterator[Mistake]:
@@ -47,10 +48,21 @@ def _gateway(
 def _taken(
     located: Located, path: KeyPath, site: KeyPath, network: str | None
 ) -> Iterator[Mistake]:
-    ours = {located.get((*path, "mac")) or DEFAULT_GATEWAY_MAC, located.get((*path, "ip"))}
+    mac = located.get((*path, "mac")) or DEFAULT_GATEWAY_MAC
+    ours = {_one_text(each) for each in (mac, *(located.get((*path, ip)) for ip in ("ip", "ip6")))}
     for i, _ in enumerate(located.entries(*site, "addresses")):
         entry = (*site, "addresses", i)
-        its = {located.get((*entry, key)) for key in ("mac", "ip")} - {None}
+        its = {_one_text(located.get((*entry, key))) for key in ("mac", "ip")} - {None}
         if its & ours and located.get((*entry, "network")) in (network, None):
             message = "this is the gateway's, which is at every site; leave it out here"
             yield located.mistake(entry, message)
+
+
+def _one_text(written: Value) -> str | None:
+    """Return what is the same for one address, however it's written."""
+    if not isinstance(written, str):
+        return None
+    try:
+        return str(ip_address(written))
+    except ValueError:
+        return written.lower()

@@ -200,6 +200,8 @@ def _to_default_gateway(written: DefaultGatewaySchema | None) -> GatewaySettings
     return GatewaySettings(
         ip=written.ip,
         prefix_length=written.prefix_length,
+        ip6=written.ip6,
+        prefix_length6=written.prefix_length6,
         mac=written.mac,
         home=written.home,
         exit_at_home=written.exit == "home",

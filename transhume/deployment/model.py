@@ -109,8 +109,12 @@ DEFAULT_GATEWAY_MAC = "52:54:00:7a:ff:01"
 class GatewaySettings:
     """A virtual network's default gateway, which answers at each of its sites alike."""
 
-    ip: str
-    prefix_length: int
+    ip: str | None = None
+    """Of IPv4; None: the gateway doesn't speak it."""
+    prefix_length: int = 24
+    ip6: str | None = None
+    """Of IPv6; None: the gateway doesn't speak it."""
+    prefix_length6: int = 64
     mac: str
     home: str | None = None
     """The site by which all traffic to the outside leaves, where `exit_at_home`; else that of sites without an

@@ -13,6 +13,7 @@ from transhume.deployment.fields import (
     Device,
     FilePath,
     Ipv4,
+    Ipv6,
     Latency,
     LibvirtUri,
     Mac,
@@ -251,13 +252,22 @@ class CloudSchema(Record):
 
 
 class DefaultGatewaySchema(Record):
-    """The virtual network's default gateway. The agents have it answer at every site, with the same MAC."""
+    """The virtual network's default gateway. The agents have it answer at every site, with the same MAC.
+    Write `ip`, `ip6` or both."""
 
     model_config = ConfigDict(title="Default gateway")
 
-    ip: Ipv4 = Field(description="the gateway's IPv4 address")
+    ip: Ipv4 | None = Field(
+        default=None, description="the gateway's IPv4 address; without it, it speaks no IPv4"
+    )
     prefix_length: int = Field(
-        default=24, ge=8, le=30, description="of the network that the VMs' addresses are in"
+        default=24, ge=8, le=30, description="of the network that the VMs' IPv4 addresses are in"
+    )
+    ip6: Ipv6 | None = Field(
+        default=None, description="the gateway's IPv6 address; without it, it speaks no IPv6"
+    )
+    prefix_length6: int = Field(
+        default=64, ge=16, le=126, description="of the network that the VMs' IPv6 addresses are in"
     )
     mac: Mac = Field(
         default=DEFAULT_GATEWAY_MAC, description="its MAC address, which no VM may have"
@@ -272,6 +282,15 @@ class DefaultGatewaySchema(Record):
         description="the site by which everything leaves; with `exit: nearest`, only what comes from sites "
         "without an `uplink`, which otherwise take the first site that has one",
     )
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> "DefaultGatewaySchema":
+        if not self.ip and not self.ip6:
+            raise ValueError("a gateway without an address; write ip, ip6 or both")
+        for ip, length in (("ip", "prefix_length"), ("ip6", "prefix_length6")):
+            if length in self.model_fields_set and getattr(self, ip) is None:
+                raise ValueError(f"{length} without {ip}; write {ip} too, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _has_a_home(self) -> "DefaultGatewaySchema":

@@ -15,3 +15,9 @@ def write(name: str, value: str) -> None:
     """Change a setting, if there is such and it's another."""
     if read(name) not in {"", value}:
         (_NET / name).write_text(value)
+
+
+def entries(folder: str) -> tuple[str, ...]:
+    """Return the names in a folder of settings, such as `ipv6/conf`, which has one for each device."""
+    path = _NET / folder
+    return tuple(sorted(each.name for each in path.iterdir())) if path.exists() else ()

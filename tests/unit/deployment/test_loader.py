@@ -240,6 +240,52 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
             "overlay: {vni: 1, agents: true, gateway: {ip: '::1'}}",
             "2:47: overlay.gateway.ip: ::1 is no IPv4 address",
         ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 10.1.0.1}}",
+            "2:48: overlay.gateway.ip6: 10.1.0.1 is no IPv6 address; write one such as fd66::1",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 'fd66::1%eth0'}}",
+            "2:48: overlay.gateway.ip6: fd66::1%eth0 is no IPv6 address",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 'fe80::1'}}",
+            "2:48: overlay.gateway.ip6: fe80::1 isn't known beyond one link; write one such as",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 'fd66::1/64'}}",
+            "2:48: overlay.gateway.ip6: fd66::1/64 is no IPv6 address",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {mac: '52:54:00:00:00:01'}}",
+            "2:42: overlay.gateway: a gateway without an address; write ip, ip6 or both",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip: 10.1.0.1, prefix_length6: 64}}",
+            "2:42: overlay.gateway: prefix_length6 without ip6; write ip6 too, or remove it",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 'fd66::1', prefix_length: 24}}",
+            "2:42: overlay.gateway: prefix_length without ip; write ip too, or remove it",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 'fd66::1', prefix_length6: 127}}",
+            "2:75: overlay.gateway.prefix_length6 is 127; it must be",
+        ),
+        (
+            "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e,\n"
+            "  addresses: [{mac: '52:54:00:00:00:01', ip: 'fd66:0::1'}]}}}\n"
+            "overlay: {vni: 1, agents: true, gateway: {ip6: 'fd66::1'}}",
+            "2:15: this is the gateway's, which is at every site; leave it out here",
+        ),
         ("clouds: {a: {}}\noverlay: {vni: 16777216}", "2:16: overlay.vni is 16777216; it must be"),
         (
             "clouds: {a: {overlay: {bridge: br0, underlay: eth0, vtep: 10.0.0.256}}}\noverlay: {vni: 1}",
@@ -593,3 +639,21 @@ def test_a_gateway_at_each_site(load):
         ip="10.1.0.1", prefix_length=16, mac="52:54:00:7a:ff:01", home="a", exit_at_home=True
     )
     assert [site.uplink for site in found.networks[0].sites] == ["eth0", None]
+
+
+@pytest.mark.parametrize(
+    ("written", "ip", "ip6", "length"),
+    [
+        ("ip: 10.1.0.1, ip6: 'FD66:0::1'", "10.1.0.1", "fd66::1", 64),
+        ("ip6: 'fd66::1', prefix_length6: 112", None, "fd66::1", 112),
+    ],
+    ids=["both", "IPv6 alone"],
+)
+def test_a_gateway_that_speaks_ipv6(load, written, ip, ip6, length):
+    found = load(
+        "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
+        f"overlay: {{vni: 1, agents: true, gateway: {{{written}}}}}"
+    )
+
+    gateway = found.networks[0].gateway
+    assert (gateway.ip, gateway.ip6, gateway.prefix_length6) == (ip, ip6, length)

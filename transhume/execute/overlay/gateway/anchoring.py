@@ -9,8 +9,8 @@ anchored: for a moment, before the news had come, it may have seen such a connec
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
+from transhume.execute.overlay.gateway.families import Network, family_of, is_in, written
 from transhume.knowledge.model import (
     Anchors,
     Binding,
@@ -103,10 +103,12 @@ class AnchorTable:
     Args:
         site: this one.
         others: whose word counts.
-        vms: the network that VMs' addresses are in.
+        vms: the networks that VMs' addresses are in.
     """
 
-    def __init__(self, site: SiteName, others: Collection[SiteName], vms: IPv4Network) -> None:
+    def __init__(
+        self, site: SiteName, others: Collection[SiteName], vms: Collection[Network]
+    ) -> None:
         self._site, self._others, self._vms = site, frozenset(others), vms
         self._known: dict[tuple[SiteName, IpAddress], _Known] = {}
         self.published: dict[IpAddress, Anchors] = {}
@@ -168,11 +170,13 @@ class AnchorTable:
 
     def _is_sane(self, record: Anchors) -> bool:
         """Refuse what isn't of this network: what is held is written into packet rules."""
+        peers = [flow.peer for flow in record.flows]
         try:
-            addresses = [IPv4Address(flow.peer) for flow in record.flows]
-            inside = IPv4Address(record.ip) in self._vms
-        except AddressValueError:
+            as_written = all(written(ip) == ip for ip in (record.ip, *peers))
+            inside = is_in(record.ip, self._vms)
+            outside = not any(is_in(peer, self._vms) for peer in peers)
+        except ValueError:
             return False
+        alike = all(family_of(peer) is family_of(record.ip) for peer in peers)
         ports = (port for flow in record.flows for port in (flow.port, flow.peer_port))
-        outside = not any(address in self._vms for address in addresses)
-        return inside and outside and all(0 <= port < _PORTS for port in ports)
+        return as_written and inside and outside and alike and all(0 <= p < _PORTS for p in ports)

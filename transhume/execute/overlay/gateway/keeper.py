@@ -25,7 +25,7 @@ from transhume.execute.overlay.gateway.anchoring import (
     to_publish,
 )
 from transhume.execute.overlay.gateway.conntrack import Open
-from transhume.execute.overlay.gateway.layout import exit_of, prefix
+from transhume.execute.overlay.gateway.layout import exit_of, prefixes
 from transhume.execute.overlay.gateway.site_gateway import Anchored
 from transhume.knowledge.anchors import AnchorDirectory
 from transhume.knowledge.model import (
@@ -106,7 +106,7 @@ class GatewayKeeper:
         self._settings, self._site = settings, site
         self._kernel, self._register, self._directory = kernel, register, directory
         self._clock = clock
-        self._table = AnchorTable(site, others, prefix(settings))
+        self._table = AnchorTable(site, others, prefixes(settings))
         self._bindings: dict[MacAddress, Binding] = {}
         self._hand_overs: tuple[HandOver, ...] = ()
         self._read = asyncio.Event()

@@ -9,18 +9,26 @@ other and by which everything goes to VMs, wherever they run; and one to the hos
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_network
 
 from transhume.deployment.model import GatewaySettings, OverlayNetwork
+from transhume.execute.overlay.gateway.families import (
+    FAMILIES,
+    IPV4,
+    IPV6,
+    Family,
+    Network,
+    link_local_of,
+)
 from transhume.knowledge.model import IpAddress, MacAddress, SiteName
 
 ACCESS, TRANSIT, UPLINK = "access", "transit", "uplink"
 """The cables' ends in the gateway's namespace."""
-LINK_LOCAL = IPv4Network("169.254.0.0/16")
+_OURS_LINK_LOCAL, _HOSTS_LINK_LOCAL = IpAddress("fe80::1"), IpAddress("fe80::2")
+"""The ends of the cable to the host: without such an address nobody asks for a neighbour."""
+_LINK_BITS = 64
 _FIRST, _USABLE = 256, 65536 - 512
-"""Of the link-local addresses, those that RFC 3927 leaves to hosts."""
-_TO_HOST = IPv4Network("198.18.0.0/15")
-"""For benchmarks between machines (RFC 2544): never met on a real network."""
+"""Of the link-local addresses of IPv4, those that RFC 3927 leaves to hosts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,10 @@ class Place:
     site: SiteName
     ip: IpAddress
     mac: MacAddress
+
+    def ip_in(self, family: Family) -> IpAddress:
+        """Return its address of a family."""
+        return self.ip if family is IPV4 else link_local_of(self.mac)
 
     @property
     def mark(self) -> int:
@@ -60,15 +72,71 @@ def anchors_table(vni: int) -> str:
     return f"transhume_anchors_{vni}"
 
 
-def prefix(settings: GatewaySettings) -> IPv4Network:
-    """Return the network that the VMs' addresses are in."""
-    return IPv4Network((settings.ip, settings.prefix_length), strict=False)
+def families(settings: GatewaySettings) -> tuple[Family, ...]:
+    """Return what a gateway speaks."""
+    return tuple(each for each in FAMILIES if _ip(settings, each) is not None)
 
 
-def host_addresses(vni: int) -> tuple[IpAddress, IpAddress]:
+def gateway_ip(settings: GatewaySettings, family: Family) -> IpAddress:
+    """Return the address that VMs know as their gateway's, in a family that it speaks."""
+    ip = _ip(settings, family)
+    if ip is None:
+        raise ValueError(f"a gateway without {family.name}")
+    return IpAddress(ip)
+
+
+def gateway_ips(settings: GatewaySettings) -> tuple[IpAddress, ...]:
+    """Return all addresses that are the gateway's at every site; of IPv6, that of the link too."""
+    spoken = families(settings)
+    found = [gateway_ip(settings, family) for family in spoken]
+    return (*found, *((link_local_of(MacAddress(settings.mac)),) if IPV6 in spoken else ()))
+
+
+def prefix(settings: GatewaySettings, family: Family) -> Network:
+    """Return the network that the VMs' addresses are in, in a family that the gateway speaks."""
+    length = settings.prefix_length if family is IPV4 else settings.prefix_length6
+    return ip_network(f"{gateway_ip(settings, family)}/{length}", strict=False)
+
+
+def prefixes(settings: GatewaySettings) -> tuple[Network, ...]:
+    """Return the networks that the VMs' addresses are in."""
+    return tuple(prefix(settings, family) for family in families(settings))
+
+
+def host_addresses(vni: int, family: Family = IPV4) -> tuple[IpAddress, IpAddress]:
     """Return the ends of the cable to the host: the gateway's, and the host's."""
-    low = int(_TO_HOST.network_address) + 2 * (vni % (_TO_HOST.num_addresses // 2))
-    return IpAddress(str(IPv4Address(low))), IpAddress(str(IPv4Address(low + 1)))
+    low = family.to_host[2 * (vni % min(family.to_host.num_addresses // 2, 1 << 24))]
+    return IpAddress(str(low)), IpAddress(str(low + 1))
+
+
+def addresses_at_host(vni: int, family: Family) -> frozenset[tuple[IpAddress, int]]:
+    """Return the addresses with their lengths that the host has on the cable to it."""
+    _, hosts = host_addresses(vni, family)
+    of_link = {(_HOSTS_LINK_LOCAL, _LINK_BITS)} if family is IPV6 else set()
+    return frozenset({(hosts, family.bits)} | of_link)
+
+
+def addresses(
+    vni: int, settings: GatewaySettings, place: Place
+) -> dict[str, frozenset[tuple[IpAddress, int]]]:
+    """Return a gateway's addresses with their lengths at one site, by cable.
+
+    Nobody looks for another with the same one before they are used: the first is at every site.
+    """
+    found: dict[str, set[tuple[IpAddress, int]]] = {ACCESS: set(), TRANSIT: set(), UPLINK: set()}
+    for family in families(settings):
+        found[ACCESS].add((gateway_ip(settings, family), family.bits))
+        found[UPLINK].add((host_addresses(vni, family)[0], family.bits))
+        length = family.bits if family is IPV4 else _LINK_BITS
+        found[TRANSIT].add((place.ip_in(family), length))
+    if IPV6 in families(settings):
+        found[ACCESS].add((link_local_of(MacAddress(settings.mac)), _LINK_BITS))
+        found[UPLINK].add((_OURS_LINK_LOCAL, _LINK_BITS))
+    return {name: frozenset(each) for name, each in found.items()}
+
+
+def _ip(settings: GatewaySettings, family: Family) -> str | None:
+    return settings.ip if family is IPV4 else settings.ip6
 
 
 def places(network: OverlayNetwork) -> dict[SiteName, Place]:
@@ -84,7 +152,7 @@ def places(network: OverlayNetwork) -> dict[SiteName, Place]:
         while number in taken:
             number = (number + 1) % _USABLE
         taken.add(number)
-        address = LINK_LOCAL.network_address + _FIRST + number
+        address = IPV4.link_local.network_address + _FIRST + number
         # 0x0a: locally administered (IEEE 802), and neither QEMU's nor the gateway's own.
         mac = ":".join(f"{byte:02x}" for byte in (0x0A, *digest[3:]))
         site = SiteName(name)

@@ -3,7 +3,6 @@
 Puts cables, rules and anchors together. Everything here lasts: it works on while no agent runs.
 """
 
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,7 +12,16 @@ from transhume.execute.overlay import nftables
 from transhume.execute.overlay.gateway import namespaces
 from transhume.execute.overlay.gateway.conntrack import Open, open_flows
 from transhume.execute.overlay.gateway.devices import Cables, remove_cables
-from transhume.execute.overlay.gateway.layout import marks, namespace, prefix, table
+from transhume.execute.overlay.gateway.families import FAMILIES, Family, written
+from transhume.execute.overlay.gateway.forwarding import opened_with
+from transhume.execute.overlay.gateway.layout import (
+    anchors_table,
+    families,
+    marks,
+    namespace,
+    prefixes,
+    table,
+)
 from transhume.execute.overlay.gateway.rules import (
     Held,
     Rules,
@@ -28,7 +36,7 @@ from transhume.execute.overlay.gateway.rules import (
 from transhume.execute.overlay.refusals import explained
 from transhume.execute.overlay.sealing import seals
 from transhume.knowledge.model import Flow, IpAddress, MacAddress, SiteName
-from transhume.reach.netns import netlink_in
+from transhume.reach.netns import inside, netlink_in
 
 Anchored = Mapping[tuple[IpAddress, Flow], SiteName]
 """At which site a VM's connection leaves."""
@@ -50,16 +58,19 @@ class SiteGateway:
         self._mark_of = dict(marks(network, site.name))
         self._held: Held | None = None
         self._site_of = {mark: name for name, mark in self._mark_of.items()}
+        self._families = families(settings)
 
     def make(self) -> None:
         """Make what isn't as it should be; anchors that are held stay."""
         with _explained(self.site):
-            alone = self._routed_for_nobody()
+            rules = list(self._rules())
             namespaces.make(self._netns)
             # The rules first: nothing passes a gateway that has none.
-            for netns, rules in self._rules(alone=alone):
-                self._keep(netns, rules)
-            self._keep(self._netns, anchor_rules(self._network))
+            for netns, each in rules:
+                self._keep(netns, each)
+            for family in self._families:
+                self._keep(self._netns, anchor_rules(self._network, family))
+            self._forget_others()
             self._held = None
             self._cables.make()
 
@@ -68,10 +79,9 @@ class SiteGateway:
         with _explained(self.site):
             found = list(self._cables.faults())
             if not found:
-                rules = self._rules(alone=self._routed_for_nobody())
                 found += [
                     f"the gateway's {each.family} rules {each.table} aren't there"
-                    for netns, each in rules
+                    for netns, each in self._rules()
                     if seals(self._listing(netns, each)) != (each.seal,)
                 ]
             return tuple(f"{self._site.name}: {fault}" for fault in found)
@@ -79,14 +89,15 @@ class SiteGateway:
     def open_flows(self) -> Open:
         """Return the connections that leave here, by the VM's address."""
         with _explained(self.site):
-            return open_flows(self._netns, prefix(self._settings))
+            return open_flows(self._netns, prefixes(self._settings))
 
     def neighbours(self) -> dict[IpAddress, MacAddress]:
         """Return whose MAC address belongs to which IP address, as the gateway has learnt it."""
         with _explained(self.site), netlink_in(self._netns) as within:
             return {
-                IpAddress(each.get("dst")): MacAddress(each.get("lladdr"))
-                for each in within.neigh("dump", family=socket.AF_INET)
+                written(each.get("dst")): MacAddress(each.get("lladdr"))
+                for family in self._families
+                for each in within.neigh("dump", family=family.number)
                 if each.get("lladdr")
             }
 
@@ -121,32 +132,50 @@ class SiteGateway:
         with _explained(self.site):
             remove_gateway(self._network, self._site)
 
-    def _rules(self, *, alone: bool) -> Iterator[tuple[str | None, Rules]]:
-        yield (
-            self._netns,
-            inside_rules(
-                self._network,
-                self._settings,
-                leaves_here=self._cables.leaves_here,
-                segment_bytes=self._cables.longest_segment(),
-            ),
-        )
+    def _rules(self) -> Iterator[tuple[str | None, Rules]]:
+        for family in self._families:
+            yield (
+                self._netns,
+                inside_rules(
+                    self._network,
+                    self._settings,
+                    family,
+                    leaves_here=self._cables.leaves_here,
+                    segment_bytes=self._cables.longest_segment(family),
+                ),
+            )
         yield self._site.netns, bridge_rules(self._network, self._settings)
-        if self._site.uplink:
-            rules = host_rules(self._network, self._site.uplink, routes_for_us_alone=alone)
-            yield self._site.netns, rules
+        if uplink := self._site.uplink:
+            for family in self._families:
+                closed = self._closed(family, uplink)
+                yield self._site.netns, host_rules(self._network, family, uplink, closed=closed)
 
-    def _routed_for_nobody(self) -> bool:
-        """Say whether the host forwarded nothing from its uplink before there was a gateway here."""
-        if not self._site.uplink:
-            return False
-        before = nftables.table_text(self._site.netns, "ip", table(self._network.vni))
-        return routes_for_us_alone(before) if before else not self._cables.uplink_forwards()
+    def _closed(self, family: Family, uplink: str) -> str:
+        """Say what the host is to forward to gateways only: what it didn't before there was one here."""
+        before = nftables.table_text(self._site.netns, family.name, table(self._network.vni))
+        did = not routes_for_us_alone(before) if before else self._cables.uplink_forwards(family)
+        if did:
+            return ""
+        with inside(self._site.netns):
+            return opened_with(family, uplink)
+
+    def _forget_others(self) -> None:
+        """Remove the rules of a family that the gateway speaks no more."""
+        for family in set(FAMILIES) - set(self._families):
+            for netns, name in (
+                (self._netns, table(self._network.vni)),
+                (self._netns, anchors_table(self._network.vni)),
+                (self._site.netns, table(self._network.vni)),
+            ):
+                nftables.delete_table(netns, family.name, name)
 
     def _read_held(self) -> Held:
-        rules = anchor_rules(self._network)
-        self._keep(self._netns, rules)
-        return held_in(self._listing(self._netns, rules))
+        held: Held = {}
+        for family in self._families:
+            rules = anchor_rules(self._network, family)
+            self._keep(self._netns, rules)
+            held = {**held, **held_in(self._listing(self._netns, rules))}
+        return held
 
     def _keep(self, netns: str | None, rules: Rules) -> None:
         if seals(self._listing(netns, rules)) != (rules.seal,):
@@ -164,7 +193,7 @@ def remove_gateway(network: OverlayNetwork, site: OverlaySite) -> None:
     """
     with _explained(site.name):
         remove_cables(network.vni, site)
-        for family in ("ip", "bridge"):
+        for family in ("ip", "ip6", "bridge"):
             nftables.delete_table(site.netns, family, table(network.vni))
 
 

@@ -14,7 +14,13 @@ from transhume.execute.overlay.agent.events import Awaited, Event, Runs, Stopped
 from transhume.execute.overlay.agent.service import Sense, Senses
 from transhume.execute.overlay.gateway import namespaces
 from transhume.execute.overlay.gateway.keeper import GatewayKeeper
-from transhume.execute.overlay.gateway.layout import TRANSIT, cables, namespace, places
+from transhume.execute.overlay.gateway.layout import (
+    TRANSIT,
+    cables,
+    families,
+    namespace,
+    places,
+)
 from transhume.execute.overlay.gateway.site_gateway import SiteGateway, remove_gateway
 from transhume.knowledge.model import Interface, MacAddress, SiteName
 from transhume.knowledge.store import Store
@@ -43,7 +49,11 @@ def with_gateway(
         clock=clock,
     )
     place = places(network)[SiteName(site.name)]
-    transit = Interface(mac=place.mac, device=cables(network.vni)[TRANSIT], ips=(place.ip,))
+    transit = Interface(
+        mac=place.mac,
+        device=cables(network.vni)[TRANSIT],
+        ips=tuple(place.ip_in(family) for family in families(settings)),
+    )
     mac = MacAddress(settings.mac)
 
     async def keep(_tell: Callable[[Event], None]) -> None:

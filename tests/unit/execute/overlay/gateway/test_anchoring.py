@@ -1,7 +1,7 @@
 """Which connections stay where, whatever the order of news."""
 
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -35,7 +35,9 @@ VM, OTHER = IpAddress("10.66.0.5"), IpAddress("10.66.0.6")
 MAC = MacAddress("52:54:00:00:00:05")
 WEB = Flow("tcp", 40000, IpAddress("203.0.113.9"), 443)
 NAMES = Flow("udp", 40001, IpAddress("203.0.113.9"), 53)
-NETWORK = IPv4Network("10.66.0.0/24")
+VM6 = IpAddress("fd66::5")
+WEB6 = Flow("tcp", 40000, IpAddress("2001:db8::9"), 443)
+NETWORKS = (ip_network("10.66.0.0/24"), ip_network("fd66::/64"))
 
 
 def anchors(site, *flows, ip=VM, at=NOW):
@@ -43,7 +45,7 @@ def anchors(site, *flows, ip=VM, at=NOW):
 
 
 def table(site=B):
-    return AnchorTable(site, {A, B, C} - {site}, NETWORK)
+    return AnchorTable(site, {A, B, C} - {site}, NETWORKS)
 
 
 def binding(site, **settings):
@@ -120,6 +122,14 @@ def test_chained_moves_keep_both_anchors_and_at_each_site_its_own_are_local():
     assert seen[B] == {(VM, WEB): A}
 
 
+def test_connections_of_both_families_are_anchored():
+    at = table()
+    at.note(anchors(A, WEB))
+    at.note(anchors(C, WEB6, ip=VM6))
+
+    assert at.held(NOW) == {(VM, WEB): A, (VM6, WEB6): C}
+
+
 def test_an_anchor_ends_when_its_site_says_so():
     at = table()
     at.note(anchors(A, WEB))
@@ -167,12 +177,31 @@ def test_a_site_that_is_gone_for_good_is_forgotten():
     [
         anchors(A, WEB, ip=IpAddress("10.67.0.5")),
         anchors(A, WEB, ip=IpAddress("10.66.0.5 } drop")),
-        anchors(A, Flow("tcp", 1, IpAddress("fd00::1"), 1)),
+        anchors(A, WEB6),
+        anchors(A, WEB, ip=VM6),
+        anchors(A, WEB6, ip=IpAddress("fd67::5")),
+        anchors(A, WEB6, ip=IpAddress("fd66::5%} drop")),
+        anchors(A, Flow("tcp", 1, IpAddress("2001:db8::9%} drop"), 1), ip=VM6),
+        anchors(A, Flow("tcp", 1, IpAddress("2001:db8::0:9"), 1), ip=VM6),
+        anchors(A, Flow("tcp", 1, IpAddress("fd66::7"), 1), ip=VM6),
         anchors(A, Flow("tcp", 1, IpAddress("10.66.0.7"), 1)),
         anchors(A, Flow("tcp", 1 << 16, IpAddress("203.0.113.9"), 1)),
         anchors(SiteName("stranger"), WEB),
     ],
-    ids=["another network's", "no address", "IPv6", "not outside", "no port", "no site of ours"],
+    ids=[
+        "another network's",
+        "no address",
+        "IPv6 to IPv4",
+        "IPv4 to IPv6",
+        "another's of IPv6",
+        "a VM of one link",
+        "a peer of one link",
+        "another text",
+        "not outside of IPv6",
+        "not outside",
+        "no port",
+        "no site of ours",
+    ],
 )
 def test_what_cannot_be_is_not_believed(record):
     at = table()

@@ -1,22 +1,31 @@
 """What the gateway is made of: addresses that nobody shares, and by which site traffic leaves."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transhume.deployment.model import GatewaySettings, OverlayNetwork, OverlaySite
+from transhume.execute.overlay.gateway.families import IPV4, IPV6
 from transhume.execute.overlay.gateway.layout import (
+    ACCESS,
+    TRANSIT,
+    UPLINK,
+    addresses,
     exit_of,
+    families,
+    gateway_ips,
     host_addresses,
     marks,
     places,
-    prefix,
+    prefixes,
 )
 
 SETTINGS = GatewaySettings(ip="10.66.0.1", prefix_length=24, mac="52:54:00:7a:ff:01")
+BOTH = replace(SETTINGS, ip6="fd66::1")
+IPV6_ALONE = replace(BOTH, ip=None)
 
 
 def network(*names: str, uplinks: str = "", gateway: GatewaySettings | None = SETTINGS):
@@ -43,6 +52,9 @@ def test_no_two_sites_share_an_address_and_the_order_of_the_file_is_nothing(name
         assert len({getattr(each, what) for each in found.values()}) == len(names)
     assert all(each.mark >= 256 for each in found.values()), "below, tables have meanings"
     assert all(IPv4Address(each.ip).is_link_local for each in found.values())
+    of_ipv6 = [each.ip_in(IPV6) for each in found.values()]
+    assert len(set(of_ipv6)) == len(names)
+    assert all(IPv6Address(each).is_link_local for each in of_ipv6)
 
 
 def test_another_site_moves_none_of_those_that_are_there():
@@ -51,12 +63,53 @@ def test_another_site_moves_none_of_those_that_are_there():
     assert before.items() <= after.items()
 
 
-def test_the_ends_of_a_cable_differ_and_so_do_networks():
-    assert len({*host_addresses(66), *host_addresses(67), *host_addresses((1 << 16) - 1)}) == 6
+@pytest.mark.parametrize("family", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_the_ends_of_a_cable_differ_and_so_do_networks(family):
+    found = {ip for vni in (66, 67, (1 << 16) - 1) for ip in host_addresses(vni, family)}
+
+    assert len(found) == 6
+    assert all(ip_network(ip).subnet_of(family.to_host) for ip in found)
 
 
-def test_vms_are_in_the_gateways_network():
-    assert prefix(SETTINGS) == IPv4Network("10.66.0.0/24")
+@pytest.mark.parametrize(
+    ("settings", "spoken", "networks"),
+    [
+        (SETTINGS, (IPV4,), ["10.66.0.0/24"]),
+        (BOTH, (IPV4, IPV6), ["10.66.0.0/24", "fd66::/64"]),
+        (IPV6_ALONE, (IPV6,), ["fd66::/64"]),
+        (replace(BOTH, prefix_length6=112), (IPV4, IPV6), ["10.66.0.0/24", "fd66::/112"]),
+    ],
+    ids=["IPv4", "both", "IPv6", "another length"],
+)
+def test_vms_are_in_the_gateways_networks(settings, spoken, networks):
+    assert families(settings) == spoken
+    assert [str(each) for each in prefixes(settings)] == networks
+
+
+def test_the_gateways_link_local_address_is_its_mac_addresses():
+    """At every site it's the same, so that a guest keeps the router that it has learnt."""
+    assert gateway_ips(SETTINGS) == ("10.66.0.1",)
+    assert gateway_ips(BOTH) == ("10.66.0.1", "fd66::1", "fe80::5054:ff:fe7a:ff01")
+
+
+def test_each_cable_has_an_address_of_each_family_and_no_two_sites_one_but_the_gateways():
+    there = places(network("a", "b"))
+    a, b = (addresses(66, BOTH, there[name]) for name in "ab")
+
+    assert a[ACCESS] == b[ACCESS]
+    assert a[ACCESS] == {("10.66.0.1", 32), ("fd66::1", 128), ("fe80::5054:ff:fe7a:ff01", 64)}
+    assert not a[TRANSIT] & b[TRANSIT]
+    for name in (ACCESS, TRANSIT, UPLINK):
+        assert {":" in ip for ip, _ in a[name]} == {True, False}
+        assert any(ip.startswith("fe80::") for ip, _ in a[name]), "else nobody is asked there"
+
+
+def test_of_a_family_that_the_gateway_does_not_speak_it_has_no_address():
+    place = places(network("a"))["a"]
+
+    for settings, colon in ((SETTINGS, False), (IPV6_ALONE, True)):
+        found = {ip for each in addresses(66, settings, place).values() for ip, _ in each}
+        assert {":" in ip for ip in found} == {colon}
 
 
 def test_marks_lead_to_other_sites_only():

@@ -1,9 +1,11 @@
 """The gateway's packet rules: what is known again, what is held, and what must not be left out."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.execute.overlay.gateway.test_layout import SETTINGS, network
+from tests.unit.execute.overlay.gateway.test_layout import BOTH, SETTINGS, network
+from transhume.execute.overlay.gateway.families import IPV4, IPV6
 from transhume.execute.overlay.gateway.rules import (
     anchor_rules,
     bridge_rules,
@@ -18,33 +20,40 @@ from transhume.execute.overlay.sealing import seals
 from transhume.knowledge.model import Flow, IpAddress
 
 NETWORK = network("a", "b", uplinks="a")
-KEYS = st.tuples(
-    st.ip_addresses(v=4).map(lambda ip: IpAddress(str(ip))),
-    st.builds(
-        Flow,
-        st.sampled_from(["tcp", "udp"]),
-        st.integers(0, 65535),
-        st.ip_addresses(v=4).map(lambda ip: IpAddress(str(ip))),
-        st.integers(0, 65535),
-    ),
-)
+FAMILIES = pytest.mark.parametrize("family", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+
+
+def keys(version: int):
+    ips = st.ip_addresses(v=version).map(lambda ip: IpAddress(str(ip)))
+    ports = st.integers(0, 65535)
+    return st.tuples(ips, st.builds(Flow, st.sampled_from(["tcp", "udp"]), ports, ips, ports))
+
+
+KEYS = keys(4) | keys(6)
 HELD = st.dictionaries(KEYS, st.integers(256, 65535), max_size=6)
 
 
-def test_every_table_is_known_again_by_its_seal():
+def inside(family, *, leaves_here=True, segment_bytes=1410):
+    return inside_rules(NETWORK, BOTH, family, leaves_here=leaves_here, segment_bytes=segment_bytes)
+
+
+@FAMILIES
+def test_every_table_is_known_again_by_its_seal(family):
     for rules in (
-        inside_rules(NETWORK, SETTINGS, leaves_here=True, segment_bytes=1410),
-        anchor_rules(NETWORK),
-        host_rules(NETWORK, "eth0", routes_for_us_alone=False),
-        bridge_rules(NETWORK, SETTINGS),
+        inside(family),
+        anchor_rules(NETWORK, family),
+        host_rules(NETWORK, family, "eth0", closed=""),
     ):
+        assert rules.family == family.name
         assert seals(rules.script) == (rules.seal,)
+    assert len({bridge_rules(NETWORK, each).seal for each in (SETTINGS, BOTH)}) == 2
 
 
-def test_other_settings_are_other_rules():
-    here = inside_rules(NETWORK, SETTINGS, leaves_here=True, segment_bytes=1410)
-    there = inside_rules(NETWORK, SETTINGS, leaves_here=False, segment_bytes=1410)
-    shorter = inside_rules(NETWORK, SETTINGS, leaves_here=True, segment_bytes=1330)
+@FAMILIES
+def test_other_settings_are_other_rules(family):
+    here = inside(family)
+    there = inside(family, leaves_here=False)
+    shorter = inside(family, segment_bytes=1330)
 
     assert len({here.seal, there.seal, shorter.seal}) == 3
 
@@ -69,16 +78,48 @@ def test_changes_make_of_what_is_what_should_be(actual, wanted):
     assert now == wanted
 
 
-def test_a_vm_cannot_forge_what_other_sites_tunnels_believe():
+@given(HELD, HELD)
+def test_each_family_has_a_map_of_its_own(actual, wanted):
+    for line in changes(66, actual, wanted).splitlines():
+        ips = [ip for ip, _ in (*actual, *wanted) if f" {ip} . " in line]
+        assert {":" in ip for ip in ips} == {" ip6 " in line}
+
+
+@FAMILIES
+def test_a_vm_cannot_forge_what_other_sites_tunnels_believe(family):
     """What leaves by the uplink has this site's address, which other sites' tunnels trust."""
-    script = host_rules(NETWORK, "eth0", routes_for_us_alone=False).script
+    script = host_rules(NETWORK, family, "eth0", closed="").script
 
     assert f'iifname "thvu*" udp dport {NETWORK.port} drop' in script
 
 
-def test_a_host_that_was_no_router_becomes_one_for_gateways_only():
-    alone = host_rules(NETWORK, "eth0", routes_for_us_alone=True).script
-    before = host_rules(NETWORK, "eth0", routes_for_us_alone=False).script
+@FAMILIES
+@pytest.mark.parametrize("closed", ['iifname "eth0"', 'iifname != "thvu*"'])
+def test_a_host_that_was_no_router_becomes_one_for_gateways_only(family, closed):
+    alone = host_rules(NETWORK, family, "eth0", closed=closed).script
+    before = host_rules(NETWORK, family, "eth0", closed="").script
 
+    assert f'{closed} oifname != "thvu*" drop' in alone
     assert routes_for_us_alone(alone)
     assert not routes_for_us_alone(before)
+
+
+def test_no_vm_asks_by_ipv6_what_clouds_tell_their_own_machines():
+    script = inside(IPV6).script
+
+    assert "fe80::/10" in script
+    assert "fd00:ec2::254" in script
+
+
+def test_of_ipv6_neither_a_question_for_the_gateway_nor_an_answer_crosses_a_tunnel():
+    drops = [line for line in bridge_rules(NETWORK, BOTH).script.splitlines() if "icmpv6" in line]
+
+    for way in ("iifname", "oifname"):
+        for about in (
+            "@th,64,128 0xfd66",
+            "ip6 saddr fd66::1 ",
+            "@th,64,128 0xfe80",
+            "ip6 saddr fe80",
+        ):
+            assert any(line.startswith(way) and about in line for line in drops)
+    assert "icmpv6" not in bridge_rules(NETWORK, SETTINGS).script
