@@ -71,7 +71,9 @@ class SocketsSchema(Record):
 
     model_config = ConfigDict(title="Sockets")
 
-    folder: str = Field(default="/run/libvirt/transhume", description="as the gateway sees it")
+    folder: str = Field(
+        default="/run/libvirt/transhume", description="as the gateway, or a relay, sees it"
+    )
     seen: str | None = Field(
         default=None, description="as libvirt sees it, if that is another name (a container's)"
     )

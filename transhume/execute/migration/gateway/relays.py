@@ -6,14 +6,15 @@ believed of that one only.
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Collection
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import PurePosixPath
 
 import numpy as np
 import structlog
 
-from transhume.errors import PeerRefused, UsageError
+from transhume.errors import UsageError
 from transhume.execute.migration.gateway.guest_memory import NoGuestMemory, Pages
 from transhume.execute.migration.gateway.hypervisors import SOCKETS, Hypervisors, Part
 from transhume.execute.migration.relaying.protocol import (
@@ -21,6 +22,7 @@ from transhume.execute.migration.relaying.protocol import (
     BrokenOff,
     Words,
     make_ready,
+    notice_silence,
     read_frame,
     read_words,
     say,
@@ -32,6 +34,9 @@ from transhume.execute.migration.trust.peers import Peer
 ANSWER_SECONDS = 30.0
 
 log = structlog.get_logger()
+
+_CALLS = count(1)
+"""No number is used twice, so that what comes late answers nobody else."""
 
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -90,19 +95,19 @@ class Relays:
     async def called(
         self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Take a connection of a host's relay.
-
-        Raises:
-            PeerRefused: the configuration has no such host.
-        """
-        if peer.name not in self._relays:
-            raise PeerRefused("one of this site's hosts", f"{peer} is there")
+        """Take a connection of a host's relay; one of a host that the configuration hasn't is told so."""
         make_ready(writer)
         try:
-            words = await read_words(reader)
+            if peer.name not in self._relays:
+                why = f"{peer.name} isn't among the `hosts` of the gateway"
+                log.warning("link_refused", why=why)
+                say(writer, {"error": why})
+                return
+            async with asyncio.timeout(ANSWER_SECONDS):
+                words = await read_words(reader)
             await self._begin(peer.name, words or {}, (reader, writer))
-        except BrokenOff as error:
-            log.info("relay_broke_off", host=peer.name, why=str(error))
+        except (BrokenOff, TimeoutError) as error:
+            log.info("relay_broke_off", host=peer.name, why=str(error) or "it says nothing")
         finally:
             writer.close()
 
@@ -121,6 +126,7 @@ class Relays:
                 raise BrokenOff("it begins with what makes no sense")
 
     async def _serve(self, host: str, stream: _Stream) -> None:
+        notice_silence(stream[1])
         older = self._relays[host]
         if older is not None:
             older.end()
@@ -143,7 +149,7 @@ class Relay:
         self._writer = writer
         self._doors: dict[str, _RelayedDoors] = {}
         self._calls: dict[int, asyncio.Future[Words | _Stream]] = {}
-        self._last = 0
+        self._carriers: set[asyncio.StreamWriter] = set()
 
     async def open_doors(self, migration: str) -> "_RelayedDoors":
         """Have the relay listen."""
@@ -167,7 +173,10 @@ class Relay:
 
     async def running(self) -> tuple[str, ...]:
         """Name the VMs that run there."""
-        return tuple(map(str, (await self._ask("running")).get("ok") or ()))
+        match await self._ask("running"):
+            case {"ok": [*names]}:
+                return tuple(map(str, names))
+        raise OSError(f"the relay at {self._host} doesn't say what runs there")
 
     async def look_for(self, vm: str, part: Part) -> None:
         """See that a VM's memory, or its images, can be read there."""
@@ -206,18 +215,29 @@ class Relay:
             raise BrokenOff(f"{self._host} brings a connection of no migration")
         ours, theirs = _pair()
         doors.came[number].put_nowait(ours)
-        await splice(*stream, theirs)
+        with self._carrying(stream):
+            await splice(*stream, theirs)
 
     async def brought(self, call: int, stream: _Stream) -> None:
         """Take a connection that was asked for, and wait until it's used."""
         if not self._settle(call, stream):
             raise BrokenOff(f"{self._host} brings what nobody asked for")
-        with suppress(OSError):
+        with self._carrying(stream), suppress(OSError):
             await stream[1].wait_closed()
 
+    @contextmanager
+    def _carrying(self, stream: _Stream) -> Iterator[None]:
+        self._carriers.add(stream[1])
+        try:
+            yield
+        finally:
+            self._carriers.discard(stream[1])
+
     def end(self) -> None:
-        """Ask and answer nothing any more."""
+        """Ask and answer nothing any more, and break off what the relay carries."""
         self._writer.close()
+        for writer in self._carriers:
+            writer.transport.abort()
         for call in list(self._calls):
             self._settle(call, {"error": f"the relay at {self._host} is gone"})
 
@@ -242,8 +262,7 @@ class Relay:
         return answer
 
     async def _answer(self, do: str, words: Words) -> "Words | _Stream":
-        self._last += 1
-        call = self._last
+        call = next(_CALLS)
         waiting: asyncio.Future[Words | _Stream] = asyncio.get_running_loop().create_future()
         self._calls[call] = waiting
         try:
@@ -252,11 +271,11 @@ class Relay:
             say(self._writer, {"call": call, "do": do, **words})
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await waiting
-        except TimeoutError as error:
-            raise OSError(f"the relay at {self._host} doesn't answer") from error
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             if waiting.done() and not waiting.cancelled():
                 _drop(waiting.result())
+            if isinstance(error, TimeoutError):
+                raise OSError(f"the relay at {self._host} doesn't answer") from error
             raise
         finally:
             self._calls.pop(call, None)

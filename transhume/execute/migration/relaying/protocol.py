@@ -12,10 +12,13 @@ Orders and answers are lines of JSON; an order that leads to a connection is ans
     {"call": n, "do": "connect", "path": …}              {"call": n, "do": "running"}
     {"call": n, "do": "look_for", "vm": …, "part": …}    {"call": n, "do": "read", "vm": …, "part": …}
 
-    {"call": n, "ok": …}                                        {"call": n, "error": …}
+    {"call": n, "ok": …}                                 {"call": n, "error": …}
+
+A gateway that doesn't want a relay says {"error": …}, and hangs up.
 
 Bytes come in frames: a length of four bytes, and so many. One of no length is the end in its direction; a
-connection that ends without one was broken off.
+connection that ends without one was broken off. Whoever has heard the end says so, by a length of all ones:
+before that nobody closes who has said it, because closing TLS drops what hasn't left yet.
 """
 
 import asyncio
@@ -29,6 +32,7 @@ VERSION = 1
 MOST_LINE_BYTES = 64 << 10
 MOST_FRAME_BYTES = 8 << 20
 _LENGTH = Struct(">I")
+_HEARD = 0xFFFFFFFF
 _WAITING_BYTES = 256 << 10
 """What may be under way in a socket: hypervisors take what they could write for sent."""
 _IDLE_SECONDS, _PROBES = 5, 3
@@ -50,7 +54,8 @@ async def read_words(reader: asyncio.StreamReader) -> Words | None:
     try:
         line = await reader.readline()
         words = json.loads(line) if line else None
-    except (OSError, ValueError) as error:  # ValueError: a line without end, or no JSON
+    # ValueError: a line without end, or no JSON; RecursionError: JSON that nests too deep
+    except (OSError, ValueError, RecursionError) as error:
         raise BrokenOff(str(error)) from error
     if words is not None and not isinstance(words, dict):
         raise BrokenOff("what was said is no object")
@@ -62,14 +67,16 @@ def say(writer: asyncio.StreamWriter, words: Words) -> None:
     writer.write(json.dumps(words).encode() + b"\n")
 
 
-async def read_frame(reader: asyncio.StreamReader) -> bytes:
-    """Return a frame's bytes; nothing at the end.
+async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    """Return a frame's bytes; nothing at the end, and None where the other end has heard ours.
 
     Raises:
         BrokenOff: the other end has gone, or has lost its way.
     """
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length == _HEARD:
+            return None
         if length > MOST_FRAME_BYTES:
             raise BrokenOff(f"a frame of {length} bytes")
         return await reader.readexactly(length)
@@ -91,8 +98,13 @@ async def send_frame(writer: asyncio.StreamWriter, content: bytes | memoryview) 
         raise BrokenOff(str(error)) from error
 
 
+def say_heard(writer: asyncio.StreamWriter) -> None:
+    """Tell the other end that its end has come."""
+    writer.write(_LENGTH.pack(_HEARD))
+
+
 def make_ready(writer: asyncio.StreamWriter) -> None:
-    """Have a connection keep little, send at once, and notice when the other end's machine is gone."""
+    """Have a connection keep little, send at once, and notice when nobody is at the other end any more."""
     connection = writer.get_extra_info("socket")
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -102,8 +114,19 @@ def make_ready(writer: asyncio.StreamWriter) -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE_SECONDS),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _IDLE_SECONDS * (1 + _PROBES) * 1000),
     ):
         with suppress(OSError):  # it has just gone
             connection.setsockopt(level, option, value)
     writer.transport.set_write_buffer_limits(high=_WAITING_BYTES, low=_WAITING_BYTES // 4)
+
+
+def notice_silence(writer: asyncio.StreamWriter) -> None:
+    """Have the connection of the orders, which is read at once, end as soon as nobody takes what is said.
+
+    Those that carry bytes end with it: on them, who takes nothing may only be slow.
+    """
+    milliseconds = _IDLE_SECONDS * (1 + _PROBES) * 1000
+    with suppress(OSError):  # it has just gone
+        writer.get_extra_info("socket").setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds
+        )

@@ -8,12 +8,12 @@ import asyncio
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import PurePosixPath
 
 import structlog
 
-from transhume.errors import PeerRefused
+from transhume.errors import Error, PeerRefused
 from transhume.execute.migration.gateway.guest_memory import NoGuestMemory
 from transhume.execute.migration.gateway.hypervisors import SOCKETS, Doors, Here, Part
 from transhume.execute.migration.relaying.configuration import RelaySettings
@@ -23,6 +23,7 @@ from transhume.execute.migration.relaying.protocol import (
     BrokenOff,
     Words,
     make_ready,
+    notice_silence,
     read_words,
     say,
     send_frame,
@@ -65,14 +66,17 @@ class Relay:
 
         Raises:
             OSError: it can't be reached.
-            PeerRefused: somebody else answers, or it doesn't want us.
-            BrokenOff: it says what makes no sense.
+            PeerRefused: somebody else answers.
+            BrokenOff: it doesn't want us, or says what makes no sense.
         """
         self._settings.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
         reader, writer = await self._call({"relay": VERSION})
+        notice_silence(writer)
         try:
             log.info("relay_calls", site=self._settings.site, gateway=str(self._settings.gateway))
             while (words := await read_words(reader)) is not None:
+                if "error" in words:
+                    raise BrokenOff(str(words["error"]))
                 self._keep(self._obey(words, writer), str(words.get("do")))
         finally:
             writer.close()
@@ -112,9 +116,10 @@ class Relay:
             if order is None:
                 raise OSError(f"{words.get('do')} is no order")
             answer = await order(words)
-        except (OSError, NoGuestMemory, KeyError, ValueError, PeerRefused, BrokenOff) as error:
-            log.warning("order_not_carried_out", order=words.get("do"), why=str(error))
-            say(writer, {"call": words.get("call"), "error": str(error)})
+        except (OSError, NoGuestMemory, KeyError, ValueError, Error, BrokenOff) as error:
+            why = str(error) or "no answer"
+            log.warning("order_not_carried_out", order=words.get("do"), why=why)
+            say(writer, {"call": words.get("call"), "error": why})
         else:
             if answer is not None:
                 say(writer, {"call": words.get("call"), "ok": answer})
@@ -138,21 +143,22 @@ class Relay:
         return {}
 
     async def _let_in(self, migration: str, number: int, doors: Doors) -> None:
+        """Bring connections one after the other: hypervisors take the first for the main one."""
         while True:
             connection = await doors.accept(number)
-            self._keep(
-                self._bring({"migration": migration, "socket": number}, connection),
-                f"{migration} to the gateway",
-            )
+            try:
+                await self._bring({"migration": migration, "socket": number}, connection)
+            except (OSError, Error) as error:
+                log.warning("gateway_not_reached", why=str(error) or "no answer")
 
     async def _bring(self, first: Words, connection: socket.socket) -> None:
+        """Call the gateway for a hypervisor's connection, and have its bytes carried; closes it on failure."""
         try:
             stream = await self._call(first)
-        except (OSError, TimeoutError, PeerRefused) as error:
-            log.warning("gateway_not_reached", why=str(error))
+        except BaseException:
             connection.close()
-            return
-        await splice(*stream, connection, ends_by_closing=True)
+            raise
+        self._keep(splice(*stream, connection, ends_by_closing=True), f"carrying {first}")
 
     async def _close(self, words: Words) -> object:
         doors, tasks = self._doors.pop(str(words["migration"]), (None, []))
@@ -164,7 +170,7 @@ class Relay:
 
     async def _connect(self, words: Words) -> object:
         connection = await self._here.connect(PurePosixPath(str(words["path"])))
-        self._keep(self._bring({"call": words["call"]}, connection), "from the gateway")
+        await self._bring({"call": words["call"]}, connection)
         return None
 
     async def _running(self, _words: Words) -> object:
@@ -176,16 +182,17 @@ class Relay:
 
     async def _read(self, words: Words) -> object:
         await self._look_for(words)
-        _, writer = await self._call({"call": words["call"]})
+        reader, writer = await self._call({"call": words["call"]})
         try:
-            async for pages in self._here.pages(str(words["vm"]), Part(words["part"])):
-                await send_frame(writer, pages.data.cast("B"))
+            async with aclosing(self._here.pages(str(words["vm"]), Part(words["part"]))) as pieces:
+                async for pages in pieces:
+                    await send_frame(writer, pages.data.cast("B"))
             await send_frame(writer, b"")
-        except (NoGuestMemory, BrokenOff) as error:
+            await reader.read(1)  # until the gateway has all, and closes
+        except (NoGuestMemory, BrokenOff, OSError) as error:
             log.info("reading_broken_off", vm=words["vm"], why=str(error))
+        finally:
             writer.transport.abort()
-        else:
-            writer.close()
         return None
 
 

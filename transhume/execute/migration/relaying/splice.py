@@ -2,13 +2,29 @@
 
 import asyncio
 import socket
+from dataclasses import dataclass, field
 
 from transhume.execute.migration.gateway.sockets import shut_writing
-from transhume.execute.migration.relaying.protocol import BrokenOff, read_frame, send_frame
+from transhume.execute.migration.relaying.protocol import (
+    BrokenOff,
+    read_frame,
+    say_heard,
+    send_frame,
+)
 
 _PIECE_BYTES = 128 << 10
 _LOOK_SECONDS = 0.05
 """Between two looks at whether who has said all still listens: no event tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What has happened of the two ends."""
+
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ours has been said, and heard at the other end."""
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """The other end's has been heard."""
 
 
 async def splice(
@@ -28,54 +44,74 @@ async def splice(
         ends_by_closing: whether who closes the local one altogether has said all, as hypervisors do, rather
             than broken it off.
     """
-    said, heard = asyncio.Event(), asyncio.Event()
-    outward = _outward(connection, writer, said, ends_by_closing=ends_by_closing)
-    tasks = [asyncio.ensure_future(each) for each in (outward, _inward(reader, connection, heard))]
-    ended = asyncio.gather(said.wait(), heard.wait())
+    ends = _Ends()
+    outward = _outward(connection, writer, ends, ends_by_closing=ends_by_closing)
+    inward = _inward(reader, writer, connection, ends, ends_by_closing=ends_by_closing)
+    tasks = [asyncio.ensure_future(each) for each in (outward, inward)]
     try:
-        await asyncio.wait({*tasks, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for each in (*tasks, ended):
+        for each in tasks:
             each.cancel()
-        await asyncio.gather(*tasks, ended, return_exceptions=True)
-        connection.close()
-        writer.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            connection.close()
+            writer.close()
 
 
 async def _outward(
     connection: socket.socket,
     writer: asyncio.StreamWriter,
-    said: asyncio.Event,
+    ends: _Ends,
     *,
     ends_by_closing: bool,
 ) -> None:
-    """Send what the local end says; return, or fail, when it's closed altogether."""
+    """Send what the local end says; return when both directions have ended, fail when it breaks off."""
     loop = asyncio.get_running_loop()
     buffer = memoryview(bytearray(_PIECE_BYTES))
     while count := await loop.sock_recv_into(connection, buffer):
         await send_frame(writer, bytes(buffer[:count]))
-    if not ends_by_closing:
+    if not ends_by_closing and not ends.heard.is_set():
         _see_that_it_is_open(connection)
     await send_frame(writer, b"")
-    said.set()
-    while True:
+    if ends_by_closing:
+        await ends.taken.wait()
+    while not ends.heard.is_set():
         _see_that_it_is_open(connection)
         await asyncio.sleep(_LOOK_SECONDS)
+    await ends.taken.wait()
 
 
 async def _inward(
-    reader: asyncio.StreamReader, connection: socket.socket, heard: asyncio.Event
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connection: socket.socket,
+    ends: _Ends,
+    *,
+    ends_by_closing: bool,
 ) -> None:
-    """Give the local end what comes; return, or fail, when nobody is at the other end."""
+    """Give the local end what comes; fail when nobody is at the other end."""
     loop = asyncio.get_running_loop()
-    while content := await read_frame(reader):
-        await loop.sock_sendall(connection, content)
-    shut_writing(connection)
-    heard.set()
-    if await reader.read(1):
-        raise BrokenOff("something came after the end")
+    while True:
+        content = await read_frame(reader)
+        if content is None:
+            ends.taken.set()
+        elif ends.heard.is_set():
+            raise BrokenOff("something came after the end")
+        elif not content:
+            shut_writing(connection)
+            say_heard(writer)
+            ends.heard.set()
+        else:
+            try:
+                await loop.sock_sendall(connection, content)
+            except BrokenPipeError:
+                if not ends_by_closing:
+                    raise
+                # It has heard enough; what it said still goes out.
 
 
 def _see_that_it_is_open(connection: socket.socket) -> None:
-    """Raise BrokenPipeError where the other end hears nothing any more: it has closed both directions."""
+    """Raise BrokenPipeError where the other end has closed both directions, as long as ours is open."""
     connection.send(b"")

@@ -1,10 +1,11 @@
 """A site's gateway serves the hypervisors of its other hosts through relays."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path, PurePosixPath
 from random import Random
 
 import pytest
@@ -29,10 +30,24 @@ from tests.unit.execute.migration.gateway.running_guest import running_guest
 from tests.unit.execute.migration.gateway.test_warming import warmed
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
 from transhume.errors import GatewayFailed
-from transhume.execute.migration.gateway.sockets import shut_writing
+from transhume.execute.migration.gateway import relays
+from transhume.execute.migration.gateway.guest_memory import NoGuestMemory
+from transhume.execute.migration.gateway.hypervisors import Part
+from transhume.execute.migration.gateway.sockets import listen, shut_writing
+from transhume.execute.migration.relaying import protocol
 from transhume.execute.migration.relaying.configuration import load_relay
+from transhume.execute.migration.relaying.protocol import (
+    BrokenOff,
+    Words,
+    make_ready,
+    read_frame,
+    read_words,
+    send_frame,
+)
 from transhume.execute.migration.relaying.relay import Relay, load_host_identity
 from transhume.execute.migration.relaying.splice import splice
+from transhume.execute.migration.trust.identity import load_identity
+from transhume.execute.migration.trust.peers import PeerKind
 
 PAGES = pages_of(3, 3000)
 STREAM = memory_stream(PAGES)
@@ -155,16 +170,50 @@ async def test_a_newer_relay_of_a_host_takes_the_place_of_the_older(tmp_path: Pa
         newer.cancel()
 
 
+async def test_a_hypervisors_connections_come_in_the_order_in_which_it_made_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, delays = Relay._call, iter([0.2, 0.0])
+
+    async def call_late(
+        self: Relay, first: Words
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if "migration" in first:
+            await asyncio.sleep(next(delays))
+        return await call(self, first)
+
+    monkeypatch.setattr(Relay, "_call", call_late)
+    async with two_sites(tmp_path, hosts=["a2"]) as (a, _), relayed_host(a, "a2") as a2:
+        doors = await a.gateway.relays.at("a2").open_doors("m")
+        made = [await connect_source(a2, "m") for _ in range(2)]
+        for stream, name in zip(made, (b"main", b"next"), strict=True):
+            await stream.send(name)
+        came = [await doors.accept(0) for _ in made]
+        assert [await read_all(connection) for connection in came] == [b"main", b"next"]
+        for connection in (*came, *(stream.connection for stream in made)):
+            connection.close()
+        doors.close()
+
+
+async def test_why_a_relay_brings_no_connection_is_told_of(tmp_path: Path) -> None:
+    async with two_sites(tmp_path, hosts=["b2"]) as (_, b), relayed_host(b, "b2") as b2:
+        (b2.folder / "identity" / "key.pem").write_text("no key")
+        with listen(b2.folder / "sockets/m-ram"):
+            with pytest.raises(OSError, match="key"):
+                await b.gateway.relays.at("b2").connect(PurePosixPath(SEEN, "m-ram"))
+
+
 # --- who may be what -------------------------------------------------------------------------------
 
 
 async def test_a_host_that_the_gateway_does_not_have_is_refused(tmp_path: Path) -> None:
     async with two_sites(tmp_path, hosts=["a2"]) as (a, _):
         settings = load_relay(write_host(a, "b2"))
-        with capture_logs() as logged:
+        with capture_logs() as logged, pytest.raises(BrokenOff, match="b2 isn't among the `hosts`"):
             await Relay(settings, load_host_identity(settings)).run()
-    (refused,) = [entry for entry in logged if entry["event"] == "link_refused"]
-    assert "host b2 is there" in refused["why"]
+    assert [entry["event"] for entry in logged if entry["log_level"] == "warning"] == [
+        "link_refused"
+    ]
 
 
 async def test_a_relay_listens_in_its_folder_only(tmp_path: Path) -> None:
@@ -228,10 +277,126 @@ async def test_what_runs_at_another_host_counts_as_resident(tmp_path: Path, pids
     assert (sent["site_pages"], sent["new_pages"]) == (256, 0)
 
 
+async def test_reading_is_broken_off_when_the_relay_that_reads_is_replaced(
+    tmp_path: Path, pids: Path
+) -> None:
+    async with (
+        two_sites(tmp_path, hosts=["a2"]) as (a, _),
+        relayed_host(a, "a2", pids=str(pids)),
+        aclosing(a.gateway.relays.at("a2").pages("vm1", Part.MEMORY)) as pieces,
+    ):
+        older = a.gateway.relays.at("a2")
+        await anext(pieces)
+        settings = load_relay(write_host(a, "a2"))
+        newer = asyncio.create_task(Relay(settings, load_host_identity(settings)).run())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while a.gateway.relays.at("a2") is older:
+                await asyncio.sleep(0.01)
+            with pytest.raises(NoGuestMemory):
+                _ = [piece async for piece in pieces]
+        newer.cancel()
+        with suppress(asyncio.CancelledError):
+            await newer
+
+
 async def test_a_vm_that_runs_nowhere_is_told_of(tmp_path: Path) -> None:
     async with four_hosts(tmp_path, pids="nobody") as (a, b, *_):
         with pytest.raises(GatewayFailed, match="memory of vm1 can't be read at a"):
             await warmed(a, b)
+
+
+# --- what relays say ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def asked_relay() -> AsyncIterator[tuple[relays.Relay, asyncio.StreamReader]]:
+    """Have a relay as its gateway has it, and what it's asked."""
+    near, far = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=near)
+    asked, answering = await asyncio.open_connection(sock=far)
+    yield relays.Relay("a2", writer), asked
+    for each in (writer, answering):
+        each.close()
+        await each.wait_closed()
+
+
+async def test_a_relay_that_says_no_list_of_what_runs_is_not_believed() -> None:
+    async with asked_relay() as (relay, asked):
+        running = asyncio.create_task(relay.running())
+        call = json.loads(await asked.readline())["call"]
+        said = asyncio.StreamReader()
+        said.feed_data(json.dumps({"call": call, "ok": 5}).encode() + b"\n")
+        said.feed_eof()
+        await relay.hear(said)
+        with pytest.raises(OSError, match="doesn't say what runs"):
+            await running
+
+
+async def test_a_connection_that_comes_as_nobody_waits_any_more_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relays, "ANSWER_SECONDS", 0)
+    async with asked_relay() as (relay, _):
+        near, far = socket.socketpair()
+        stream = await asyncio.open_connection(sock=near)
+        with far:
+            connecting = asyncio.create_task(relay.connect(PurePosixPath("/m-ram")))
+            await asyncio.sleep(0)  # it has asked, and its patience ends with the next step
+            (call,) = relay._calls
+            bringing = asyncio.create_task(relay.brought(call, stream))
+            bringing_first = relay._settle(call, stream)
+            assert bringing_first
+            with pytest.raises(OSError, match="doesn't answer"):
+                await connecting
+            assert stream[1].is_closing()
+            with pytest.raises(BrokenOff):
+                await bringing
+            await stream[1].wait_closed()
+
+
+async def test_what_a_relay_carries_is_broken_off_as_soon_as_it_is_lost() -> None:
+    async with asked_relay() as (relay, asked):
+        near, far = socket.socketpair()
+        stream = await asyncio.open_connection(sock=near)
+        with far:
+            pieces = relay.pages("vm1", Part.MEMORY)
+            reading = asyncio.create_task(anext(pieces))
+            call = json.loads(await asked.readline())["call"]
+            bringing = asyncio.create_task(relay.brought(call, stream))
+            far.send(b"\0\0")  # half of a length
+            await asyncio.sleep(0.01)
+            relay.end()
+            with pytest.raises(NoGuestMemory):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await reading
+            await bringing
+
+
+async def test_words_that_are_nested_without_end_make_no_sense() -> None:
+    reader = asyncio.StreamReader(limit=1 << 20)
+    reader.feed_data(b"[" * 500_000 + b"\n")
+    with pytest.raises(BrokenOff):
+        await read_words(reader)
+
+
+async def test_who_is_slow_to_take_bytes_is_not_taken_for_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "_IDLE_SECONDS", 1)
+    monkeypatch.setattr(protocol, "_PROBES", 0)
+    content = bytes(4 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        make_ready(writer)
+        taking, _ = listener.accept()
+    reader, taking_writer = await asyncio.open_connection(sock=taking, limit=1 << 16)
+    sending = asyncio.create_task(send_frame(writer, content))
+    await asyncio.sleep(5)  # the kernel would have given up by now
+    assert await read_frame(reader) == content
+    await sending
+    for each in (writer, taking_writer):
+        each.close()
+        await each.wait_closed()
 
 
 # --- splicing ---------------------------------------------------------------------------------------
@@ -293,3 +458,83 @@ async def test_a_gateway_that_breaks_off_is_not_taken_to_have_ended() -> None:
         assert await read_all(ours) == b"half"
         with pytest.raises(BrokenPipeError):
             ours.send(b"more")
+
+
+async def test_who_says_its_end_after_the_other_has_is_heard_to_have_ended() -> None:
+    near, far = socket.socketpair()
+    ours, inner = socket.socketpair()
+    ours.setblocking(False)
+    inner.setblocking(False)
+    carrying = asyncio.create_task(splice(*await asyncio.open_connection(sock=near), inner))
+    reader, writer = await asyncio.open_connection(sock=far)
+    await send_frame(writer, b"")
+    assert await read_all(ours) == b""
+    await asyncio.get_running_loop().sock_sendall(ours, b"all")
+    shut_writing(ours)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        frames = [frame async for frame in _frames(reader)]
+        assert frames == [b"all"]
+        writer.close()
+        await carrying
+    ours.close()
+
+
+async def _frames(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while (frame := await read_frame(reader)) != b"":
+        if frame is not None:
+            yield frame
+
+
+async def test_what_a_slow_gateway_has_not_taken_when_the_hypervisor_closes_still_comes(
+    tmp_path: Path,
+) -> None:
+    async with two_sites(tmp_path) as (a, _):
+        host = load_host_identity(load_relay(write_host(a, "a2")))
+        site = load_identity(a.folder / "identity", kind=PeerKind.SITE)
+    came: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    server = await asyncio.start_server(
+        lambda *stream: came.put_nowait(stream),
+        "127.0.0.1",
+        0,
+        ssl=site.server_context(),
+        ssl_shutdown_timeout=1.0,
+        limit=1 << 16,
+    )
+    stream = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=host.client_context(), ssl_shutdown_timeout=1.0
+    )
+    make_ready(stream[1])
+    theirs = await came.get()
+    make_ready(theirs[1])
+    (ours, inner), (outer, taken) = socket.socketpair(), socket.socketpair()
+    for end in (ours, inner, outer, taken):
+        end.setblocking(False)
+    loop, sent = asyncio.get_running_loop(), 0
+    relaying = asyncio.create_task(splice(*stream, inner, ends_by_closing=True))
+    while not stream[1].transport.get_write_buffer_size():  # which stays there
+        await loop.sock_sendall(ours, bytes(1 << 14))
+        sent += 1 << 14
+        await asyncio.sleep(0.02)
+    ours.close()
+    await asyncio.sleep(2)  # longer than asyncio waits for what closing TLS has still to send
+    receiving = asyncio.create_task(splice(*theirs, taken))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert len(await read_all(outer)) == sent
+        outer.close()
+        await asyncio.gather(relaying, receiving)
+    server.close()
+
+
+async def test_who_is_cancelled_twice_closes_its_connections_too() -> None:
+    near, far = socket.socketpair()
+    ours, inner = socket.socketpair()
+    inner.setblocking(False)
+    with far, ours:
+        carrying = asyncio.create_task(splice(*await asyncio.open_connection(sock=near), inner))
+        await asyncio.sleep(0.01)
+        carrying.cancel()
+        await asyncio.sleep(0)  # it waits for what it began
+        carrying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await carrying
+        assert inner.fileno() < 0
