@@ -213,8 +213,6 @@ class Departures:
         async with Reader(departure, connection, splitter, self._pace, self._workers) as reader:
             while (prepared := await reader.next()) is not None:
                 await channel.credit.take(len(prepared.split.raw))
-                if splitter.understanding.memory_ends:
-                    departure.stands_still()
                 await self._send(number, departure, prepared, urgency)
         self.link.say(Kind.END, number)
         departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
@@ -240,8 +238,11 @@ class Departures:
     ) -> None:
         desk = departure.desk
         loop = asyncio.get_running_loop()
-        urgency = Urgency.STOPPED if departure.stopped else urgency
-        async with departure.passage(), self.link.turns.turn(urgency):
+
+        def urgency_now() -> Urgency:
+            return Urgency.STOPPED if departure.stopped else urgency
+
+        async with departure.passage(), self.link.turns.turn(urgency_now):
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)
             if number not in self._channels:
@@ -262,6 +263,7 @@ class Departures:
             if 2 * new_bytes >= transfer.raw_bytes:
                 self._rate.sent(transfer.wire_bytes, coded - began, crossed)
                 self.link.keep_short(self._rate.bytes_per_second)
+                self._pace.keep_to(self._rate.bytes_per_second)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
 

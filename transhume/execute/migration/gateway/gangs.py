@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from transhume.execute.migration.gateway.pace import LARGEST_BATCH, SMALLEST_BATCH
+from transhume.execute.migration.gateway.pace import most_batch_bytes
 from transhume.execute.migration.transport import Share
 from transhume.knowledge.model import Transfer
 
@@ -29,7 +29,6 @@ PATIENCE_SECONDS = 0.002
 """How long who is behind is waited for, where its next piece isn't ready yet and others are."""
 OVERTAKEN_AT_MOST = 2
 """Times as often as there are pieces that wait, one of them may be overtaken."""
-_PIECE_SECONDS = 0.08
 
 Clock = Callable[[], float]
 After = Callable[[float, Callable[[], None]], object]
@@ -103,11 +102,7 @@ class Member:
     @property
     def most_piece_bytes(self) -> int:
         """How much to encode at once, so that nobody waits for long for a piece to be paid for."""
-        rate = self._gang.bucket.bytes_per_second
-        if not math.isfinite(rate):
-            return LARGEST_BATCH
-        whole = int(rate * _PIECE_SECONDS) // SMALLEST_BATCH * SMALLEST_BATCH
-        return max(SMALLEST_BATCH, min(LARGEST_BATCH, whole))
+        return most_batch_bytes(self._gang.bucket.bytes_per_second)
 
     def expect(self, remaining_bytes: int) -> None:
         """Take how many raw bytes are still to be sent, as its hypervisor says."""

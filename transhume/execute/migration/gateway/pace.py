@@ -9,6 +9,11 @@ from transhume.execute.migration.coding.window import FASTEST
 
 SMALLEST_BATCH, LARGEST_BATCH = 64 << 10, 2 << 20
 _TOO_LONG_SECONDS, _SHORT_SECONDS = 0.08, 0.02
+_GROWS_AFTER = 4
+"""Times its size has to go by in a short time for a batch to grow: what is known doesn't last."""
+_DEAREST_SECONDS, _NEW_COST = 0.25, 0.35
+"""What a batch may take on the link if all of it turns out to be new, and what is left of that by compression:
+a guest that stops has no more than a few of them before it."""
 _PROBE_BYTES = 64 << 20
 """So much goes by between two looks at how the other way does."""
 _LOOK_BYTES = 8 << 20
@@ -24,11 +29,20 @@ _AFFORDABLE = 0.35
 """Of the time, what coding may take for that; then it stays while the link is the bottleneck."""
 
 
+def most_batch_bytes(link_bytes_per_second: float) -> int:
+    """Return how much to encode at once at most, over a link or with a share of it that carries so much."""
+    dearest = min(LARGEST_BATCH, link_bytes_per_second * _DEAREST_SECONDS / _NEW_COST)
+    return max(SMALLEST_BATCH, int(dearest) // SMALLEST_BATCH * SMALLEST_BATCH)
+
+
 class Pace:
     """The state of one link's pace."""
 
     def __init__(self) -> None:
         self.batch_bytes = 256 << 10
+        self._most_bytes = LARGEST_BATCH
+        self._short_bytes = 0
+        """What went by in a short time since a batch was changed, or took long."""
         self.level: int | None = FASTEST
         """Of zstd; None where nothing is compressed."""
         self._new_bytes = 0
@@ -38,6 +52,12 @@ class Pace:
         """New bytes per second of the way that isn't taken now, when it was."""
         self._until = _LOOK_BYTES
 
+    def keep_to(self, link_bytes_per_second: float | None) -> None:
+        """Take what the link carries; None where it isn't the narrow place."""
+        rate = link_bytes_per_second
+        self._most_bytes = LARGEST_BATCH if rate is None else most_batch_bytes(rate)
+        self.batch_bytes = min(self.batch_bytes, self._most_bytes)
+
     def sent(
         self, raw_bytes: int, new_bytes: int, coding_seconds: float, waiting_seconds: float
     ) -> None:
@@ -45,7 +65,7 @@ class Pace:
 
         Frames of references mostly, which wait for no link, say nothing of compressing.
         """
-        self._adapt_batch(coding_seconds + waiting_seconds)
+        self._adapt_batch(raw_bytes, coding_seconds + waiting_seconds)
         if new_bytes < _TELLING * raw_bytes:
             return
         self._new_bytes += new_bytes
@@ -54,11 +74,13 @@ class Pace:
         if self._new_bytes >= self._until:
             self._reconsider()
 
-    def _adapt_batch(self, seconds: float) -> None:
+    def _adapt_batch(self, raw_bytes: int, seconds: float) -> None:
+        self._short_bytes = self._short_bytes + raw_bytes if seconds < _SHORT_SECONDS else 0
         if seconds > _TOO_LONG_SECONDS:
             self.batch_bytes = max(SMALLEST_BATCH, self.batch_bytes // 2)
-        elif seconds < _SHORT_SECONDS:
-            self.batch_bytes = min(LARGEST_BATCH, self.batch_bytes * 2)
+        elif self._short_bytes >= _GROWS_AFTER * self.batch_bytes:
+            self.batch_bytes = min(self._most_bytes, self.batch_bytes * 2)
+            self._short_bytes = 0
 
     def _reconsider(self) -> None:
         rate = self._new_bytes / max(self._seconds, 1e-9)

@@ -101,5 +101,7 @@ class Reader:
 
         prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
         self._departure.sent += spent
+        if self._splitter.understanding.memory_ends:
+            self._departure.stands_still()
         if len(prepared.split.raw):
             await self._ready.put(prepared)

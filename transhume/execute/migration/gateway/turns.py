@@ -4,11 +4,9 @@ Frames are decoded in the order in which they were encoded, so urgency has to be
 """
 
 import asyncio
-import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
-from itertools import count
 
 
 class Urgency(IntEnum):
@@ -26,24 +24,27 @@ class Turns:
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
-        self._order = count()
+        self._waiting: list[tuple[Callable[[], Urgency], asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def turn(self, urgency: Urgency) -> AsyncIterator[None]:
-        """Wait for a turn, and have it while the context lasts."""
+    async def turn(self, urgency: Callable[[], Urgency]) -> AsyncIterator[None]:
+        """Wait for a turn, and have it while the context lasts.
+
+        Args:
+            urgency: says it whenever somebody is chosen: a guest may stop while its memory waits.
+        """
         await self._take(urgency)
         try:
             yield
         finally:
             self._pass_on()
 
-    async def _take(self, urgency: Urgency) -> None:
+    async def _take(self, urgency: Callable[[], Urgency]) -> None:
         if not self._taken:
             self._taken = True
             return
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (urgency, next(self._order), mine))
+        self._waiting.append((urgency, mine))
         try:
             await mine
         except asyncio.CancelledError:
@@ -52,9 +53,10 @@ class Turns:
             raise
 
     def _pass_on(self) -> None:
-        while self._waiting:
-            _, _, next_one = heapq.heappop(self._waiting)
-            if not next_one.done():
-                next_one.set_result(None)
-                return
-        self._taken = False
+        self._waiting = [each for each in self._waiting if not each[1].done()]
+        if self._waiting:
+            chosen = min(self._waiting, key=lambda each: each[0]())  # of the most urgent, the first
+            self._waiting.remove(chosen)
+            chosen[1].set_result(None)
+        else:
+            self._taken = False

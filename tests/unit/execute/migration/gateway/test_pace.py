@@ -2,7 +2,7 @@
 
 import pytest
 
-from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
+from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace, most_batch_bytes
 
 MB = 1 << 20
 
@@ -29,6 +29,32 @@ def test_on_a_slow_link_little_is_taken_at_once_and_everything_compressed() -> N
     send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=2)
     assert pace.batch_bytes / (2 * 1.25e6) < 0.1, "seconds until something more urgent has its turn"
     assert pace.level
+
+
+def test_what_is_known_makes_batches_no_longer_than_a_slow_link_bears() -> None:
+    """A guest that stops has to wait for what was read ahead of it, and that may be new."""
+    pace, link = Pace(), 1.25e6
+    pace.keep_to(link)
+    for _ in range(1000):
+        pace.sent(pace.batch_bytes, 0, 0.001, 0.0)
+    assert pace.batch_bytes == most_batch_bytes(link) < LARGEST_BATCH
+    assert pace.batch_bytes * 0.35 / link <= 0.25, "seconds, if all of it is new"
+    pace.keep_to(None)
+    for _ in range(1000):
+        pace.sent(pace.batch_bytes, 0, 0.001, 0.0)
+    assert pace.batch_bytes == LARGEST_BATCH
+
+
+def test_a_batch_grows_only_after_much_has_gone_by_quickly() -> None:
+    pace = Pace()
+    before = pace.batch_bytes
+    for _ in range(100):
+        for seconds in (0.001, 0.001, 0.05):
+            pace.sent(pace.batch_bytes, 0, seconds, 0.0)
+    assert pace.batch_bytes == before
+    for _ in range(4):
+        pace.sent(before, 0, 0.001, 0.0)
+    assert pace.batch_bytes == 2 * before
 
 
 def test_on_a_fast_link_the_compressor_gets_out_of_the_way() -> None:

@@ -10,11 +10,11 @@ async def test_the_most_urgent_goes_first_and_equals_in_their_order() -> None:
     turns, went = Turns(), []
 
     async def go(name: str, urgency: Urgency) -> None:
-        async with turns.turn(urgency):
+        async with turns.turn(lambda: urgency):
             went.append(name)
 
     async with asyncio.TaskGroup() as tasks:
-        async with turns.turn(Urgency.WARMING):
+        async with turns.turn(lambda: Urgency.WARMING):
             for name, urgency in (
                 ("warm", Urgency.WARMING),
                 ("disk", Urgency.DISK),
@@ -27,9 +27,25 @@ async def test_the_most_urgent_goes_first_and_equals_in_their_order() -> None:
     assert went == ["memory 1", "memory 2", "disk", "warm"]
 
 
+async def test_who_becomes_urgent_while_waiting_goes_before_who_came_earlier() -> None:
+    turns, went, stopped = Turns(), [], []
+
+    async def go(name: str) -> None:
+        async with turns.turn(lambda: Urgency.STOPPED if name in stopped else Urgency.MEMORY):
+            went.append(name)
+
+    async with asyncio.TaskGroup() as tasks:
+        async with turns.turn(lambda: Urgency.MEMORY):
+            for name in ("first", "second", "third"):
+                tasks.create_task(go(name))
+            await asyncio.sleep(0)
+            stopped.append("third")
+    assert went == ["third", "first", "second"]
+
+
 async def test_who_gives_up_waiting_keeps_nobody_from_their_turn() -> None:
     turns = Turns()
-    async with turns.turn(Urgency.MEMORY):
+    async with turns.turn(lambda: Urgency.MEMORY):
         waiting = [asyncio.create_task(_once(turns)) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -40,7 +56,7 @@ async def test_who_gives_up_waiting_keeps_nobody_from_their_turn() -> None:
 
 async def test_who_is_cancelled_just_when_it_was_their_turn_passes_it_on() -> None:
     turns = Turns()
-    async with turns.turn(Urgency.MEMORY):
+    async with turns.turn(lambda: Urgency.MEMORY):
         first, second = asyncio.create_task(_once(turns)), asyncio.create_task(_once(turns))
         await asyncio.sleep(0)
     first.cancel()
@@ -50,7 +66,7 @@ async def test_who_is_cancelled_just_when_it_was_their_turn_passes_it_on() -> No
 
 
 async def _once(turns: Turns) -> None:
-    async with turns.turn(Urgency.MEMORY):
+    async with turns.turn(lambda: Urgency.MEMORY):
         await asyncio.sleep(0)
 
 
