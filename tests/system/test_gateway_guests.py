@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def config(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     with ExitStack() as stack:
         asyncio.run(VxlanOverlay(lab.network).remove())
         _leave_the_gateways_address()
-        stack.enter_context(_uplinks(lab))
+        _lay_uplinks(lab)
         written = _description(lab)
         (lab.state / agents.CONFIGURATION).write_text(yaml.safe_dump(written))
         agents.start_knowledge(lab.state)
@@ -151,15 +151,13 @@ def _leave_the_gateways_address() -> None:
         edge.addr("add", index=bridge, address=BESIDE, prefixlen=24)
 
 
-@contextmanager
-def _uplinks(lab: Lab) -> Iterator[None]:
+def _lay_uplinks(lab: Lab) -> None:
     with netlink_in(OUTSIDE) as out:
         bridge = make_bridge(out, 1500, OUT_BRIDGE)
         out.addr("add", index=bridge, address=OUT_IP, prefixlen=24)
     for cloud, address in SEEN_AS.items():
         netns = lab.cloud(cloud).spec.netns
         plug(netns, OUTSIDE, UPLINK, f"to-{cloud}", address, bridge=OUT_BRIDGE)
-    yield
 
 
 def _description(lab: Lab) -> dict[str, Any]:

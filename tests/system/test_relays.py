@@ -8,8 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,8 +81,8 @@ class Relay:
         self._pid = None
 
 
-@contextmanager
-def two_sites(lab: Lab) -> Iterator[Relay]:
+@pytest.fixture(scope="module")
+def relay(lab: Lab) -> Relay:
     """Have gateways at clouds a and c, and a relay at cloud b, which belongs to a's site."""
     authority = init_authority(lab.state / "authority")
     clouds = [lab.cloud(name) for name in "ac"]
@@ -103,15 +102,9 @@ def two_sites(lab: Lab) -> Iterator[Relay]:
     (home / "relay.yaml").write_text(yaml.safe_dump(configuration))
     for cloud in clouds:
         wait_for_gateway(cloud)
-    relay = Relay(lab)
-    relay.start()
-    yield relay
-
-
-@pytest.fixture(scope="module")
-def relay(lab: Lab) -> Iterator[Relay]:
-    with two_sites(lab) as found:
-        yield found
+    found = Relay(lab)
+    found.start()
+    return found
 
 
 @pytest.fixture

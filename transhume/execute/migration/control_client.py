@@ -14,15 +14,15 @@ from typing import Any
 from transhume.deployment.addresses import parse_address
 from transhume.deployment.model import Deployment, GatewayPoint
 from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
-from transhume.execute.migration.gateway.sockets import short_path
+from transhume.execute.migration.machine.sockets import short_path
 from transhume.execute.migration.transport import Progress
 from transhume.execute.migration.trust import (
     Identity,
     Peer,
     PeerKind,
-    expect_peer,
     load_identity,
 )
+from transhume.execute.migration.trust.calling import call
 from transhume.knowledge.codec import decode
 from transhume.knowledge.model import CloudName, Transfer, VmName, Warmth
 
@@ -101,16 +101,14 @@ class GatewayClient:
                 return await asyncio.open_unix_connection(name, limit=_MOST_LINE_BYTES)
         if self._identity is None:
             raise OSError("an operator's certificate is needed to reach it over TLS")
-        reader, writer = await asyncio.open_connection(
+        expected = Peer(kind=PeerKind.SITE, name=self.address.site)
+        return await call(
+            self._identity,
             self.address.host,
             self.address.port,
-            ssl=self._identity.client_context(),
-            limit=_MOST_LINE_BYTES,
+            expected,
+            limit_bytes=_MOST_LINE_BYTES,
         )
-        expect_peer(
-            writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=self.address.site)
-        )
-        return reader, writer
 
 
 def clients_of(deployment: Deployment) -> dict[CloudName, GatewayClient]:

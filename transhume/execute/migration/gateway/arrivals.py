@@ -24,7 +24,7 @@ from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
 from transhume.execute.migration.gateway.relays import Relays
 from transhume.execute.migration.gateway.residents import Residents
-from transhume.execute.migration.gateway.sockets import readable, shut_writing
+from transhume.execute.migration.machine.sockets import readable, shut_writing
 from transhume.execute.migration.trust.peers import Peer
 from transhume.execute.migration.trust.tickets import Admission, Admissions
 from transhume.knowledge.model import VmName

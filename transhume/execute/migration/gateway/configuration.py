@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from transhume.deployment.addresses import Address, checked_address, parse_address
+from transhume.deployment.addresses import Address, parse_address
+from transhume.execute.migration.machine.schema import (
+    DEFAULT_PIDS,
+    PidsFolder,
+    Record,
+    SocketsSchema,
+    WrittenAddress,
+)
 from transhume.execute.migration.trust.admission import AdmissionPolicy
 from transhume.execute.migration.trust.schema import AdmitSchema, to_rules
 from transhume.located_yaml import Quantity, read_file, validate
@@ -55,40 +62,6 @@ class GatewaySettings:
     store_residents_bytes: int
     """For each tenant."""
     admission: AdmissionPolicy
-
-
-WrittenAddress = Annotated[str, AfterValidator(checked_address)]
-
-
-class Record(BaseModel):
-    """What is read strictly."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SocketsSchema(Record):
-    """Where hypervisors' sockets are. The same folder at every site, as libvirt sees it."""
-
-    model_config = ConfigDict(title="Sockets")
-
-    folder: str = Field(
-        default="/run/libvirt/transhume", description="as the gateway, or a relay, sees it"
-    )
-    seen: str | None = Field(
-        default=None, description="as libvirt sees it, if that is another name (a container's)"
-    )
-
-    def seen_from(self, folder: Path) -> PurePosixPath:
-        """Return the folder as libvirt sees it; what is relative is so to a folder of ours."""
-        return PurePosixPath(self.seen or folder / self.folder)
-
-
-def pids_field() -> Any:
-    """Return the key that says where hypervisors' process numbers are."""
-    return Field(
-        default="/run/libvirt/qemu",
-        description="libvirt's folder of process numbers, to find VMs' memory",
-    )
 
 
 class ImageSchema(Record):
@@ -149,7 +122,7 @@ class GatewaySchema(Record):
     )
     peers: dict[str, WrittenAddress] = Field(default={}, description="the other sites' addresses")
     sockets: SocketsSchema = Field(default=SocketsSchema(), description="hypervisors' sockets")
-    pids: str = pids_field()
+    pids: PidsFolder = DEFAULT_PIDS
     hosts: list[str] = Field(
         default=[],
         description="the site's other hosts, as the deployment file calls them: at each runs `transhume relay`",

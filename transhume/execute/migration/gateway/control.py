@@ -27,10 +27,10 @@ import structlog
 
 from transhume.errors import Error, Refused, UsageError
 from transhume.execute.migration.gateway.gateway import Gateway
-from transhume.execute.migration.gateway.hypervisors import SOCKETS
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.execute.migration.gateway.warming import Warmer
+from transhume.execute.migration.machine.hypervisors import SOCKETS
 from transhume.execute.migration.transport import Share
 from transhume.execute.migration.trust.admission import AdmissionRequest, TenantName
 from transhume.execute.migration.trust.peers import Peer
@@ -100,7 +100,7 @@ class Control:
         gateway = self._gateway
         migration = str(words["migration"])
         host, sockets = _host_in(words), gateway.sockets_of(migration)
-        gateway.relays.at(host)
+        gateway.relays.at(host)  # refused now, rather than when its memory comes
         ticket = gateway.admissions.grant(
             AdmissionRequest(
                 vm=VmName(words["vm"]),

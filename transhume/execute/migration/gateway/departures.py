@@ -26,8 +26,8 @@ from transhume.execute.migration.gateway.messages import VERSION, Kind, Message,
 from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.questions import Questions
 from transhume.execute.migration.gateway.reader import Reader
-from transhume.execute.migration.gateway.sockets import shut_writing
 from transhume.execute.migration.gateway.turns import Urgency
+from transhume.execute.migration.machine.sockets import shut_writing
 from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
 from transhume.knowledge.model import Transfer
 

@@ -23,17 +23,17 @@ from transhume.execute.migration.gateway.departures import Departures
 from transhume.execute.migration.gateway.domain import StoreLimits
 from transhume.execute.migration.gateway.domains import Domains, SharedImage
 from transhume.execute.migration.gateway.gangs import Gangs
-from transhume.execute.migration.gateway.hypervisors import SOCKETS, Doors, Here, socket_of
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS, Link, LinkLost
 from transhume.execute.migration.gateway.messages import Kind
 from transhume.execute.migration.gateway.relays import Relays
 from transhume.execute.migration.gateway.residents import Residents
+from transhume.execute.migration.machine.hypervisors import SOCKETS, Doors, Here, sockets_of
 from transhume.execute.migration.nbd import NbdSplitter
 from transhume.execute.migration.stream import QemuSplitter
 from transhume.execute.migration.transport import Share
+from transhume.execute.migration.trust.calling import call
 from transhume.execute.migration.trust.identity import (
     Identity,
-    expect_peer,
     load_identity,
     peer_of,
 )
@@ -93,8 +93,8 @@ class Gateway:
             total_bytes=settings.store_total_bytes,
         )
         self.domains = Domains(limits, images)
-        here = Here(settings.sockets, settings.sockets_seen, settings.pids)
-        self.relays = Relays(here, settings.hosts)
+        self._here = Here(settings.sockets, settings.sockets_seen, settings.pids)
+        self.relays = Relays(self._here, settings.hosts)
         self.residents = Residents(settings, self.domains, self.relays)
         self.admissions = Admissions(policy=settings.admission)
         self.routes: dict[str, Route] = {}
@@ -116,8 +116,7 @@ class Gateway:
 
     def sockets_of(self, migration: str) -> tuple[PurePosixPath, ...]:
         """Name a migration's sockets, as hypervisors see them."""
-        folder = self.settings.sockets_seen
-        return tuple(socket_of(folder, migration, number) for number in range(len(SOCKETS)))
+        return sockets_of(self.settings.sockets_seen, migration)
 
     async def serve(self) -> asyncio.Server:
         """Listen for the other sites' gateways.
@@ -125,7 +124,7 @@ class Gateway:
         Raises:
             OSError: the address can't be had.
         """
-        self.settings.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._here.make_folder()
         address = self.settings.listen
         return await asyncio.start_server(
             self._called,
@@ -171,24 +170,16 @@ class Gateway:
             raise UsageError(
                 f"the gateway of {self.site} has no address of {peer}; it has: {known}"
             )
+        expected = Peer(kind=PeerKind.SITE, name=peer)
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                reader, writer = await asyncio.open_connection(
-                    address.host,
-                    address.port,
-                    ssl=self._identity.client_context(),
-                    ssl_shutdown_timeout=1.0,
-                    limit=_READ_BYTES,
+                reader, writer = await call(
+                    self._identity, address.host, address.port, expected, limit_bytes=_READ_BYTES
                 )
         except (OSError, TimeoutError) as error:
             raise LinkLost(
                 f"{peer} at {address} can't be reached: {error or 'no answer'}"
             ) from error
-        try:
-            expect_peer(writer.get_extra_info("ssl_object"), Peer(kind=PeerKind.SITE, name=peer))
-        except PeerRefused:
-            writer.transport.abort()
-            raise
         link = Link(peer, reader, writer, silence_seconds=self._silence_seconds)
         departures = Departures(self.site, link, self.domains, self._workers)
         self._keep(departures.run(), f"link to {peer}")

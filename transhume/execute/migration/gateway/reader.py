@@ -16,7 +16,7 @@ from typing import Self
 from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
-from transhume.execute.migration.gateway.sockets import read_batch, readable
+from transhume.execute.migration.machine.sockets import read_batch, readable
 from transhume.execute.migration.splitting import Split, Splitter
 from transhume.knowledge.model import Transfer
 

@@ -15,8 +15,8 @@ import numpy as np
 import structlog
 
 from transhume.errors import UsageError
-from transhume.execute.migration.gateway.guest_memory import NoGuestMemory, Pages
-from transhume.execute.migration.gateway.hypervisors import SOCKETS, Hypervisors, Part
+from transhume.execute.migration.machine.guest_memory import NoGuestMemory, Pages
+from transhume.execute.migration.machine.hypervisors import SOCKETS, Hypervisors, Part
 from transhume.execute.migration.relaying.protocol import (
     VERSION,
     BrokenOff,
@@ -51,7 +51,7 @@ class Relays:
 
     def __init__(self, here: Hypervisors, hosts: Collection[str]) -> None:
         self._here = here
-        self._relays: dict[str, Relay | None] = dict.fromkeys(hosts)
+        self._relays: dict[str, RelayedHypervisors | None] = dict.fromkeys(hosts)
 
     def at(self, host: str | None) -> Hypervisors:
         """Return a host's hypervisors; of a host that has no relay, those here.
@@ -130,7 +130,7 @@ class Relays:
         older = self._relays[host]
         if older is not None:
             older.end()
-        relay = self._relays[host] = Relay(host, stream[1])
+        relay = self._relays[host] = RelayedHypervisors(host, stream[1])
         log.info("relay_connected", host=host)
         try:
             await relay.hear(stream[0])
@@ -141,7 +141,7 @@ class Relays:
                 log.warning("relay_lost", host=host)
 
 
-class Relay:
+class RelayedHypervisors:
     """The hypervisors of a host whose relay is connected."""
 
     def __init__(self, host: str, writer: asyncio.StreamWriter) -> None:
@@ -287,7 +287,7 @@ class Relay:
 class _RelayedDoors:
     """A migration's sockets at another host."""
 
-    def __init__(self, relay: Relay, migration: str) -> None:
+    def __init__(self, relay: RelayedHypervisors, migration: str) -> None:
         self._relay, self._migration = relay, migration
         self.came: tuple[asyncio.Queue[socket.socket], ...] = tuple(
             asyncio.Queue() for _ in SOCKETS

@@ -16,9 +16,9 @@ from transhume.execute.migration.content.page_log import PageLog
 from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.configuration import GatewaySettings, ResidentSettings
 from transhume.execute.migration.gateway.domains import Domains
-from transhume.execute.migration.gateway.guest_memory import NoGuestMemory, Pages
-from transhume.execute.migration.gateway.hypervisors import Hypervisors, Part
 from transhume.execute.migration.gateway.relays import Relays
+from transhume.execute.migration.machine.guest_memory import NoGuestMemory, Pages
+from transhume.execute.migration.machine.hypervisors import Hypervisors, Part
 
 PAUSE_SECONDS = 30.0
 """Between two looks at all VMs; longer where one takes long, so that it takes little of a processor."""

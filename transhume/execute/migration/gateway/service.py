@@ -18,8 +18,8 @@ from transhume.execute.migration.gateway.configuration import GatewaySettings
 from transhume.execute.migration.gateway.control import MOST_LINE_BYTES, Control
 from transhume.execute.migration.gateway.gateway import Gateway, start_gateway
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS
-from transhume.execute.migration.gateway.sockets import listen, short_path
 from transhume.execute.migration.gateway.warming import Warmer
+from transhume.execute.migration.machine.sockets import listen, short_path
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 
 log = structlog.get_logger()

@@ -19,9 +19,9 @@ from transhume.errors import UsageError
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.departures import Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
-from transhume.execute.migration.gateway.guest_memory import NoGuestMemory, Pages
-from transhume.execute.migration.gateway.hypervisors import Hypervisors, Part
 from transhume.execute.migration.gateway.link import LinkLost
+from transhume.execute.migration.machine.guest_memory import NoGuestMemory, Pages
+from transhume.execute.migration.machine.hypervisors import Hypervisors, Part
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 from transhume.knowledge.model import Transfer
 

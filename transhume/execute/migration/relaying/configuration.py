@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 from pydantic import Field
 
 from transhume.deployment.addresses import Address, parse_address
-from transhume.execute.migration.gateway.configuration import (
+from transhume.execute.migration.machine.schema import (
+    DEFAULT_PIDS,
+    PidsFolder,
     Record,
     SocketsSchema,
     WrittenAddress,
-    pids_field,
 )
 from transhume.located_yaml import read_file, validate
 
@@ -40,7 +41,7 @@ class RelaySchema(Record):
         "deployment file; relative to this file's folder"
     )
     sockets: SocketsSchema = Field(default=SocketsSchema(), description="hypervisors' sockets")
-    pids: str = pids_field()
+    pids: PidsFolder = DEFAULT_PIDS
 
 
 def load_relay(path: Path) -> RelaySettings:

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 import structlog
 
 from transhume.errors import Error, PeerRefused
-from transhume.execute.migration.gateway.guest_memory import NoGuestMemory
-from transhume.execute.migration.gateway.hypervisors import SOCKETS, Doors, Here, Part
+from transhume.execute.migration.machine.guest_memory import NoGuestMemory
+from transhume.execute.migration.machine.hypervisors import SOCKETS, Doors, Here, Part
 from transhume.execute.migration.relaying.configuration import RelaySettings
 from transhume.execute.migration.relaying.protocol import (
     MOST_LINE_BYTES,
@@ -29,7 +29,8 @@ from transhume.execute.migration.relaying.protocol import (
     send_frame,
 )
 from transhume.execute.migration.relaying.splice import splice
-from transhume.execute.migration.trust.identity import Identity, expect_peer, load_identity
+from transhume.execute.migration.trust.calling import call
+from transhume.execute.migration.trust.identity import Identity, load_identity
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 
 CALL_SECONDS = 10.0
@@ -69,7 +70,7 @@ class Relay:
             PeerRefused: somebody else answers.
             BrokenOff: it doesn't want us, or says what makes no sense.
         """
-        self._settings.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._here.make_folder()
         reader, writer = await self._call({"relay": VERSION})
         notice_silence(writer)
         try:
@@ -91,20 +92,11 @@ class Relay:
 
     async def _call(self, first: Words) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         gateway = self._settings.gateway
+        expected = Peer(kind=PeerKind.SITE, name=self._settings.site)
         async with asyncio.timeout(CALL_SECONDS):
-            reader, writer = await asyncio.open_connection(
-                gateway.host,
-                gateway.port,
-                ssl=self._identity.client_context(),
-                ssl_shutdown_timeout=1.0,
-                limit=MOST_LINE_BYTES,
+            reader, writer = await call(
+                self._identity, gateway.host, gateway.port, expected, limit_bytes=MOST_LINE_BYTES
             )
-        try:
-            expected = Peer(kind=PeerKind.SITE, name=self._settings.site)
-            expect_peer(writer.get_extra_info("ssl_object"), expected)
-        except PeerRefused:
-            writer.transport.abort()
-            raise
         make_ready(writer)
         say(writer, first)
         return reader, writer

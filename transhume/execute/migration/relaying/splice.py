@@ -4,7 +4,7 @@ import asyncio
 import socket
 from dataclasses import dataclass, field
 
-from transhume.execute.migration.gateway.sockets import shut_writing
+from transhume.execute.migration.machine.sockets import shut_writing
 from transhume.execute.migration.relaying.protocol import (
     BrokenOff,
     read_frame,

@@ -10,7 +10,7 @@ from random import Random
 
 from tests.unit.execute.migration.gateway.two_sites import Site
 from tests.unit.execute.migration.stream.stream_writing import PAGE, Multifd, Plain
-from transhume.execute.migration.gateway.sockets import connect, listen
+from transhume.execute.migration.machine.sockets import connect, listen
 
 _READ_BYTES = 1 << 18
 PATIENCE_SECONDS = 60.0

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import yaml
 
+from tests.unit.execute.migration.gateway.hypervisors import PATIENCE_SECONDS
 from tests.unit.execute.migration.gateway.two_sites import LIFETIME, Site
 from transhume.execute.migration.relaying.configuration import load_relay
 from transhume.execute.migration.relaying.relay import run_relay
 from transhume.execute.migration.trust import Peer, PeerKind, load_authority
-
-PATIENCE_SECONDS = 60.0
 
 
 @dataclass(slots=True)

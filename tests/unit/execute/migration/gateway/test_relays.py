@@ -31,9 +31,9 @@ from tests.unit.execute.migration.gateway.test_warming import warmed
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
 from transhume.errors import GatewayFailed
 from transhume.execute.migration.gateway import relays
-from transhume.execute.migration.gateway.guest_memory import NoGuestMemory
-from transhume.execute.migration.gateway.hypervisors import Part
-from transhume.execute.migration.gateway.sockets import listen, shut_writing
+from transhume.execute.migration.machine.guest_memory import NoGuestMemory
+from transhume.execute.migration.machine.hypervisors import Part
+from transhume.execute.migration.machine.sockets import listen, shut_writing
 from transhume.execute.migration.relaying import protocol
 from transhume.execute.migration.relaying.configuration import load_relay
 from transhume.execute.migration.relaying.protocol import (
@@ -309,12 +309,12 @@ async def test_a_vm_that_runs_nowhere_is_told_of(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def asked_relay() -> AsyncIterator[tuple[relays.Relay, asyncio.StreamReader]]:
+async def asked_relay() -> AsyncIterator[tuple[relays.RelayedHypervisors, asyncio.StreamReader]]:
     """Have a relay as its gateway has it, and what it's asked."""
     near, far = socket.socketpair()
     _, writer = await asyncio.open_connection(sock=near)
     asked, answering = await asyncio.open_connection(sock=far)
-    yield relays.Relay("a2", writer), asked
+    yield relays.RelayedHypervisors("a2", writer), asked
     for each in (writer, answering):
         each.close()
         await each.wait_closed()

@@ -17,7 +17,7 @@ from tests.unit.execute.migration.gateway.hypervisors import (
 )
 from tests.unit.execute.migration.gateway.running_guest import running_guest
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
-from transhume.execute.migration.gateway.guest_images import find_images
+from transhume.execute.migration.machine.guest_images import find_images
 
 MEMORY_PAGES = 4096
 IMAGE = pages_of(2, 600)

@@ -16,7 +16,7 @@ from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_s
 from transhume.errors import GatewayFailed
 from transhume.execute.migration.gateway.gangs import BURST_SECONDS, Gangs
 from transhume.execute.migration.gateway.pace import SMALLEST_BATCH
-from transhume.execute.migration.gateway.sockets import listen, short_path
+from transhume.execute.migration.machine.sockets import listen, short_path
 
 MEMORY_BYTES = 16 << 20
 RATE = 1e6

@@ -16,7 +16,7 @@ from transhume.execute.migration.gateway.configuration import load_gateway
 from transhume.execute.migration.gateway.gateway import Gateway
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.service import running_gateway
-from transhume.execute.migration.gateway.sockets import listen, short_path
+from transhume.execute.migration.machine.sockets import listen, short_path
 from transhume.execute.migration.trust import Peer, PeerKind, init_authority, load_authority
 
 LIFETIME = timedelta(days=1)

@@ -10,23 +10,23 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from transhume.execute.migration.gateway.guest_images import find_images
-from transhume.execute.migration.gateway.guest_memory import (
+from transhume.execute.migration.machine.guest_images import find_images
+from transhume.execute.migration.machine.guest_memory import (
     NoGuestMemory,
     Pages,
     Stretch,
     find_memory,
     read_pages,
 )
-from transhume.execute.migration.gateway.sockets import accept, connect, listen
+from transhume.execute.migration.machine.sockets import accept, connect, listen
 
 SOCKETS = ("ram", "disks")
 """A migration's sockets, by their numbers."""
 
 
-def socket_of(folder: PurePosixPath, migration: str, number: int) -> PurePosixPath:
-    """Name a migration's socket, as hypervisors see it: the same at both sites."""
-    return folder / f"{migration}-{SOCKETS[number]}"
+def sockets_of(folder: PurePosixPath, migration: str) -> tuple[PurePosixPath, ...]:
+    """Name a migration's sockets, as hypervisors see them: the same at both sites."""
+    return tuple(folder / f"{migration}-{name}" for name in SOCKETS)
 
 
 class Part(StrEnum):
@@ -105,6 +105,10 @@ class Here:
     def __init__(self, sockets: Path, seen: PurePosixPath, pids: Path) -> None:
         self._sockets, self._seen, self._pids = sockets, seen, pids
 
+    def make_folder(self) -> None:
+        """Make the folder of sockets, where there is none."""
+        self._sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+
     def place(self, path: PurePosixPath) -> Path:
         """Say where a socket is for this process.
 
@@ -117,8 +121,7 @@ class Here:
 
     async def open_doors(self, migration: str) -> "LocalDoors":
         """Listen at a migration's sockets."""
-        paths = [socket_of(self._seen, migration, number) for number in range(len(SOCKETS))]
-        return LocalDoors([self.place(path) for path in paths])
+        return LocalDoors([self.place(path) for path in sockets_of(self._seen, migration)])
 
     async def connect(self, path: PurePosixPath) -> socket.socket:
         """Connect to a path, which may take a moment to be there."""

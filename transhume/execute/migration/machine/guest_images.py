@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from transhume.execute.migration.gateway.guest_memory import Stretch
+from transhume.execute.migration.machine.guest_memory import Stretch
 
 _LEAST_BYTES = 1 << 20
 """A smaller file is none that is worth while."""
