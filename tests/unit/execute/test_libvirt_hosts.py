@@ -277,6 +277,27 @@ async def test_a_downtime_limit_is_in_force_when_the_job_begins() -> None:
     assert seen == [77]
 
 
+@pytest.mark.parametrize(
+    ("carries_bytes_per_second", "expected_ms"),
+    [
+        pytest.param(1e6, HELD_OFF_MS, id="the link was seen to be the narrow place"),
+        pytest.param(None, 77, id="nothing was seen yet"),
+    ],
+)
+async def test_a_guest_is_held_off_from_the_beginning_where_its_link_is_known_already(
+    carries_bytes_per_second: float | None, expected_ms: int
+) -> None:
+    seen: list[int] = []
+    domain = Domain()
+    domain.move = lambda: seen.append(domain.downtime_limit_ms)
+    transport = Counted(carries_bytes_per_second=carries_bytes_per_second)
+    pool = cast("Connections", Pool({A1: Host(domain), B1: Host(Domain())}))
+
+    await move(LibvirtHosts(pool, transport), MigrationOptions(downtime_limit_ms=77))
+
+    assert seen == [expected_ms]
+
+
 async def test_a_domain_that_stays_gets_its_downtime_limit_back() -> None:
     def fails() -> None:
         raise error(libvirt.VIR_ERR_OPERATION_FAILED)
@@ -316,14 +337,17 @@ SHARE = Share(gang="g", bytes_per_second=1e6)
 class Counted:
     """A transport that counts bytes, of moves that have a link in common or not."""
 
-    link: Link | None
+    link: Link | None = None
+    carries_bytes_per_second: float | None = None
 
     @asynccontextmanager
     async def route(
         self, vm: VmName, source: HostName, destination: HostName, share: Share | None = None
     ) -> AsyncIterator[Route]:
         async def progress(_remaining_bytes: int | None) -> Progress:
-            return Progress(transfer=Transfer())
+            return Progress(
+                transfer=Transfer(), link_bytes_per_second=self.carries_bytes_per_second
+            )
 
         yield Route(migrate_uri="unix:///ram", link=self.link, progress=progress)
 

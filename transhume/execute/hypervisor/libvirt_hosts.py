@@ -140,8 +140,7 @@ class LibvirtHosts:
     ) -> job.Told:
         """Migrate, steering and reporting the job; return the most that it told of."""
         vm, source, _ = way
-        link = options.share.bytes_per_second if options.share and route.migrate_uri else None
-        switchover = Switchover(options.downtime_limit_ms, link)
+        switchover = Switchover(options.downtime_limit_ms, await _link_rate(route, options))
         turn = self._turns_to_stop.join(route.link, switchover.limit_seconds)
         pause.when_over(turn.end)
         order = await self._order(way, route, options, copies)
@@ -219,6 +218,14 @@ class LibvirtHosts:
             with suppress(HypervisorUnreachable):
                 await self._connections.call(source, lambda c: job.abort(c, vm))
             await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+
+
+async def _link_rate(route: Route, options: MigrationOptions) -> float | None:
+    """Return what a migration may use of its link: its share, or all that the link was seen to carry before."""
+    if options.share is not None and route.migrate_uri and options.share.bytes_per_second:
+        return options.share.bytes_per_second
+    progress = await route.progress(None)
+    return progress.link_bytes_per_second if progress else None
 
 
 _NO_JOB_TOLD = (55, 84)

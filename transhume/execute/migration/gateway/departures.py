@@ -27,7 +27,7 @@ from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.questions import Questions
 from transhume.execute.migration.gateway.reader import Reader
 from transhume.execute.migration.gateway.turns import Urgency
-from transhume.execute.migration.machine.sockets import shut_writing
+from transhume.execute.migration.machine.sockets import send_all, shut_writing
 from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
 from transhume.knowledge.model import Transfer
 
@@ -272,10 +272,9 @@ class Departures:
         return any(each.connection is not None for each in self._channels.values())
 
     async def _give_back(self, channel: _Channel, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while (data := await channel.returned.get()) is not None:
             with suppress(BrokenPipeError):  # the hypervisor has heard enough
-                await loop.sock_sendall(connection, data)
+                await send_all(connection, data)
             channel.returned_bytes -= len(data)
         shut_writing(connection)
 

@@ -1,4 +1,4 @@
-"""Reads one connection of a hypervisor, a piece ahead of whoever sends it: batches, split and hashed.
+"""Reads one connection of a hypervisor, a piece ahead of whoever sends it, and splits and hashes what it reads.
 
 No byte is held back for longer than the linger, and none is read that nobody will take soon: what was read
 can't be overtaken any more.
@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from itertools import cycle
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,11 @@ from typing import Self
 from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
-from transhume.execute.migration.machine.sockets import read_batch, readable
+from transhume.execute.migration.machine.sockets import (
+    read_flow,
+    readable,
+    wait_for_flows,
+)
 from transhume.execute.migration.splitting import Split, Splitter
 from transhume.knowledge.model import Transfer
 
@@ -36,7 +41,7 @@ class Reader:
         connection: to read.
         splitter: finds the pages.
         pace: says how much to read at once.
-        workers: for splitting and hashing.
+        workers: for reading, splitting and hashing.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Reader:
     ) -> None:
         self._departure, self._connection, self._splitter = departure, connection, splitter
         self._pace, self._workers = pace, workers
+        wait_for_flows(connection)
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
         self._ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
 
@@ -83,25 +89,33 @@ class Reader:
     async def _read(self) -> None:
         splitter = self._splitter
         for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
-            most_bytes = self._departure.most_piece_bytes(self._pace)
-            data = await read_batch(self._connection, buffer[:most_bytes])
-            if not data:
+            await readable(self._connection)
+            room = buffer[: self._departure.most_piece_bytes(self._pace)]
+            if not await self._prepare(partial(self._take, room)):
                 break
-            await self._prepare(splitter.split, data)
             if splitter.held_bytes and not await readable(self._connection, LINGER_SECONDS):
-                await self._prepare(splitter.flush, None)
-        await self._prepare(splitter.flush, None)
+                await self._prepare(splitter.flush)
+        await self._prepare(splitter.flush)
         await self._ready.put(None)
 
-    async def _prepare(self, split: Callable[..., Split], data: memoryview | None) -> None:
-        def work() -> tuple[Prepared, Transfer]:
+    def _take(self, room: memoryview) -> Split | None:
+        """Read once there is something, and split it; None at the end of the stream."""
+        data = read_flow(self._connection, room)
+        return self._splitter.split(data) if len(data) else None
+
+    async def _prepare(self, take: Callable[[], Split | None]) -> bool:
+        """Have a worker take the next piece and prepare it; say whether there was one."""
+
+        def work() -> tuple[Prepared | None, float]:
             began = time.thread_time()
-            prepared = prepare(self._stream, split() if data is None else split(data))
-            return prepared, Transfer(cpu_seconds=time.thread_time() - began)
+            split = take()
+            prepared = None if split is None else prepare(self._stream, split)
+            return prepared, time.thread_time() - began
 
         prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
-        self._departure.sent += spent
+        self._departure.sent += Transfer(cpu_seconds=spent)
         if self._splitter.understanding.memory_ends:
             self._departure.stands_still()
-        if len(prepared.split.raw):
+        if prepared is not None and len(prepared.split.raw):
             await self._ready.put(prepared)
+        return prepared is not None

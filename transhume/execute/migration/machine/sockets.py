@@ -1,19 +1,23 @@
-"""Unix sockets to and from hypervisors: long paths, readiness, and reads that never lose a byte.
+"""Unix sockets to and from hypervisors: long paths, readiness, and reads of much at once.
 
-Reads happen in one piece once there is something, and are never cancelled half way, as asyncio's own may be.
+A hypervisor writes little by little, and a socket of this kind holds a tenth of what is worth encoding at once.
+So whoever reads much of it does that in a thread, where the kernel may wait for the rest.
 """
 
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
-_NAP_SECONDS, _MOST_NAPS = 0.001, 4
-"""A hypervisor writes little by little: so long, and so often, what was read waits for what comes next."""
+_FLOW_BYTES = 32 << 10
+"""Who has so much ready will have more at once: it is a hypervisor's whole buffer."""
+_FLOW_SECONDS = 0.004
+"""How long that is waited for in all."""
 
 
 @contextmanager
@@ -90,42 +94,47 @@ async def readable(connection: socket.socket, seconds: float | None = None) -> b
         loop.remove_reader(connection)
 
 
-async def read_batch(connection: socket.socket, buffer: memoryview) -> memoryview:
-    """Fill a buffer with what there is to read, and what comes within moments; return the part that was filled.
+def wait_for_flows(connection: socket.socket) -> None:
+    """Prepare a connection for `read_flow`; from then on, whoever writes to it does so by `send_all`."""
+    seconds, microseconds = divmod(int(_FLOW_SECONDS * 1e6), 10**6)
+    limit = struct.pack("@ll", seconds, microseconds)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    os.set_blocking(connection.fileno(), True)
 
-    Nothing comes at the end of the stream.
+
+def read_flow(connection: socket.socket, buffer: memoryview) -> memoryview:
+    """Fill a buffer with what there is to read; of a flow, also with what comes within moments. For a thread.
+
+    Returns the part that was filled; nothing at the end of the stream.
+
+    Raises:
+        OSError: there is nothing to read, or the connection was broken off.
+    """
+    count = connection.recv_into(buffer, flags=socket.MSG_DONTWAIT)
+    if _FLOW_BYTES <= count < len(buffer):
+        with suppress(BlockingIOError):
+            count += connection.recv_into(buffer[count:], flags=socket.MSG_WAITALL)
+    return buffer[:count]
+
+
+async def send_all(connection: socket.socket, data: bytes) -> None:
+    """Send everything, and let others work meanwhile, whether the connection blocks or not.
 
     Raises:
         OSError: the connection was broken off.
     """
-    at, naps = 0, 0
-    while at < len(buffer):
+    loop = asyncio.get_running_loop()
+    left = memoryview(data)
+    while left:
         try:
-            count = connection.recv_into(buffer[at:])
+            left = left[connection.send(left, socket.MSG_DONTWAIT) :]
         except BlockingIOError:
-            if not at:
-                await readable(connection)
-            elif naps == _MOST_NAPS:
-                break
-            else:
-                naps += 1
-                await asyncio.sleep(_NAP_SECONDS)
-                if not _has_more(connection):
-                    break
-            continue
-        if count == 0:
-            break
-        at += count
-    return buffer[:at]
-
-
-def _has_more(connection: socket.socket) -> bool:
-    """Say whether there is something to read now, or the end of it."""
-    try:
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    return True
+            ready: asyncio.Future[None] = loop.create_future()
+            loop.add_writer(connection, _settle, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_writer(connection)
 
 
 def shut_writing(connection: socket.socket) -> None:
