@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transhume.cli.connection import deployment_in, knowledge_options, with_store
+from transhume.cli.logs import log_json_option, log_to_stderr
 
 if TYPE_CHECKING:
     from transhume.knowledge.store import Store
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "tcx", "clsact", "ring"]),
     help="How frames are seen, instead of what the deployment file says.",
 )
-@click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
+@log_json_option
 @knowledge_options
 def command(
     *, host: str, method: str | None, log_json: bool, config: Path, url: str | None
@@ -42,7 +43,6 @@ def command(
     """
     from dataclasses import replace
 
-    from transhume.cli.logs import log_to_stderr
     from transhume.deployment.model import CaptureMethod
     from transhume.errors import UsageError
 

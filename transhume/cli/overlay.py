@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transhume.cli.connection import config_option, deployment_in, knowledge_options, with_store
+from transhume.cli.logs import log_json_option, log_to_stderr
 
 if TYPE_CHECKING:
     from transhume.deployment.model import OverlayNetwork
@@ -47,7 +48,7 @@ def command() -> None:
 @command.command()
 @config_option
 @click.option("--site", required=True, help="Which of the overlay's sites this is.")
-@click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
+@log_json_option
 def agent(config: Path, *, site: str, log_json: bool) -> None:
     """Look after a site, until stopped.
 
@@ -61,7 +62,6 @@ def agent(config: Path, *, site: str, log_json: bool) -> None:
     """
     import asyncio
 
-    from transhume.cli.logs import log_to_stderr
     from transhume.execute.overlay.agent.process import run_agent
 
     log_to_stderr(as_json=log_json)

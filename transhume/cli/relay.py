@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from transhume.cli.logs import log_json_option, log_to_stderr
+
 
 @click.command("relay")
 @click.option(
@@ -13,7 +15,7 @@ import click
     show_default=True,
     help="The relay's configuration.",
 )
-@click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
+@log_json_option
 def command(config: Path, *, log_json: bool) -> None:
     """Connect a host's hypervisors with its site's gateway.
 
@@ -28,7 +30,6 @@ def command(config: Path, *, log_json: bool) -> None:
     """
     import asyncio
 
-    from transhume.cli.logs import log_to_stderr
     from transhume.execute.migration.relaying.configuration import load_relay
     from transhume.execute.migration.relaying.relay import serve_relay
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transhume.cli.connection import config_option, deployment_in
+from transhume.cli.logs import log_json_option, log_to_stderr
 
 if TYPE_CHECKING:
     from transhume.deployment.model import Deployment
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     help="A policy file, or a folder of them, to compare with those in force; it decides nothing. "
     "May be repeated.",
 )
-@click.option("--log-json", is_flag=True, help="Write the log as JSON lines.")
+@log_json_option
 def command(
     config: Path,
     policy_paths: tuple[Path, ...],
@@ -62,7 +63,6 @@ def command(
     """
     import asyncio
 
-    from transhume.cli.logs import log_to_stderr
     from transhume.daemon.composition import serve
 
     log_to_stderr(as_json=log_json)

@@ -1,1 +1,1 @@
-"""Reach: how this process gets at the machine and its neighbours: namespaces and libvirt connections."""
+"""Reach: how this process gets at the machine and its neighbours: namespaces, libvirt connections, signals."""

@@ -5,10 +5,9 @@ Operators come by the unix socket, whose folder says who may, or over TLS with a
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -21,6 +20,7 @@ from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.warming import Warmer
 from transhume.execute.migration.machine.sockets import listen, short_path
 from transhume.execute.migration.trust.peers import Peer, PeerKind
+from transhume.reach.signals import run_until_told
 
 log = structlog.get_logger()
 
@@ -36,38 +36,40 @@ async def running_gateway(
         UsageError: an address or a socket can't be had, or an image can't be read.
     """
     gateway = await start_gateway(settings, silence_seconds=silence_seconds)
-    control = Control(gateway, Warmer(gateway))
-    gateway.control = control.serve
-    try:
-        sites = await gateway.serve()
-    except OSError as error:
-        raise UsageError(f"the gateway can't listen on {settings.listen}: {error}") from error
-    try:
-        operators = await _listen_for_operators(settings.control, control)
-    except OSError as error:
-        sites.close()
-        raise UsageError(f"the control socket {settings.control} can't be had: {error}") from error
-    log.info("gateway_started", site=gateway.site, address=str(settings.listen))
-    looking = asyncio.create_task(gateway.residents.run(), name="looking at residents")
-    try:
-        yield gateway
-    finally:
-        looking.cancel()
-        for server in (operators, sites):
-            server.close()
-        await gateway.close()
-        settings.control.unlink(missing_ok=True)
-        log.info("gateway_stopped", site=gateway.site)
+    async with AsyncExitStack() as begun:
+        begun.push_async_callback(gateway.close)
+        control = Control(gateway, Warmer(gateway))
+        gateway.control = control.serve
+        try:
+            sites = await gateway.serve()
+        except OSError as error:
+            raise UsageError(f"the gateway can't listen on {settings.listen}: {error}") from error
+        begun.callback(sites.close)
+        await _listen_for_operators(settings.control, control, begun)
+        log.info("gateway_started", site=gateway.site, address=str(settings.listen))
+        looking = asyncio.create_task(gateway.residents.run(), name="looking at residents")
+        begun.callback(looking.cancel)
+        try:
+            yield gateway
+        finally:
+            await begun.aclose()
+            log.info("gateway_stopped", site=gateway.site)
 
 
-async def _listen_for_operators(path: Path, control: Control) -> asyncio.Server:
+async def _listen_for_operators(path: Path, control: Control, begun: AsyncExitStack) -> None:
     here = Peer(kind=PeerKind.OPERATOR, name=f"uid-{os.getuid()}")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.CancelledError):
             await control.serve(here, reader, writer)
 
-    return await asyncio.start_unix_server(answer, sock=_take_place(path), limit=MOST_LINE_BYTES)
+    try:
+        place = _take_place(path)
+    except OSError as error:
+        raise UsageError(f"the control socket {path} can't be had: {error}") from error
+    begun.callback(path.unlink, missing_ok=True)
+    server = await asyncio.start_unix_server(answer, sock=place, limit=MOST_LINE_BYTES)
+    begun.callback(server.close)
 
 
 def _take_place(path: Path) -> socket.socket:
@@ -83,9 +85,9 @@ def _take_place(path: Path) -> socket.socket:
 
 async def serve_gateway(settings: GatewaySettings) -> None:
     """Run a gateway until SIGINT or SIGTERM."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+    await run_until_told(_serve(settings))
+
+
+async def _serve(settings: GatewaySettings) -> None:
     async with running_gateway(settings):
-        await stopped.wait()
+        await asyncio.Event().wait()

@@ -5,10 +5,9 @@ When the gateway is gone, so are the sockets that it had asked for.
 """
 
 import asyncio
-import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import PurePosixPath
 
 import structlog
@@ -32,6 +31,7 @@ from transhume.execute.migration.relaying.splice import splice
 from transhume.execute.migration.trust.calling import call
 from transhume.execute.migration.trust.identity import Identity, load_identity
 from transhume.execute.migration.trust.peers import Peer, PeerKind
+from transhume.reach.signals import run_until_told
 
 CALL_SECONDS = 10.0
 AGAIN_SECONDS = 2.0
@@ -220,9 +220,4 @@ async def serve_relay(settings: RelaySettings) -> None:
     Raises:
         IdentityUnusable: the host's certificate, its key or its authority can't be used.
     """
-    running = asyncio.create_task(run_relay(settings), name="relay")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, running.cancel)
-    with suppress(asyncio.CancelledError):
-        await running
+    await run_until_told(run_relay(settings))

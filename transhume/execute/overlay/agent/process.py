@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -13,6 +12,7 @@ from transhume.errors import KnowledgeUnreachable
 from transhume.execute.overlay.agent.assembly import agents_of, parts_of
 from transhume.knowledge.server import find_server
 from transhume.knowledge.store import Store, utc_now
+from transhume.reach.signals import run_until_told
 
 _RETRY_SECONDS = 1.0
 _NICENESS = -10
@@ -32,14 +32,8 @@ async def run_agent(deployment: Deployment, site: str) -> None:
     with suppress(PermissionError):
         # Between a VM's stop and our word to the kernel its frames are lost.
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-    working = asyncio.ensure_future(_work(deployment, site))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, working.cancel)
-    try:
-        await working
-    except asyncio.CancelledError:
-        log.info("agent_ended", site=site)
+    await run_until_told(_work(deployment, site))
+    log.info("agent_ended", site=site)
 
 
 async def _work(deployment: Deployment, site: str) -> None:

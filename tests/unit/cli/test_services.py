@@ -1,0 +1,75 @@
+"""Services as operators run and end them: each is a process of its own."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.execute.migration.gateway.relayed_host import write_host
+from tests.unit.execute.migration.gateway.two_sites import free_port, site, write_site
+
+PATIENCE_SECONDS = 60.0
+OVERLAY = """
+clouds: {a: {overlay: {bridge: br0, underlay: wan0, vtep: 192.0.2.1}}}
+overlay: {vni: 66, agents: true}
+knowledge: {state_dir: state}
+"""
+
+by_signals = pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name
+)
+
+
+async def ended(number: signal.Signals, words: list[str], *, after: str) -> list[str]:
+    """Run a service, send it a signal after an event, and return its events once it has ended well."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "transhume", *words, "--log-json"), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    events: list[str] = []
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for line in process.stderr:
+                events.append(json.loads(line)["event"])
+                if events[-1] == after:
+                    process.send_signal(number)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert after in events
+    return events
+
+
+@by_signals
+async def test_a_gateway_ends_and_leaves_no_socket(tmp_path: Path, number: signal.Signals) -> None:
+    config = write_site(tmp_path, "a", {"a": free_port()})
+    words = ["gateway", "--config", str(config)]
+    events = await ended(number, words, after="gateway_started")
+    assert events[-1] == "gateway_stopped"
+    assert not (config.parent / "control.sock").exists()
+
+
+@by_signals
+async def test_a_relay_ends_whether_its_gateway_is_there_or_not(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with site(write_site(tmp_path, "a", {"a": free_port()}, hosts=["a2"])) as here:
+        words = ["relay", "--config", str(write_host(here, "a2"))]
+        assert await ended(number, words, after="relay_calls") == ["relay_calls"]
+    assert await ended(number, words, after="gateway_not_there") == ["gateway_not_there"]
+
+
+@by_signals
+async def test_an_agent_that_waits_for_the_knowledge_ends(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    config = tmp_path / "transhume.yaml"
+    config.write_text(OVERLAY)
+    words = ["overlay", "agent", "--site", "a", "--config", str(config)]
+    events = await ended(number, words, after="knowledge_awaited")
+    assert events == ["knowledge_awaited", "agent_ended"]
