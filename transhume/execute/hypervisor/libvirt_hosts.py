@@ -19,11 +19,11 @@ from transhume.execute.hypervisor.lifecycles import Lifecycles
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.parameters import parameters_of
 from transhume.execute.hypervisor.pause import Pause
-from transhume.execute.hypervisor.protocol import OnSample, Seen, Whereabouts
+from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
 from transhume.execute.hypervisor.steering import Due, Steering
 from transhume.execute.hypervisor.switchover import Switchover
 from transhume.execute.hypervisor.turns_to_stop import TurnsToStop
-from transhume.execute.migration.transport import Route, Transport
+from transhume.execute.migration.transport import Progress, Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
 from transhume.reach.libvirt import Connections
 
@@ -168,7 +168,7 @@ class LibvirtHosts:
                 if sample is not None:
                     told = told.at_least(job.Told(sample.bytes_sent, sample.rounds or 0))
                     progress = await route.progress(sample.bytes_remaining or None)
-                    sample = replace(sample, transfer=progress.transfer if progress else None)
+                    sample = _with_progress(sample, progress)
                     link = progress.link_bytes_per_second if progress else None
                     now = time.monotonic()
                     switchover.see(sample, link, now - began)
@@ -218,6 +218,13 @@ class LibvirtHosts:
             with suppress(HypervisorUnreachable):
                 await self._connections.call(source, lambda c: job.abort(c, vm))
             await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+
+
+def _with_progress(sample: JobSample, progress: Progress | None) -> JobSample:
+    """Add what the transport tells to what the hypervisor does."""
+    if progress is None:
+        return sample
+    return replace(sample, transfer=progress.transfer, waiting_bytes=progress.waiting_bytes)
 
 
 async def _link_rate(route: Route, options: MigrationOptions) -> float | None:

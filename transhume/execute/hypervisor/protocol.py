@@ -41,6 +41,8 @@ class JobSample:
     dirty_bytes_per_second: float
     transfer: Transfer | None = None
     """What gateways made of it so far."""
+    waiting_bytes: int = 0
+    """Of what was sent, what they haven't come to yet."""
     rounds: int | None = None
     """For which time it goes through the memory, where it tells."""
 

@@ -102,11 +102,12 @@ class Switchover:
         return limit_ms
 
     def _crosses(self, sample: JobSample, link: float, seconds: float) -> float:
-        """Return how long what is left would take, and what was written to since it was counted."""
+        """Return how long what is left would take, also in gateways, and what was written to since then."""
         if sample.transfer is None:
             return 0.0
         written = sample.dirty_bytes_per_second * (seconds - self._began)
-        return (sample.bytes_remaining + written) * self._cost(sample.transfer) / link
+        left_bytes = sample.bytes_remaining + written + sample.waiting_bytes
+        return left_bytes * self._cost(sample.transfer) / link
 
     def _cost(self, sent: Transfer) -> float:
         """Return wire bytes for a byte of what is left: as since the first round, at most as of new pages."""

@@ -143,6 +143,7 @@ def progress_of(answer: Mapping[str, Any]) -> Progress:
     link = answer.get("link_bytes_per_second")
     return Progress(
         transfer=transfer_of(answer["transfer"]),
+        waiting_bytes=int(answer.get("waiting_bytes", 0)),
         link_bytes_per_second=None if link is None else float(link),
     )
 

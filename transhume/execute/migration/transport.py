@@ -21,6 +21,8 @@ class Progress:
 
     transfer: Transfer
     """What became of its bytes so far."""
+    waiting_bytes: int = 0
+    """What the hypervisor takes for sent, and the transport hasn't come to yet; raw."""
     link_bytes_per_second: float | None = None
     """What its link carries, on the wire, where that is the narrow place."""
 

@@ -13,7 +13,12 @@ PAGES = MB // 4096
 
 
 def sample(
-    left: float, *, rounds: int | None, sent: Transfer | None, dirty: float = 0.0
+    left: float,
+    *,
+    rounds: int | None,
+    sent: Transfer | None,
+    dirty: float = 0.0,
+    waiting: float = 0.0,
 ) -> JobSample:
     return JobSample(
         bytes_sent=0,
@@ -21,6 +26,7 @@ def sample(
         bytes_per_second=0.0,
         dirty_bytes_per_second=dirty,
         transfer=sent,
+        waiting_bytes=int(waiting),
         rounds=rounds,
     )
 
@@ -79,6 +85,13 @@ def test_what_has_been_written_to_since_it_was_counted_counts() -> None:
     due(switchover, sample(5 * MB, rounds=2, sent=BULK, dirty=MB), LINK, 10)
     assert due(switchover, sample(0, rounds=2, sent=BULK, dirty=MB), LINK, 14) is None
     assert due(switchover, sample(0, rounds=3, sent=BULK, dirty=MB), LINK, 14.1) == 300
+
+
+def test_what_gateways_have_taken_and_not_sent_counts() -> None:
+    switchover = Switchover(300, LINK)
+    first = sample(0, rounds=2, sent=BULK, waiting=2 * MB)
+    assert due(switchover, first, LINK, 10) is None
+    assert due(switchover, sample(0, rounds=2, sent=BULK, waiting=0.9 * MB), LINK, 10.5) == 300
 
 
 def test_memory_that_is_like_what_was_sent_before_costs_what_it_was_seen_to_cost() -> None:

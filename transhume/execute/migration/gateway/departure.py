@@ -19,6 +19,8 @@ class Departure:
     desk: Desk
     domain_number: int
     sent: Transfer = field(default_factory=Transfer)
+    read_bytes: int = 0
+    """What was read of its hypervisor, raw."""
     channels: set[int] = field(default_factory=set)
     sending: "set[asyncio.Future[None]]" = field(default_factory=set)
     """Pieces that are encoded and sent whatever becomes of their channels."""
@@ -29,6 +31,11 @@ class Departure:
     """Of those with whom it shares a budget; None: it takes what the link gives."""
     stopped: bool = False
     """Whether its guest stands still by now, waiting for the last of its memory."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was read of its hypervisor, which takes it for sent, and waits here; raw."""
+        return max(0, self.read_bytes - self.sent.raw_bytes)
 
     def remains(self, remaining_bytes: int) -> None:
         """Take how much the hypervisor has still to send."""

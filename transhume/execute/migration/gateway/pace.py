@@ -11,7 +11,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 64 << 10, 2 << 20
 _TOO_LONG_SECONDS, _SHORT_SECONDS = 0.08, 0.02
 _GROWS_AFTER = 4
 """Times its size has to go by in a short time for a batch to grow: what is known doesn't last."""
-_DEAREST_SECONDS, _NEW_COST = 0.25, 0.35
+_DEAREST_SECONDS, _NEW_COST = 0.1, 0.35
 """What a batch may take on the link if all of it turns out to be new, and what is left of that by compression:
 a guest that stops has no more than a few of them before it."""
 _PROBE_BYTES = 64 << 20

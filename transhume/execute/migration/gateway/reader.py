@@ -117,5 +117,6 @@ class Reader:
         if self._splitter.understanding.memory_ends:
             self._departure.stands_still()
         if prepared is not None and len(prepared.split.raw):
+            self._departure.read_bytes += len(prepared.split.raw)
             await self._ready.put(prepared)
         return prepared is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from tests.unit.execute.migration.gateway.hypervisors import (
     PATIENCE_SECONDS,
@@ -70,6 +71,27 @@ async def test_a_channel_that_isnt_read_holds_up_no_other(tmp_path: Path) -> Non
         assert (parked_in.content, parked_in.complete) == (parked, True)
         for stream in (main_out, parked_out):
             stream.close()
+        destination.close()
+
+
+async def test_what_was_read_and_waits_to_be_sent_is_told(tmp_path: Path) -> None:
+    content = multifd_stream(pages_of(1, WINDOW_BYTES // 4096 + 2000))
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        migration = await open_way(a, b)
+        destination = Destination(b, migration)
+        out = await connect_source(a, migration)
+        sending = asyncio.create_task(out.send(content))
+        arrived = await destination.accept()
+        before: dict[str, Any] = {}
+        while before != (told := await a.client.ask("progress", migration=migration)):
+            before = told
+            await asyncio.sleep(0.1)  # until nothing goes on, because nobody reads
+        assert 0 < told["waiting_bytes"] < len(content) - told["transfer"]["raw_bytes"]
+        await arrived.receive()
+        await sending
+        told = await a.client.ask("progress", migration=migration)
+        assert (told["waiting_bytes"], told["transfer"]["raw_bytes"]) == (0, len(content))
+        out.close()
         destination.close()
 
 
