@@ -36,6 +36,7 @@ from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.plane.rules import CIRCLING, STRANGERS
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import IpAddress, MacAddress
+from transhume.reach import sysfs
 from transhume.reach.netns import inside, netlink_in, socket_in
 
 pytestmark = [
@@ -612,3 +613,23 @@ def test_a_missing_library_is_named_with_its_package(planes, monkeypatch):
 
     with pytest.raises(OverlayError, match="install the Debian package libnftables1"):
         planes["a"].set_up()
+
+
+def test_segments_that_come_one_at_a_time_by_a_programs_device_are_gathered(sites) -> None:
+    by_tun, by_wire = (
+        replace(NETWORK.sites[0], underlay="tun0", vtep="172.31.98.1"),
+        NETWORK.sites[1],
+    )
+    with inside(by_tun.netns), netlink_in(None) as netlink:
+        netlink.link("add", ifname="tun0", kind="tuntap", mode="tun")
+        netlink.addr("add", index=index(netlink, "tun0"), address=by_tun.vtep, prefixlen=32)
+        netlink.link("set", index=index(netlink, "tun0"), state="up")
+    network = replace(NETWORK, sites=(by_tun, *NETWORK.sites[1:]))
+    waits = []
+    for site in (by_tun, by_wire):
+        with SitePlane(network, site) as plane:
+            plane.set_up()
+        with inside(site.netns):
+            waits.append(int(sysfs.read(network.device, "gro_flush_timeout")))
+    assert 0 < waits[0] <= 100_000, "nanoseconds"
+    assert waits[1] == 0
