@@ -27,7 +27,7 @@ from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.questions import Questions
 from transhume.execute.migration.gateway.reader import Reader
 from transhume.execute.migration.gateway.turns import Urgency
-from transhume.execute.migration.machine.sockets import send_all, shut_writing
+from transhume.execute.migration.machine.sockets import break_off, send_all, shut_writing
 from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
 from transhume.knowledge.model import Transfer
 
@@ -138,7 +138,10 @@ class Departures:
         socket_number: int,
         splitter: Splitter,
     ) -> None:
-        """Carry one connection of a hypervisor, to its end or until it's broken off. Never raises for that."""
+        """Carry one connection of a hypervisor, to its end or until it's broken off, and close it.
+
+        Never raises for that.
+        """
         urgency = Urgency.DISK if socket_number else Urgency.MEMORY
         number, channel = self._open_channel(departure, connection, socket_number)
         channel.carrier = asyncio.current_task()
@@ -151,6 +154,7 @@ class Departures:
             channel.carrier.uncancel()
         finally:
             self._close_channel(number)
+            connection.close()
 
     def open_store(self, departure: Departure) -> "Warming":
         """Begin to send pages that nobody has asked for yet."""
@@ -296,8 +300,8 @@ class Departures:
         channel = self._channels.pop(number, None)
         if channel is not None:
             channel.departure.channels.discard(number)
-            if channel.connection is not None:
-                channel.connection.close()
+            if channel.connection is not None:  # whoever carries it may still be reading
+                break_off(channel.connection)
 
     def _end(self, why: str) -> None:
         self.link.end(why)

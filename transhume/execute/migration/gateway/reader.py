@@ -112,7 +112,12 @@ class Reader:
             prepared = None if split is None else prepare(self._stream, split)
             return prepared, time.thread_time() - began
 
-        prepared, spent = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        working = asyncio.get_running_loop().run_in_executor(self._workers, work)
+        try:
+            prepared, spent = await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait({working})  # it reads, and nobody may close that before
+            raise
         self._departure.sent += Transfer(cpu_seconds=spent)
         if self._splitter.understanding.memory_ends:
             self._departure.stands_still()

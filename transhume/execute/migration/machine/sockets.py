@@ -143,6 +143,15 @@ def shut_writing(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
+def break_off(connection: socket.socket) -> None:
+    """End both directions at once.
+
+    Closing it is for whoever waits for it, or reads: until then its descriptor may be nobody else's.
+    """
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def _settle(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)

@@ -1,8 +1,12 @@
 """Connections of hypervisors through two gateways: all bytes, both ways, whoever waits for whom."""
 
 import asyncio
+import socket
+import threading
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.unit.execute.migration.gateway.hypervisors import (
     PATIENCE_SECONDS,
@@ -15,7 +19,9 @@ from tests.unit.execute.migration.gateway.hypervisors import (
     pages_of,
 )
 from tests.unit.execute.migration.gateway.two_sites import open_way, two_sites
+from transhume.execute.migration.gateway import reader
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
+from transhume.execute.migration.machine.sockets import read_flow, readable
 
 MIB = 1 << 20
 
@@ -139,6 +145,58 @@ async def test_a_migration_that_is_called_off_ends_itself_and_no_other(tmp_path:
             assert (await a.client.ask("close", migration=other))["broken"] is None
             ours.close()
             destination.close()
+
+
+async def test_who_gets_the_descriptor_of_a_channel_that_was_broken_off_isnt_forgotten(
+    tmp_path: Path,
+) -> None:
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        migration = await open_way(a, b)
+        destination = Destination(b, migration)
+        source = await connect_source(a, migration)
+        await source.send(b"Q", end=False)
+        await (await destination.accept()).receive_exactly(1)
+        a.gateway.close_route(migration)
+        ours, theirs = socket.socketpair()  # of the numbers that are free first
+        with ours, theirs:
+            for here, there in ((ours, theirs), (theirs, ours)):
+                waiting = asyncio.create_task(readable(here))
+                await source.wait_until_broken()
+                there.send(b"x")
+                await waiting
+        source.close()
+        destination.close()
+
+
+async def test_a_descriptor_is_nobody_elses_while_a_worker_reads_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, goes_on = threading.Event(), threading.Event()
+    closed_too_early: asyncio.Queue[bool] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read_slowly(connection: socket.socket, buffer: memoryview) -> memoryview:
+        descriptor = Path(f"/proc/self/fd/{connection.fileno()}")
+        before = descriptor.readlink()
+        reading.set()
+        goes_on.wait(PATIENCE_SECONDS)
+        closed = not descriptor.is_symlink() or descriptor.readlink() != before
+        loop.call_soon_threadsafe(closed_too_early.put_nowait, closed)
+        return read_flow(connection, buffer)
+
+    monkeypatch.setattr(reader, "read_flow", read_slowly)
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        migration = await open_way(a, b)
+        source = await connect_source(a, migration)
+        try:
+            await source.send(b"Q", end=False)
+            assert await asyncio.to_thread(reading.wait, PATIENCE_SECONDS)
+            await a.client.ask("close", migration=migration)
+            await source.wait_until_broken()
+        finally:
+            goes_on.set()
+        assert not await closed_too_early.get()
+        source.close()
 
 
 async def test_a_stream_whose_source_dies_is_cut_short_and_never_made_up_for(
