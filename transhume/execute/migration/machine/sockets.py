@@ -16,7 +16,7 @@ CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
 _FLOW_BYTES = 32 << 10
 """Who has so much ready will have more at once: it is a hypervisor's whole buffer."""
-_FLOW_SECONDS = 0.004
+_FLOW_MICROSECONDS = 4000
 """How long that is waited for in all."""
 
 
@@ -96,9 +96,8 @@ async def readable(connection: socket.socket, seconds: float | None = None) -> b
 
 def wait_for_flows(connection: socket.socket) -> None:
     """Prepare a connection for `read_flow`; from then on, whoever writes to it does so by `send_all`."""
-    seconds, microseconds = divmod(int(_FLOW_SECONDS * 1e6), 10**6)
-    limit = struct.pack("@ll", seconds, microseconds)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    timeval = struct.pack("@ll", 0, _FLOW_MICROSECONDS)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
     os.set_blocking(connection.fileno(), True)
 
 
