@@ -8,6 +8,7 @@ spent. A gateway that doesn't answer, or refuses, costs a line in the log and no
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -61,6 +62,8 @@ class Prewarming:
         self._grants: dict[Way, _Grant] = {}
         self._spent: dict[Way, Spent] = {}
         self._prices: Prices = {}
+        self._looks_for_others = True
+        """Whether a daemon that is gone may have had VMs kept warm, which gateways go on with."""
 
     async def keep(self, store: Store) -> AsyncIterator[None]:
         """Look at the plans that wait, again and again."""
@@ -103,12 +106,23 @@ class Prewarming:
             if self._grants[way].dollars_per_gb != FREE or prices[way] != FREE:
                 await self._end(way)
         self._prices = prices
+        if self._looks_for_others:
+            await self._take_over(prices)
         shares = share_out(self._budget, _claims(snapshot, prices), self._spent)
         for way in wanted - self._grants.keys():
             vm = snapshot.vms.get(way.vm)
             grant = self._grants[way] = _Grant(shares[way], prices[way])
             if grant.most_bytes > 0:
                 await self._begin(way, grant, disks=vm is not None and self._copies_disks(vm))
+
+    async def _take_over(self, prices: Prices) -> None:
+        """End what gateways do for somebody else already, and count what that has cost."""
+        self._looks_for_others = False
+        for way, dollars_per_gb in prices.items():
+            with suppress(Error):  # it will refuse to begin, too
+                sent = await self._gateways.cool(way.vm, way.source, way.destination)
+                if sent is not None:
+                    self._spent[way] = Spent().and_also(sent.wire_bytes, dollars_per_gb)
 
     async def _begin(self, way: Way, grant: _Grant, *, disks: bool) -> None:
         grant.asked = True  # also where it can't be: it isn't asked for again and again

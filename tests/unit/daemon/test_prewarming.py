@@ -164,6 +164,22 @@ async def test_when_egress_gets_dearer_the_rest_of_the_money_is_fewer_bytes() ->
     assert asked.budgets_gb == {"vm1": 0.5}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_daemon_that_is_started_again_goes_on_with_what_was_spent(fails: bool) -> None:
+    asked, kept = Asked(), Kept(step(1), step(2))
+    await anext(keeping(asked, MONEY).keep(cast("Store", kept)))
+    asked.warm_vms["vm1"].sent_bytes = GB
+    asked.warm_vms["vm2"].sent_bytes = GB
+    asked.reached = not fails
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    assert asked.budgets_gb == ({"vm1": 1.0, "vm2": 3.0} if fails else {"vm1": 0.5, "vm2": 1.5})
+    asked.reached = True
+    before = dict(asked.warm_vms)
+    await anext(looks)
+    assert all(asked.warm_vms[name] is each for name, each in before.items())
+
+
 @pytest.mark.parametrize("how", ["forgetful", "unreachable"])
 async def test_what_nobody_tells_the_cost_of_counts_as_spent_to_the_last(how: str) -> None:
     """A gateway that was started again meanwhile doesn't know what it has sent."""
