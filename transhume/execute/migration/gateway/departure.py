@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from transhume.execute.migration.gateway.domains import Desk
 from transhume.execute.migration.gateway.gangs import Member
 from transhume.execute.migration.gateway.pace import Pace
+from transhume.execute.migration.gateway.standstill import Standstill
 from transhume.knowledge.model import Transfer
 
 
@@ -18,6 +19,8 @@ class Departure:
     vm: str
     desk: Desk
     domain_number: int
+    standstill: Standstill
+    """Of all that go over its link."""
     sent: Transfer = field(default_factory=Transfer)
     read_bytes: int = 0
     """What was read of its hypervisor, raw."""
@@ -45,6 +48,7 @@ class Departure:
     def stands_still(self) -> None:
         """Take note that its guest does."""
         self.stopped = True
+        self.standstill.begins(self.number)
         if self.member is not None:
             self.member.stopped = True
 

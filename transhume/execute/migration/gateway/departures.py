@@ -26,6 +26,7 @@ from transhume.execute.migration.gateway.messages import VERSION, Kind, Message,
 from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.questions import Questions
 from transhume.execute.migration.gateway.reader import Reader
+from transhume.execute.migration.gateway.standstill import Standstill
 from transhume.execute.migration.gateway.turns import Urgency
 from transhume.execute.migration.machine.sockets import break_off, send_all, shut_writing
 from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
@@ -65,6 +66,7 @@ class Departures:
         self._workers = workers
         self._pace = Pace()
         self._rate = LinkRate()
+        self._standstill = Standstill()
         self._questions = Questions(link)
         self._opened: dict[str, int] = {}
         """Domains by tenant, by their numbers on this link."""
@@ -127,7 +129,8 @@ class Departures:
             # Whatever has come from there since the last time needn't go back.
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(desk.coder, desk.domain.look_back)
-        departure = Departure(answer.number, vm, desk, self._opened[tenant])
+        domain = self._opened[tenant]
+        departure = Departure(answer.number, vm, desk, domain, self._standstill)
         self._departures[departure.number] = departure
         return departure
 
@@ -165,6 +168,7 @@ class Departures:
         """Tell the peer that a migration has ended; break off what is still open of it."""
         for number in list(departure.channels):
             self._break_off(number, departure.broken or "the migration was closed")
+        self._standstill.ends(departure.number)
         if self._departures.pop(departure.number, None):
             departure.closed = True
             self._say_closed(departure)
@@ -300,6 +304,7 @@ class Departures:
         channel = self._channels.pop(number, None)
         if channel is not None:
             channel.departure.channels.discard(number)
+            self._standstill.ends(channel.departure.number)
             if channel.connection is not None:  # whoever carries it may still be reading
                 break_off(channel.connection)
 

@@ -90,6 +90,7 @@ class Reader:
         splitter = self._splitter
         for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
             await readable(self._connection)
+            await self._departure.standstill.of_others(self._departure.number)
             room = buffer[: self._departure.most_piece_bytes(self._pace)]
             if not await self._prepare(partial(self._take, room)):
                 break
