@@ -1,1 +1,1 @@
-"""Reach: how this process gets at the machine and its neighbours: namespaces, libvirt connections, signals."""
+"""Reach: how this process gets at the machine and its neighbours: namespaces, settings, libvirt, signals."""

@@ -4,10 +4,11 @@ A sysfs shows the devices of the namespace in which it was mounted. So one is mo
 place in any folder (fsopen(2)), and is gone with its descriptor.
 """
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from transhume.reach.syscalls import call
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 """Numbers of system calls, the same on all machines."""
@@ -45,9 +46,9 @@ def _opened(device: str, name: str, flags: int) -> Iterator[int]:
 
 @contextmanager
 def _mounted() -> Iterator[int]:
-    with _closing(_call(_FSOPEN, b"sysfs", _CLOSE_ON_EXEC)) as made:
-        _call(_FSCONFIG, made, _CREATE, None, None, 0)
-        with _closing(_call(_FSMOUNT, made, _CLOSE_ON_EXEC, 0)) as root:
+    with _closing(call(_FSOPEN, b"sysfs", _CLOSE_ON_EXEC)) as made:
+        call(_FSCONFIG, made, _CREATE, None, None, 0)
+        with _closing(call(_FSMOUNT, made, _CLOSE_ON_EXEC, 0)) as root:
             yield root
 
 
@@ -57,11 +58,3 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _call(number: int, *arguments: object) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    found: int = libc.syscall(number, *arguments)
-    if found < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return found

@@ -49,11 +49,11 @@ class Devices:
             OverlayError: the site lacks its bridge or its underlay, or the bridge is another network's.
         """
         bridge = self._need_bridge()
-        self._need_underlay()
+        gathers = _is_tun(self._need_underlay())
         self._refuse_strangers(bridge["index"])
         self._pin_address(bridge)
         for detour in (False, True):
-            index = self._have_device(detour=detour, mtu=bridge.get("mtu"))
+            index = self._have_device(detour=detour, mtu=bridge.get("mtu"), gathers=gathers)
             self._netlink.link("set", index=index, master=bridge["index"])
             self._netlink.brport("set", index=index, **self._ports[detour])
             self._netlink.link("set", index=index, state="up")
@@ -96,7 +96,7 @@ class Devices:
         if device is None or device.get("master") != bridge["index"]:
             self._netlink.link("set", index=bridge["index"], address=bridge.get("address"))
 
-    def _have_device(self, *, detour: bool, mtu: int) -> int:
+    def _have_device(self, *, detour: bool, mtu: int, gathers: bool) -> int:
         name = tunnel_devices(self._network)[detour]
         device = self._find(name)
         if device is not None and not self._is_ours(device, detour=detour):
@@ -107,7 +107,7 @@ class Devices:
             # is, a frame too long for the underlay is answered with "fragmentation needed", not lost.
             settings = self._settings(detour=detour)
             self._netlink.link("add", ifname=name, kind="vxlan", mtu=mtu, **settings)
-            if _is_tun(self._need_underlay()):
+            if gathers:
                 self._gather(name)
             device = self._find(name)
         return int(device["index"])

@@ -4,13 +4,14 @@ A tap's queue can be read only by a descriptor of who opened it: the hypervisor 
 duplicates of another process's descriptors since 5.6 (pidfd_getfd), to those who may trace it.
 """
 
-import ctypes
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from transhume.reach.syscalls import call
 
 _PIDFD_GETFD = 438
 """The same for all processors that Linux added it to with its common numbers."""
@@ -43,12 +44,7 @@ def duplicate(process: int, descriptor: int) -> int:
     Raises:
         OSError: it's gone, the kernel is too old, or we may not.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    own = libc.syscall(_PIDFD_GETFD, process, descriptor, 0)
-    if own < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return int(own)
+    return call(_PIDFD_GETFD, process, descriptor, 0)
 
 
 def _taps_of(process: Path) -> dict[str, tuple[int, ...]]:
