@@ -14,11 +14,13 @@ from transhume.execute.migration.coding.frame import (
     BadFrame,
     Coding,
     Frame,
+    Ops,
     inflate,
     next_check,
     unpack,
     unpack_ops,
 )
+from transhume.execute.migration.coding.steps import from_steps
 from transhume.execute.migration.coding.window import Decompressor
 from transhume.execute.migration.content.catalogue import ImageChanged
 from transhume.execute.migration.content.page_log import NotInLog, PageLog, Positions
@@ -77,7 +79,7 @@ class Receiver:
 
     def _put_together(self, frame: Frame) -> bytes:
         ops = unpack_ops(frame)
-        skeleton = memoryview(self._skeleton(frame))
+        skeleton = memoryview(self._skeleton(frame, ops))
         new = self._new_pages(frame)
         self.log.append(new)
         added = iter(range(0, len(new), PAGE_BYTES))
@@ -95,10 +97,10 @@ class Receiver:
                 pieces.append(next(known))
         return b"".join([*pieces, skeleton[at:]])
 
-    def _skeleton(self, frame: Frame) -> bytes | memoryview:
+    def _skeleton(self, frame: Frame, ops: Ops) -> bytes | bytearray | memoryview:
         size = frame.raw_bytes - frame.pages * PAGE_BYTES
         if not frame.coding & Coding.SKELETON_RAW:
-            return inflate(frame.skeleton, size)
+            return from_steps(inflate(frame.skeleton, size), ops.gaps)
         if len(frame.skeleton) != size:
             raise BadFrame(f"its skeleton has {len(frame.skeleton)} bytes instead of {size}")
         return frame.skeleton

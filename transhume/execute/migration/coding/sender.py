@@ -19,6 +19,7 @@ from transhume.execute.migration.coding.frame import (
     pack,
     pack_ops,
 )
+from transhume.execute.migration.coding.steps import to_steps
 from transhume.execute.migration.coding.window import FASTEST, Compressor
 from transhume.execute.migration.content.digests import Digest, digests_of
 from transhume.execute.migration.content.page_index import PageIndex
@@ -96,7 +97,7 @@ class Sender:
         coding = Coding(0)
         coded_skeleton: bytes | memoryview = skeleton
         if level is not None and len(skeleton) >= _SMALLEST_DEFLATED:
-            coded_skeleton = deflate(skeleton)
+            coded_skeleton = deflate(to_steps(skeleton, gaps))
         else:
             coding |= Coding.SKELETON_RAW
         coded_new = new

@@ -31,7 +31,7 @@ from typing import Any
 
 from transhume.execute.migration.coding.frame import MOST_FRAME_BYTES
 
-VERSION = 2
+VERSION = 3
 
 
 class Kind(IntEnum):
