@@ -6,7 +6,8 @@ Owns a migration's course. Where the bytes flow is the transport's affair; which
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class LibvirtHosts:
         async with (
             pause.watched(self._lifecycles, source, destination),
             self._transport.route(vm, source, destination, options.share) as route,
+            _told(route, pause),
         ):
             began = time.monotonic()
             try:
@@ -225,6 +227,22 @@ def _with_progress(sample: JobSample, progress: Progress | None) -> JobSample:
     if progress is None:
         return sample
     return replace(sample, transfer=progress.transfer, waiting_bytes=progress.waiting_bytes)
+
+
+@asynccontextmanager
+async def _told(route: Route, pause: Pause) -> AsyncIterator[None]:
+    """Let the transport know as soon as the guest is stopped."""
+
+    async def tell() -> None:
+        await pause.begins()
+        await route.stands_still()
+
+    telling = asyncio.create_task(tell(), name="telling of a pause")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _link_rate(route: Route, options: MigrationOptions) -> float | None:

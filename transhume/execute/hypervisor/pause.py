@@ -20,6 +20,7 @@ class Pause:
         self._vm = vm
         self._loop = asyncio.get_running_loop()
         self._stopped: float | None = None
+        self._begun = asyncio.Event()
         self._resumed: asyncio.Future[float] = self._loop.create_future()
 
     @asynccontextmanager
@@ -46,6 +47,10 @@ class Pause:
         """Whether the guest runs at the destination, as far as was heard."""
         return self._resumed.done()
 
+    async def begins(self) -> None:
+        """Wait until the guest is stopped."""
+        await self._begun.wait()
+
     def when_over(self, then: Callable[[], None]) -> None:
         """Have something done as soon as the guest runs at the destination."""
         self._resumed.add_done_callback(lambda _: then())
@@ -65,6 +70,7 @@ class Pause:
 
         if domain == self._vm and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
             self._stopped = time.monotonic()
+            self._loop.call_soon_threadsafe(self._begun.set)
 
     def _running_there(self, domain: str, event: int) -> None:
         import libvirt

@@ -48,11 +48,16 @@ class Gateways:
                 return progress_of(await sender.ask("progress", **asked))
             return None
 
+        async def stands_still() -> None:
+            with suppress(Error):
+                await sender.ask("stopped", migration=migration)
+
         try:
             yield Route(
                 migrate_uri=f"unix://{sockets['ram']}",
                 disks_uri=f"unix://{sockets['disks']}",
                 progress=progress,
+                stands_still=stands_still,
                 link=ends,
             )
         finally:

@@ -42,6 +42,8 @@ class Understanding:
     why_opaque: str = ""
     memory_ends: bool = False
     """Whether the last of the memory is on its way: its guest stands still, or runs at the other end."""
+    seems_complete: bool = False
+    """Whether nothing more seems to come."""
 
 
 class Splitter(Protocol):

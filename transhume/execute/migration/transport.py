@@ -31,6 +31,10 @@ async def _uncounted(_remaining_bytes: int | None) -> None:
     return None
 
 
+async def _untold() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """What a migration may use of the link that it goes over."""
@@ -56,6 +60,8 @@ class Route:
     progress: Callable[[int | None], Awaitable[Progress | None]] = _uncounted
     """Takes how many bytes the hypervisor has still to send, where that's known, and tells what became of
     those so far, where somebody counts them."""
+    stands_still: Callable[[], Awaitable[None]] = _untold
+    """Takes notice that the guest has been stopped for the last of its memory: nothing is more urgent now."""
 
 
 class Transport(Protocol):

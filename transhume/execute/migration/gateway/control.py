@@ -6,7 +6,8 @@
         {"share": {"gang": …, "bytes_per_second": …}}   with what it may use of the link, and together with whom
     {"do": "progress", "migration": …}     what a migration has sent so far; {"remaining_bytes": …} tells what
         its hypervisor has still to send
-    {"do": "close", "migration": …}        the same, and its route is taken away
+    {"do": "stopped", "migration": …}      its guest stands still: what is left of it goes before all else
+    {"do": "close", "migration": …}        what it has sent, and its route is taken away
     {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand, and with
         {"disks": true} its own images after it; {"bytes_per_second": …} is for all VMs that are sent ahead
         to that destination, and the lowest that is given counts
@@ -26,7 +27,7 @@ from typing import Any
 import structlog
 
 from transhume.errors import Error, Refused, UsageError
-from transhume.execute.migration.gateway.gateway import Gateway
+from transhume.execute.migration.gateway.gateway import Gateway, Route
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.execute.migration.gateway.warming import Warmer
@@ -54,6 +55,7 @@ class Control:
             "admit": self._admit,
             "open": self._open,
             "progress": self._progress,
+            "stopped": self._stopped,
             "close": self._close,
             "warm": self._warm,
             "cool": self._cool,
@@ -131,9 +133,7 @@ class Control:
         return {}
 
     async def _progress(self, words: Words, _operator: Peer) -> Words:
-        route = self._gateway.routes.get(str(words["migration"]))
-        if route is None:
-            raise UsageError(f"there is no migration {words['migration']}")
+        route = self._route_in(words)
         if words.get("remaining_bytes"):
             route.departure.remains(int(words["remaining_bytes"]))
         return {
@@ -143,11 +143,21 @@ class Control:
             "broken": route.departure.broken,
         }
 
+    async def _stopped(self, words: Words, _operator: Peer) -> Words:
+        self._route_in(words).departure.stands_still()
+        return {}
+
     async def _close(self, words: Words, _operator: Peer) -> Words:
         route = self._gateway.close_route(str(words["migration"]))
         if route is None:
             return {}
         return {**asdict(route.departure.sent), "broken": route.departure.broken}
+
+    def _route_in(self, words: Words) -> Route:
+        route = self._gateway.routes.get(str(words["migration"]))
+        if route is None:
+            raise UsageError(f"there is no migration {words['migration']}")
+        return route
 
     async def _warm(self, words: Words, _operator: Peer) -> Words:
         await self._warmth.begin(

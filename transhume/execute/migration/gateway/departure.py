@@ -32,8 +32,13 @@ class Departure:
     """Why it was broken off, if it was."""
     member: Member | None = None
     """Of those with whom it shares a budget; None: it takes what the link gives."""
-    stopped: bool = False
-    """Whether its guest stands still by now, waiting for the last of its memory."""
+    seems_read: bool = False
+    """Whether all that its hypervisor has to send seems to have been read."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its guest stands still by now, waiting for the last of its memory."""
+        return self.number in self.standstill
 
     @property
     def waiting_bytes(self) -> int:
@@ -47,7 +52,6 @@ class Departure:
 
     def stands_still(self) -> None:
         """Take note that its guest does."""
-        self.stopped = True
         self.standstill.begins(self.number)
         if self.member is not None:
             self.member.stopped = True
@@ -71,5 +75,7 @@ class Departure:
     def has_sent(self, transfer: Transfer) -> None:
         """Count what a piece became."""
         self.sent += transfer
+        if self.seems_read and not self.waiting_bytes:
+            self.standstill.all_is_sent(self.number)
         if self.member is not None:
             self.member.has_sent(transfer)

@@ -250,6 +250,7 @@ class Departures:
         def urgency_now() -> Urgency:
             return Urgency.STOPPED if departure.stopped else urgency
 
+        await departure.standstill.until_others_are_sent(departure.number)
         async with departure.passage(), self.link.turns.turn(urgency_now):
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)

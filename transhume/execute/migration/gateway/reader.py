@@ -121,6 +121,7 @@ class Reader:
             raise
         self._departure.sent += Transfer(cpu_seconds=spent)
         if self._splitter.understanding.memory_ends:
+            self._departure.seems_read = self._splitter.understanding.seems_complete
             self._departure.stands_still()
         if prepared is not None and len(prepared.split.raw):
             self._departure.read_bytes += len(prepared.split.raw)

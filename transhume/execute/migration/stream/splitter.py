@@ -19,6 +19,8 @@ from transhume.execute.migration.stream.reading import (
 )
 
 _LONGEST_HEADER_BYTES = 1 << 16
+_LAST_BYTE = b"}"
+"""Of the description of a machine's state, in JSON, which comes last."""
 
 
 class QemuSplitter:
@@ -51,6 +53,12 @@ class QemuSplitter:
 
     def split(self, data: bytes | memoryview) -> Split:
         """Take the next bytes; give out all but the last page where that isn't complete. Never raises."""
+        found = self._take(data)
+        if self._understanding.memory_ends:
+            self._understanding.seems_complete = bytes(data[-1:]) == _LAST_BYTE
+        return found
+
+    def _take(self, data: bytes | memoryview) -> Split:
         if self._opaque:
             return Split(raw=data)
         if self._held:

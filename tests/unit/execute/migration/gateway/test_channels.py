@@ -128,6 +128,22 @@ async def test_nobody_elses_memory_is_read_while_a_guest_stands_still(
             each.close()
 
 
+async def test_a_guest_is_told_to_stand_still_before_the_last_of_its_memory_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standstill, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    last, other = memory_stream(pages_of(1, 300)), memory_stream(pages_of(2, 300))
+    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
+        stopped, running = await open_way(a, b, "vm1"), await open_way(a, b, "vm2")
+        await a.client.ask("stopped", migration=stopped)
+        going_on = asyncio.create_task(migrate(a, b, running, other))
+        await asyncio.sleep(0.3)
+        told = await a.client.ask("progress", migration=running)
+        assert (told["waiting_bytes"], told["transfer"]["raw_bytes"]) == (0, 0)
+        assert_arrived(await migrate(a, b, stopped, last), last)
+        assert_arrived(await going_on, other)
+
+
 async def test_a_destination_that_dies_ends_its_own_migration_and_no_other(tmp_path: Path) -> None:
     content = memory_stream(pages_of(1, 6000))
     async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):

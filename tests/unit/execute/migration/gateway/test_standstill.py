@@ -1,11 +1,14 @@
 """Who waits while a guest stands still, and for how long."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 
 import pytest
 
 from transhume.execute.migration.gateway import standstill
 from transhume.execute.migration.gateway.standstill import Standstill
+
+Wait = Callable[[Standstill, int], Coroutine[None, None, None]]
 
 STOPPED, OTHER, THIRD = 1, 2, 3
 
@@ -15,8 +18,10 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standstill, "PATIENCE_SECONDS", 60.0)
 
 
-async def waits(still: Standstill, departure: int) -> "asyncio.Task[None]":
-    waiting = asyncio.create_task(still.of_others(departure))
+async def waits(
+    still: Standstill, departure: int, how: Wait = Standstill.of_others
+) -> "asyncio.Task[None]":
+    waiting = asyncio.create_task(how(still, departure))
     for _ in range(5):
         await asyncio.sleep(0)
     return waiting
@@ -48,6 +53,46 @@ async def test_guests_that_stand_still_already_dont_wait_for_each_other() -> Non
     assert not third.done()
     still.ends(OTHER)
     await third
+
+
+async def test_who_waits_and_is_stopped_itself_waits_no_longer() -> None:
+    still = Standstill()
+    still.begins(STOPPED)
+    waiting = [
+        await waits(still, OTHER),
+        await waits(still, OTHER, Standstill.until_others_are_sent),
+    ]
+    still.begins(OTHER)
+    await asyncio.gather(*waiting)
+    assert STOPPED in still
+    assert OTHER in still
+
+
+async def test_what_was_read_of_others_waits_until_all_of_a_guest_is_sent() -> None:
+    still = Standstill()
+    still.begins(STOPPED)
+    sending = await waits(still, OTHER, Standstill.until_others_are_sent)
+    reading = await waits(still, OTHER)
+    await still.until_others_are_sent(STOPPED)
+    assert not sending.done()
+    still.all_is_sent(STOPPED)
+    await sending
+    assert not reading.done()
+    assert STOPPED in still
+    still.ends(STOPPED)
+    await reading
+    assert STOPPED not in still
+
+
+async def test_a_guest_of_which_more_turns_up_is_waited_for_again() -> None:
+    still = Standstill()
+    still.begins(STOPPED)
+    still.all_is_sent(STOPPED)
+    still.begins(STOPPED)
+    sending = await waits(still, OTHER, Standstill.until_others_are_sent)
+    assert not sending.done()
+    still.ends(STOPPED)
+    await sending
 
 
 async def test_a_guest_that_never_runs_again_holds_nobody_up_for_long(

@@ -33,6 +33,17 @@ def test_all_is_understood_until_memory_has_ended(name):
     assert not any(page > found.understanding.opaque_from for page in pages_of(stream))
 
 
+def test_a_stream_seems_complete_when_it_is():
+    stream = seed("plain.0")
+    found = fed(stream[:-1])
+    assert found.understanding.memory_ends
+    assert not found.understanding.seems_complete
+
+    found.split(stream[-1:])
+
+    assert found.understanding.seems_complete
+
+
 @pytest.mark.parametrize("name", ["multifd.1", "multifd-legacy-zeros.1"])
 def test_a_channel_is_understood_to_its_end(name):
     assert fed(seed(name)).understanding.opaque_from is None
