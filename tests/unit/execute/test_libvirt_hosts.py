@@ -339,6 +339,8 @@ class Counted:
 
     link: Link | None = None
     carries_bytes_per_second: float | None = None
+    pauses: "asyncio.Queue[bool]" = field(default_factory=asyncio.Queue)
+    """Whether the guest stands still, as it is told."""
 
     @asynccontextmanager
     async def route(
@@ -349,7 +351,12 @@ class Counted:
                 transfer=Transfer(), link_bytes_per_second=self.carries_bytes_per_second
             )
 
-        yield Route(migrate_uri="unix:///ram", link=self.link, progress=progress)
+        yield Route(
+            migrate_uri="unix:///ram",
+            link=self.link,
+            progress=progress,
+            tell_of_pause=self.pauses.put,
+        )
 
 
 @dataclass(eq=False)
@@ -471,6 +478,22 @@ async def test_a_turn_ends_when_the_guest_runs_at_the_destination() -> None:
     for each in (first, second):
         each.through.set()
     await asyncio.gather(one, other)
+
+
+@pytest.mark.parametrize("runs_at", [A1, B1])
+async def test_the_transport_is_told_when_a_guest_stops_and_when_it_runs_again(
+    runs_at: HostName,
+) -> None:
+    guest, transport = Guest(), Counted(LINK)
+    pool = pool_of(guest, Guest())
+    moving = begin(LibvirtHosts(cast("Connections", pool), transport), A1)
+    await guest.is_let_go()
+    pool.hosts[A1].tell(libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
+    assert await transport.pauses.get() is True
+    pool.hosts[runs_at].tell(libvirt.VIR_DOMAIN_EVENT_RESUMED)
+    assert await transport.pauses.get() is False
+    guest.through.set()
+    await moving
 
 
 @pytest.mark.usefixtures("_patient")

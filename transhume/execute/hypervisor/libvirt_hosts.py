@@ -231,18 +231,18 @@ def _with_progress(sample: JobSample, progress: Progress | None) -> JobSample:
 
 @asynccontextmanager
 async def _told(route: Route, pause: Pause) -> AsyncIterator[None]:
-    """Let the transport know as soon as the guest is stopped."""
+    """Let the transport know as soon as the guest stands still, or runs."""
 
     async def tell() -> None:
-        await pause.begins()
-        await route.stands_still()
+        async for stands_still in pause.turns():
+            await route.tell_of_pause(stands_still)
 
     telling = asyncio.create_task(tell(), name="telling of a pause")
     try:
         yield
     finally:
         telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        await asyncio.wait({telling})
 
 
 async def _link_rate(route: Route, options: MigrationOptions) -> float | None:

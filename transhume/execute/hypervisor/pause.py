@@ -20,7 +20,7 @@ class Pause:
         self._vm = vm
         self._loop = asyncio.get_running_loop()
         self._stopped: float | None = None
-        self._begun = asyncio.Event()
+        self._turns: asyncio.Queue[bool] = asyncio.Queue()
         self._resumed: asyncio.Future[float] = self._loop.create_future()
 
     @asynccontextmanager
@@ -32,7 +32,7 @@ class Pause:
         A measurement must not hinder a move: an event that can't be had leaves the pause unknown.
         """
         async with (
-            lifecycles.told(source, self._suspended),
+            lifecycles.told(source, self._seen_at_source),
             lifecycles.told(destination, self._running_there),
         ):
             yield
@@ -47,9 +47,10 @@ class Pause:
         """Whether the guest runs at the destination, as far as was heard."""
         return self._resumed.done()
 
-    async def begins(self) -> None:
-        """Wait until the guest is stopped."""
-        await self._begun.wait()
+    async def turns(self) -> AsyncIterator[bool]:
+        """Give, each time that it changes, whether the guest stands still."""
+        while True:
+            yield await self._turns.get()
 
     def when_over(self, then: Callable[[], None]) -> None:
         """Have something done as soon as the guest runs at the destination."""
@@ -65,12 +66,16 @@ class Pause:
             return None
         return max(0.0, resumed - self._stopped)
 
-    def _suspended(self, domain: str, event: int) -> None:
+    def _seen_at_source(self, domain: str, event: int) -> None:
         import libvirt
 
-        if domain == self._vm and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
+        if domain != self._vm:
+            return
+        if event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
             self._stopped = time.monotonic()
-            self._loop.call_soon_threadsafe(self._begun.set)
+            self._loop.call_soon_threadsafe(self._turns.put_nowait, True)
+        elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
+            self._loop.call_soon_threadsafe(self._turns.put_nowait, False)
 
     def _running_there(self, domain: str, event: int) -> None:
         import libvirt
@@ -81,3 +86,4 @@ class Pause:
     def _note_resumed(self, at: float) -> None:
         if not self._resumed.done():
             self._resumed.set_result(at)
+            self._turns.put_nowait(False)

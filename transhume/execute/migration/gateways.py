@@ -48,16 +48,16 @@ class Gateways:
                 return progress_of(await sender.ask("progress", **asked))
             return None
 
-        async def stands_still() -> None:
+        async def tell_of_pause(stands_still: bool) -> None:
             with suppress(Error):
-                await sender.ask("stopped", migration=migration)
+                await sender.ask("pause", migration=migration, stands_still=stands_still)
 
         try:
             yield Route(
                 migrate_uri=f"unix://{sockets['ram']}",
                 disks_uri=f"unix://{sockets['disks']}",
                 progress=progress,
-                stands_still=stands_still,
+                tell_of_pause=tell_of_pause,
                 link=ends,
             )
         finally:

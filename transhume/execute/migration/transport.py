@@ -31,7 +31,7 @@ async def _uncounted(_remaining_bytes: int | None) -> None:
     return None
 
 
-async def _untold() -> None:
+async def _untold(_stands_still: bool) -> None:
     return None
 
 
@@ -60,8 +60,8 @@ class Route:
     progress: Callable[[int | None], Awaitable[Progress | None]] = _uncounted
     """Takes how many bytes the hypervisor has still to send, where that's known, and tells what became of
     those so far, where somebody counts them."""
-    stands_still: Callable[[], Awaitable[None]] = _untold
-    """Takes notice that the guest has been stopped for the last of its memory: nothing is more urgent now."""
+    tell_of_pause: Callable[[bool], Awaitable[None]] = _untold
+    """Takes notice whether the guest stands still, from now on: if so, nothing is more urgent."""
 
 
 class Transport(Protocol):

@@ -27,8 +27,8 @@ CHECK_BYTES = 32
 START_CHECK = bytes(CHECK_BYTES)
 """The check before a stream's first frame."""
 
-_SMALL_BYTES, _PATIENT_LEVEL = 64 << 10, 5
-"""Of so few bytes, which repeat mostly, this level leaves half as many as the fastest, and takes no longer."""
+_LEVEL = 3
+"""Of what repeats in a few hundred bytes, this leaves half as much as the fastest, and takes no longer."""
 
 _HEADER = struct.Struct(f">IIIIIIB{CHECK_BYTES}s")
 
@@ -151,8 +151,11 @@ def unpack_ops(frame: Frame) -> Ops:
 
 
 def deflate(data: bytes | bytearray | memoryview) -> bytes:
-    """Compress a part of a frame by itself; a small one, which is what repeats mostly, as small as can be."""
-    return (_own.patient if len(data) <= _SMALL_BYTES else _own.fast).compress(data)
+    """Compress a part of a frame by itself."""
+    compressor: zstandard.ZstdCompressor | None = getattr(_own, "compressor", None)
+    if compressor is None:
+        compressor = _own.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    return compressor.compress(data)
 
 
 def inflate(data: bytes | memoryview, size: int) -> bytes:
@@ -174,12 +177,5 @@ def inflate(data: bytes | memoryview, size: int) -> bytes:
     return found
 
 
-class _Compressors(threading.local):
-    """A thread's compressors: one that two use at once mixes up what they compress."""
-
-    def __init__(self) -> None:
-        self.patient = zstandard.ZstdCompressor(level=_PATIENT_LEVEL)
-        self.fast = zstandard.ZstdCompressor(level=1)
-
-
-_own = _Compressors()
+_own = threading.local()
+"""A thread's compressor: one that two use at once mixes up what they compress."""

@@ -97,10 +97,10 @@ class Receiver:
                 pieces.append(next(known))
         return b"".join([*pieces, skeleton[at:]])
 
-    def _skeleton(self, frame: Frame, ops: Ops) -> bytes | bytearray | memoryview:
+    def _skeleton(self, frame: Frame, ops: Ops) -> bytes | memoryview:
         size = frame.raw_bytes - frame.pages * PAGE_BYTES
         if not frame.coding & Coding.SKELETON_RAW:
-            return from_steps(inflate(frame.skeleton, size), ops.gaps)
+            return from_steps(inflate(frame.skeleton, size + 1), ops.gaps)
         if len(frame.skeleton) != size:
             raise BadFrame(f"its skeleton has {len(frame.skeleton)} bytes instead of {size}")
         return frame.skeleton

@@ -6,7 +6,8 @@
         {"share": {"gang": …, "bytes_per_second": …}}   with what it may use of the link, and together with whom
     {"do": "progress", "migration": …}     what a migration has sent so far; {"remaining_bytes": …} tells what
         its hypervisor has still to send
-    {"do": "stopped", "migration": …}      its guest stands still: what is left of it goes before all else
+    {"do": "pause", "migration": …, "stands_still": true}   its guest has stopped, and what is left of it goes
+        before all else, until it's told with false that it runs
     {"do": "close", "migration": …}        what it has sent, and its route is taken away
     {"do": "warm", "vm": …, "tenant": …, "destination": …, "ticket": …}   send its memory beforehand, and with
         {"disks": true} its own images after it; {"bytes_per_second": …} is for all VMs that are sent ahead
@@ -55,7 +56,7 @@ class Control:
             "admit": self._admit,
             "open": self._open,
             "progress": self._progress,
-            "stopped": self._stopped,
+            "pause": self._pause,
             "close": self._close,
             "warm": self._warm,
             "cool": self._cool,
@@ -143,8 +144,12 @@ class Control:
             "broken": route.departure.broken,
         }
 
-    async def _stopped(self, words: Words, _operator: Peer) -> Words:
-        self._route_in(words).departure.stands_still()
+    async def _pause(self, words: Words, _operator: Peer) -> Words:
+        departure = self._route_in(words).departure
+        if words["stands_still"] is True:
+            departure.stands_still()
+        else:
+            departure.goes_on()
         return {}
 
     async def _close(self, words: Words, _operator: Peer) -> Words:

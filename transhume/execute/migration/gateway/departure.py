@@ -51,10 +51,18 @@ class Departure:
             self.member.expect(remaining_bytes)
 
     def stands_still(self) -> None:
-        """Take note that its guest does."""
+        """Take note that its guest does; not where all of it has been sent, and the news come late."""
+        if self.read_bytes and not self.channels:
+            return
         self.standstill.begins(self.number)
         if self.member is not None:
             self.member.stopped = True
+
+    def goes_on(self) -> None:
+        """Take note that its guest runs again: at the destination, or because it won't go there now."""
+        self.standstill.ends(self.number)
+        if self.member is not None:
+            self.member.stopped = False
 
     def most_piece_bytes(self, pace: Pace) -> int:
         """Say how much to encode at once."""

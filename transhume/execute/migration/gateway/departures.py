@@ -8,8 +8,9 @@ goes on where it is.
 import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -250,8 +251,7 @@ class Departures:
         def urgency_now() -> Urgency:
             return Urgency.STOPPED if departure.stopped else urgency
 
-        await departure.standstill.until_others_are_sent(departure.number)
-        async with departure.passage(), self.link.turns.turn(urgency_now):
+        async with self._turn(departure, urgency_now):
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)
             if number not in self._channels:
@@ -275,6 +275,18 @@ class Departures:
                 self._pace.keep_to(self._rate.bytes_per_second)
             if forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
+
+    @asynccontextmanager
+    async def _turn(
+        self, departure: Departure, urgency: Callable[[], Urgency]
+    ) -> AsyncIterator[None]:
+        """Wait until a piece may be sent, and have the link to itself while the context lasts."""
+        while True:
+            await departure.standstill.until_others_are_sent(departure.number)
+            async with departure.passage(), self.link.turns.turn(urgency):
+                if departure.standstill.may_send(departure.number):
+                    yield
+                    return
 
     def _has_migrations(self) -> bool:
         """Say whether hypervisors are sending: they aren't slowed by what memory sent ahead is kept to."""
@@ -305,7 +317,8 @@ class Departures:
         channel = self._channels.pop(number, None)
         if channel is not None:
             channel.departure.channels.discard(number)
-            self._standstill.ends(channel.departure.number)
+            if not channel.departure.channels:
+                self._standstill.ends(channel.departure.number)
             if channel.connection is not None:  # whoever carries it may still be reading
                 break_off(channel.connection)
 

@@ -120,10 +120,10 @@ class Reader:
             await asyncio.wait({working})  # it reads, and nobody may close that before
             raise
         self._departure.sent += Transfer(cpu_seconds=spent)
-        if self._splitter.understanding.memory_ends:
-            self._departure.seems_read = self._splitter.understanding.seems_complete
-            self._departure.stands_still()
         if prepared is not None and len(prepared.split.raw):
+            if self._splitter.understanding.memory_ends:
+                self._departure.seems_read = self._splitter.understanding.seems_complete
+                self._departure.stands_still()
             self._departure.read_bytes += len(prepared.split.raw)
             await self._ready.put(prepared)
         return prepared is not None

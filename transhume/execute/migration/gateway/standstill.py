@@ -12,54 +12,64 @@ from collections.abc import Collection
 from contextlib import suppress
 
 PATIENCE_SECONDS = 2.0
-"""So long after a guest has stopped nobody waits for it any more: its hypervisor may have failed."""
+"""So long after the last news of a guest nobody waits for it any more: its hypervisor may have failed."""
 
 
 class Standstill:
     """Those of one link, by the numbers of their departures."""
 
     def __init__(self) -> None:
-        self._since: dict[int, float] = {}
+        self._heard_at: dict[int, float] = {}
         self._unsent: set[int] = set()
         """Those of which there is more to be sent."""
         self._changed = asyncio.Event()
 
     def __contains__(self, departure: int) -> bool:
-        return departure in self._since
+        return departure in self._heard_at
 
     def begins(self, departure: int) -> None:
         """Take note that a guest has stopped, or that more is to be sent of one that has."""
-        self._since.setdefault(departure, asyncio.get_running_loop().time())
+        known = departure in self
+        self._heard_at[departure] = asyncio.get_running_loop().time()
         self._unsent.add(departure)
-        self._tell()
+        if not known:
+            self._tell()
 
     def all_is_sent(self, departure: int) -> None:
         """Take note that all of a guest is on its way."""
-        self._unsent.discard(departure)
-        self._tell()
+        if departure in self._unsent:
+            self._unsent.remove(departure)
+            self._tell()
 
     def ends(self, departure: int) -> None:
         """Take note that a guest runs again, wherever that is."""
-        self._since.pop(departure, None)
-        self.all_is_sent(departure)
+        if departure in self:
+            del self._heard_at[departure]
+            self._unsent.discard(departure)
+            self._tell()
 
     async def of_others(self, departure: int) -> None:
         """Wait until no other guest stands still; one that does so itself needn't wait."""
-        await self._wait_for(self._since, departure)
+        await self._wait_for(self._heard_at, departure)
 
     async def until_others_are_sent(self, departure: int) -> None:
         """Wait until all of those that stand still is on its way; one that does so itself needn't wait."""
         await self._wait_for(self._unsent, departure)
 
-    async def _wait_for(self, those: Collection[int], departure: int) -> None:
-        while departure not in self._since and (left := self._left_seconds(those)) > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+    def may_send(self, departure: int) -> bool:
+        """Say whether all others that stand still are on their way, or needn't be waited for."""
+        return self._left_seconds(self._unsent, departure) <= 0
 
-    def _left_seconds(self, those: Collection[int]) -> float:
-        if not those:
+    async def _wait_for(self, those: Collection[int], departure: int) -> None:
+        while (left := self._left_seconds(those, departure)) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+
+    def _left_seconds(self, those: Collection[int], departure: int) -> float:
+        if departure in self or not those:
             return 0.0
-        latest = max(self._since[each] for each in those)
+        latest = max(self._heard_at[each] for each in those)
         return latest + PATIENCE_SECONDS - asyncio.get_running_loop().time()
 
     def _tell(self) -> None:

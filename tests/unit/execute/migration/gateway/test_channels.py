@@ -19,7 +19,7 @@ from tests.unit.execute.migration.gateway.hypervisors import (
     pages_of,
 )
 from tests.unit.execute.migration.gateway.two_sites import open_way, two_sites
-from transhume.execute.migration.gateway import reader, standstill
+from transhume.execute.migration.gateway import reader
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
 from transhume.execute.migration.machine.sockets import read_flow, readable
 
@@ -99,49 +99,6 @@ async def test_what_was_read_and_waits_to_be_sent_is_told(tmp_path: Path) -> Non
         assert (told["waiting_bytes"], told["transfer"]["raw_bytes"]) == (0, len(content))
         out.close()
         destination.close()
-
-
-async def test_nobody_elses_memory_is_read_while_a_guest_stands_still(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(standstill, "PATIENCE_SECONDS", PATIENCE_SECONDS)
-    last, other = memory_stream(pages_of(1, 300)), memory_stream(pages_of(2, 300))
-    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
-        stopped, running = await open_way(a, b, "vm1"), await open_way(a, b, "vm2")
-        destinations = Destination(b, stopped), Destination(b, running)
-        stops, runs = await connect_source(a, stopped), await connect_source(a, running)
-        await stops.send(last, end=False)
-        arriving = await destinations[0].accept()
-        await arriving.receive_exactly(len(last))
-        sending = asyncio.create_task(runs.send(other))
-        await asyncio.sleep(0.3)
-        told = await a.client.ask("progress", migration=running)
-        assert (told["waiting_bytes"], told["transfer"]["raw_bytes"]) == (0, 0)
-        stops.connection.shutdown(socket.SHUT_WR)
-        for destination, content in zip(destinations, (last, other), strict=True):
-            came = arriving if destination is destinations[0] else await destination.accept()
-            await came.receive()
-            assert (came.content, came.complete) == (content, True)
-            came.close()
-        await sending
-        for each in (stops, runs, *destinations):
-            each.close()
-
-
-async def test_a_guest_is_told_to_stand_still_before_the_last_of_its_memory_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(standstill, "PATIENCE_SECONDS", PATIENCE_SECONDS)
-    last, other = memory_stream(pages_of(1, 300)), memory_stream(pages_of(2, 300))
-    async with two_sites(tmp_path) as (a, b), asyncio.timeout(PATIENCE_SECONDS):
-        stopped, running = await open_way(a, b, "vm1"), await open_way(a, b, "vm2")
-        await a.client.ask("stopped", migration=stopped)
-        going_on = asyncio.create_task(migrate(a, b, running, other))
-        await asyncio.sleep(0.3)
-        told = await a.client.ask("progress", migration=running)
-        assert (told["waiting_bytes"], told["transfer"]["raw_bytes"]) == (0, 0)
-        assert_arrived(await migrate(a, b, stopped, last), last)
-        assert_arrived(await going_on, other)
 
 
 async def test_a_destination_that_dies_ends_its_own_migration_and_no_other(tmp_path: Path) -> None:

@@ -95,6 +95,20 @@ async def test_a_guest_of_which_more_turns_up_is_waited_for_again() -> None:
     await sending
 
 
+async def test_a_guest_of_which_more_is_heard_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(standstill, "PATIENCE_SECONDS", 0.2)
+    still = Standstill()
+    still.begins(STOPPED)
+    await still.of_others(OTHER)
+    still.begins(STOPPED)
+    assert not still.may_send(OTHER)
+    waiting = await waits(still, OTHER)
+    assert not waiting.done()
+    await waiting
+
+
 async def test_a_guest_that_never_runs_again_holds_nobody_up_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
