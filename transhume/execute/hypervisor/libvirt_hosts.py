@@ -234,7 +234,7 @@ async def _told(route: Route, pause: Pause) -> AsyncIterator[None]:
     """Let the transport know as soon as the guest stands still, or runs."""
 
     async def tell() -> None:
-        async for stands_still in pause.turns():
+        async for stands_still in pause.changes():
             await route.tell_of_pause(stands_still)
 
     telling = asyncio.create_task(tell(), name="telling of a pause")

@@ -20,7 +20,7 @@ class Pause:
         self._vm = vm
         self._loop = asyncio.get_running_loop()
         self._stopped: float | None = None
-        self._turns: asyncio.Queue[bool] = asyncio.Queue()
+        self._changes: asyncio.Queue[bool] = asyncio.Queue()
         self._resumed: asyncio.Future[float] = self._loop.create_future()
 
     @asynccontextmanager
@@ -47,10 +47,10 @@ class Pause:
         """Whether the guest runs at the destination, as far as was heard."""
         return self._resumed.done()
 
-    async def turns(self) -> AsyncIterator[bool]:
-        """Give, each time that it changes, whether the guest stands still."""
+    async def changes(self) -> AsyncIterator[bool]:
+        """Give, whenever that changes, whether the guest stands still."""
         while True:
-            yield await self._turns.get()
+            yield await self._changes.get()
 
     def when_over(self, then: Callable[[], None]) -> None:
         """Have something done as soon as the guest runs at the destination."""
@@ -73,9 +73,9 @@ class Pause:
             return
         if event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
             self._stopped = time.monotonic()
-            self._loop.call_soon_threadsafe(self._turns.put_nowait, True)
+            self._loop.call_soon_threadsafe(self._changes.put_nowait, True)
         elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
-            self._loop.call_soon_threadsafe(self._turns.put_nowait, False)
+            self._loop.call_soon_threadsafe(self._changes.put_nowait, False)
 
     def _running_there(self, domain: str, event: int) -> None:
         import libvirt
@@ -86,4 +86,4 @@ class Pause:
     def _note_resumed(self, at: float) -> None:
         if not self._resumed.done():
             self._resumed.set_result(at)
-            self._turns.put_nowait(False)
+            self._changes.put_nowait(False)

@@ -28,7 +28,8 @@ def to_steps(skeleton: bytes | memoryview, gaps: Offsets) -> bytearray:
         As many bytes, and one that says where records begin.
     """
     begin = 0 if len(gaps) > 1 else _first_record(skeleton)
-    told = bytearray(b"".join((skeleton, bytes([begin]))))
+    told = bytearray(skeleton)
+    told.append(begin)
     words, places = _words_of(told), _places(gaps, begin)
     words[places] = np.diff(words[places].astype(np.uint64), prepend=np.uint64(0))
     return told

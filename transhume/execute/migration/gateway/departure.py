@@ -59,7 +59,7 @@ class Departure:
             self.member.stopped = True
 
     def goes_on(self) -> None:
-        """Take note that its guest runs again: at the destination, or because it won't go there now."""
+        """Take note that its guest runs again, at either end, or that nothing more of it comes."""
         self.standstill.ends(self.number)
         if self.member is not None:
             self.member.stopped = False

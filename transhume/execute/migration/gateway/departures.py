@@ -169,7 +169,7 @@ class Departures:
         """Tell the peer that a migration has ended; break off what is still open of it."""
         for number in list(departure.channels):
             self._break_off(number, departure.broken or "the migration was closed")
-        self._standstill.ends(departure.number)
+        departure.goes_on()
         if self._departures.pop(departure.number, None):
             departure.closed = True
             self._say_closed(departure)
@@ -316,9 +316,10 @@ class Departures:
     def _close_channel(self, number: int) -> None:
         channel = self._channels.pop(number, None)
         if channel is not None:
-            channel.departure.channels.discard(number)
-            if not channel.departure.channels:
-                self._standstill.ends(channel.departure.number)
+            departure = channel.departure
+            departure.channels.discard(number)
+            if not departure.channels:
+                departure.goes_on()
             if channel.connection is not None:  # whoever carries it may still be reading
                 break_off(channel.connection)
 
