@@ -27,8 +27,9 @@ from rich.table import Table
 
 from benchmarks.measuring import WIDTH, keep
 from tests.system.qemu_streams import Guest, record
+from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving, Receiver
-from transhume.execute.migration.coding.sender import Prepared, Sender, Stream, prepare
+from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.content.page_log import PageLog
 from transhume.execute.migration.stream import QemuSplitter
 from transhume.lab.root import cached_root

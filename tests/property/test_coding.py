@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.effort import examples
 from tests.unit.execute.migration.coding.pairs import page, pair
 from transhume.execute.migration.coding.frame import BadFrame
+from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving
-from transhume.execute.migration.coding.sender import Stream, prepare
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 
 PIECES = st.lists(st.one_of(st.integers(0, 30), st.binary(max_size=50)), max_size=12)
@@ -59,6 +59,29 @@ def test_several_streams_arrive_as_they_were(
             both.sender.forget_below(forgotten)
             both.receiver.log.forget_below(forgotten)
             both.sender.log.forget_below(forgotten)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(pieces=PIECES, known=PIECES, most_unknown_bytes=st.integers(PAGE_BYTES, 6 * PAGE_BYTES))
+def test_parts_of_a_piece_arrive_as_the_piece(
+    folder: Path,
+    pieces: list[int | bytes],
+    known: list[int | bytes],
+    most_unknown_bytes: int,
+) -> None:
+    both, split = pair(folder), made_of(pieces)
+    both.send(Stream(owner=0), Arriving(), made_of(known))
+    stream, arriving = Stream(owner=1), Arriving()
+    rest: Prepared | None = prepare(stream, split)
+    arrived = b""
+    while rest is not None:
+        part, rest = both.sender.first_part(rest, most_unknown_bytes)
+        coded, transfer = both.sender.encode(part)
+        assert transfer.new_pages * PAGE_BYTES + transfer.other_bytes <= most_unknown_bytes
+        arrived += both.receiver.decode(arriving, b"".join(coded))
+    assert arrived == split.raw
+    more = made_of([7, b"more"])
+    assert both.send(stream, arriving, more)[0] == more.raw
 
 
 @settings(max_examples=examples(150), deadline=None)

@@ -6,7 +6,7 @@
     new       the new pages
 
 Every length is checked against limits before anything is made of it: the peer may lie. `check` is the BLAKE3 of
-the stream's previous check and of the frame's raw bytes, so that it vouches for all of the stream until there.
+all bytes of the stream until the frame's end, so that it vouches for those that came before, too.
 """
 
 import struct
@@ -16,7 +16,6 @@ from enum import IntFlag
 
 import numpy as np
 import zstandard
-from blake3 import blake3
 
 from transhume.execute.migration.content.page_log import Positions
 from transhume.execute.migration.splitting import PAGE_BYTES, Offsets
@@ -24,8 +23,6 @@ from transhume.execute.migration.splitting import PAGE_BYTES, Offsets
 MOST_RAW_BYTES = 8 << 20
 MOST_FRAME_BYTES = MOST_RAW_BYTES + (1 << 20)
 CHECK_BYTES = 32
-START_CHECK = bytes(CHECK_BYTES)
-"""The check before a stream's first frame."""
 
 _LEVEL = 3
 """Of what repeats in a few hundred bytes, this leaves half as much as the fastest, and takes no longer."""
@@ -68,11 +65,6 @@ class Ops:
     is_new: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
     references: Positions
     """Of the pages that aren't new, in order."""
-
-
-def next_check(check: bytes, raw: bytes | memoryview) -> bytes:
-    """Return a stream's running check after more of its bytes; none aren't sent, and change nothing."""
-    return blake3(check).update(raw).digest() if len(raw) else check
 
 
 def pack(frame: Frame) -> list[bytes | memoryview]:

@@ -5,18 +5,17 @@ the frames after it refer to.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from blake3 import blake3
 
 from transhume.execute.migration.coding.frame import (
-    START_CHECK,
     BadFrame,
     Coding,
     Frame,
     Ops,
     inflate,
-    next_check,
     unpack,
     unpack_ops,
 )
@@ -34,7 +33,8 @@ ReadPages = Callable[[Positions], list[memoryview]]
 class Arriving:
     """One stream that is being received."""
 
-    check: bytes = START_CHECK
+    check: blake3 = field(default_factory=blake3)
+    """Of all of it that has come."""
 
 
 class Receiver:
@@ -71,8 +71,9 @@ class Receiver:
         """
         frame = unpack(data)
         raw = self._put_together(frame)
-        check = next_check(stream.check, raw)
-        if check != frame.check:
+        check = stream.check.copy()
+        check.update(raw)
+        if check.digest() != frame.check:
             raise BadFrame("its bytes aren't those that were sent")
         stream.check = check
         return raw

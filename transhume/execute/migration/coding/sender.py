@@ -1,65 +1,31 @@
 """The sending half of a domain: pieces of streams in, frames out.
 
 A domain is one tenant's share of what two sites know in common: one log of pages, one index, one window.
-Frames are decoded in the order in which they were encoded, whichever streams they are of. `prepare` may run for
-several streams at once; `encode` is for one caller at a time.
+Frames are decoded in the order in which they were encoded, whichever streams they are of. All of it is for one
+caller at a time.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from transhume.execute.migration.coding.frame import (
-    START_CHECK,
     Coding,
     Frame,
     Ops,
     deflate,
-    next_check,
     pack,
     pack_ops,
 )
+from transhume.execute.migration.coding.prepared import Prepared
 from transhume.execute.migration.coding.steps import to_steps
 from transhume.execute.migration.coding.window import FASTEST, Compressor
-from transhume.execute.migration.content.digests import Digest, digests_of
 from transhume.execute.migration.content.page_index import PageIndex
 from transhume.execute.migration.content.page_log import PageLog
-from transhume.execute.migration.splitting import PAGE_BYTES, Offsets, Split
+from transhume.execute.migration.splitting import PAGE_BYTES, Offsets
 from transhume.knowledge.model import Transfer
 
 _SMALLEST_DEFLATED = 64
 _UNANSWERED_BYTES = 64 << 20
 """What may be sent until the other end has heard that something is to be forgotten, and has answered."""
-
-
-@dataclass(slots=True)
-class Stream:
-    """One stream that is being sent."""
-
-    owner: int
-    """A number for its VM, within the domain."""
-    check: bytes = START_CHECK
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A piece of a stream that is ready to be encoded."""
-
-    split: Split
-    digests: list[Digest]
-    check: bytes
-    owner: int
-
-
-def prepare(stream: Stream, split: Split) -> Prepared:
-    """Do what needs no knowledge of the domain: hash pages, and go on with the stream's check."""
-    stream.check = next_check(stream.check, split.raw)
-    return Prepared(
-        split=split,
-        digests=digests_of(split.raw, split.pages),
-        check=stream.check,
-        owner=stream.owner,
-    )
 
 
 class Sender:
@@ -128,6 +94,29 @@ class Sender:
             other_bytes=len(skeleton),
             other_wire_bytes=wire_bytes - len(coded_new),
         )
+
+    def first_part(
+        self, prepared: Prepared, most_unknown_bytes: int
+    ) -> tuple[Prepared, Prepared | None]:
+        """Return as much of a piece as may be encoded at once, and the rest; None where that's all.
+
+        Args:
+            prepared: a piece of a stream.
+            most_unknown_bytes: how much may be in it beside what the other end has; at least a page.
+        """
+        raw_bytes, pages = len(prepared.split.raw), prepared.split.pages
+        if raw_bytes <= most_unknown_bytes:
+            return prepared, None
+        known_pages = np.cumsum(self.index.knows(prepared.digests))
+        # It may end before a page, or where it ends.
+        ends = np.append(pages, raw_bytes)
+        unknown = ends - PAGE_BYTES * np.insert(known_pages, 0, 0)
+        fitting = int(np.searchsorted(unknown, most_unknown_bytes, side="right"))
+        if fitting == len(ends):
+            return prepared, None
+        # Nowhere, where what stands before the first page, or between it and the second, is too long.
+        at = int(ends[fitting - 1]) if fitting else 0
+        return prepared.cut(at or most_unknown_bytes)
 
     def fresh_window(self) -> None:
         """Begin a new window, because the other end does."""

@@ -46,6 +46,11 @@ class PageIndex:
         """Return the reference to a page; None where the other end doesn't have it."""
         return self._by_digest.get(digest)
 
+    def knows(self, digests: Sequence[Digest]) -> NDArray[np.bool_]:
+        """Say of each page whether the other end has it."""
+        known = self._by_digest
+        return np.fromiter((digest in known for digest in digests), np.bool_, len(digests))
+
     def look_up(self, digests: Sequence[Digest], owner: int) -> tuple[NDArray[np.bool_], Positions]:
         """Say which pages are new, and return references to the others; the new ones are known from then on.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from transhume.errors import Refused
-from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
+from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.agreement import Agreement
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
 from transhume.execute.migration.gateway.departure import Departure
@@ -230,21 +230,27 @@ class Departures:
     async def _send(
         self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
     ) -> None:
-        """Encode and send a piece, whole: what was encoded and isn't sent would be missing at the other end."""
-        sending = asyncio.ensure_future(self._send_whole(number, departure, prepared, urgency))
-        departure.sending.add(sending)
+        """Encode and send a piece, in parts where it turns out to be new to the other end.
 
-        def over(sending: "asyncio.Future[None]") -> None:
+        Each part whole: what was encoded and isn't sent would be missing there.
+        """
+
+        def over(sending: "asyncio.Future[Prepared | None]") -> None:
             _look_at(sending)
             departure.sending.discard(sending)
             self._say_closed(departure)
 
-        sending.add_done_callback(over)
-        await asyncio.shield(sending)
+        rest: Prepared | None = prepared
+        while rest is not None:
+            sending = asyncio.ensure_future(self._send_part(number, departure, rest, urgency))
+            departure.sending.add(sending)
+            sending.add_done_callback(over)
+            rest = await asyncio.shield(sending)
 
-    async def _send_whole(
+    async def _send_part(
         self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
-    ) -> None:
+    ) -> Prepared | None:
+        """Encode and send as much of a piece as its turn allows, and return the rest."""
         desk = departure.desk
         loop = asyncio.get_running_loop()
 
@@ -257,24 +263,27 @@ class Departures:
             if number not in self._channels:
                 raise LinkLost(departure.broken or "the channel was closed")
             began = time.perf_counter()
-            pieces, transfer, forgotten = await loop.run_in_executor(
-                desk.coder, _encode, desk, prepared, self._pace.level
+            most_new_bytes = departure.most_piece_bytes(self._pace)
+            coded = await loop.run_in_executor(
+                desk.coder, _encode, desk, prepared, self._pace.level, most_new_bytes
             )
-            coded = time.perf_counter()
+            coding_seconds = time.perf_counter() - began
+            transfer = coded.transfer
             departure.has_sent(transfer)
             desk.domain.sent += transfer
-            await self.link.send(Kind.DATA, number, pieces)
-            crossed = time.perf_counter() - coded
+            await self.link.send(Kind.DATA, number, coded.pieces)
+            crossed = time.perf_counter() - began - coding_seconds
             waited = departure.takes_seconds(transfer, crossed)
             new_bytes = transfer.new_pages * PAGE_BYTES + transfer.other_bytes
             if urgency is not Urgency.WARMING or not self._has_migrations():
-                self._pace.sent(transfer.raw_bytes, new_bytes, coded - began, waited)
+                self._pace.sent(transfer.raw_bytes, new_bytes, coding_seconds, waited)
             if 2 * new_bytes >= transfer.raw_bytes:
-                self._rate.sent(transfer.wire_bytes, coded - began, crossed)
+                self._rate.sent(transfer.wire_bytes, coding_seconds, crossed)
                 self.link.keep_short(self._rate.bytes_per_second)
                 self._pace.keep_to(self._rate.bytes_per_second)
-            if forgotten is not None:
-                self.link.say_amount(Kind.FORGET, departure.domain_number, forgotten)
+            if coded.forgotten is not None:
+                self.link.say_amount(Kind.FORGET, departure.domain_number, coded.forgotten)
+            return coded.rest
 
     @asynccontextmanager
     async def _turn(
@@ -378,7 +387,7 @@ class Warming:
     @property
     def batch_bytes(self) -> int:
         """How much to send at once, so as not to be in anybody's way."""
-        return self._departure.most_piece_bytes(self._departures._pace)
+        return self._departure.most_read_bytes(self._departures._pace)
 
     def end(self) -> None:
         """Say that nothing more comes."""
@@ -405,24 +414,35 @@ class Warming:
         await departures._send(self._number, departure, prepared, Urgency.WARMING)
 
 
-def _look_at(sending: "asyncio.Future[None]") -> None:
+def _look_at(sending: "asyncio.Future[Prepared | None]") -> None:
     """Take notice of how a piece's sending ended, though whoever sent it may be gone."""
     if not sending.cancelled():
         sending.exception()
 
 
-def _encode(
-    desk: Desk,
-    prepared: Prepared,
-    level: int | None,
-) -> tuple[list[bytes | memoryview], Transfer, int | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Coded:
+    """A part of a piece, as a frame."""
+
+    pieces: list[bytes | memoryview]
+    """The frame's."""
+    transfer: Transfer
+    forgotten: int | None
+    """The position in the log below which nothing is referred to any more, where that is news."""
+    rest: Prepared | None
+    """Of the piece."""
+
+
+def _encode(desk: Desk, prepared: Prepared, level: int | None, most_new_bytes: int) -> _Coded:
     began = time.thread_time()
     sender = desk.domain.sender
-    pieces, transfer = sender.encode(prepared, level=level)
+    part, rest = sender.first_part(prepared, most_new_bytes)
+    pieces, transfer = sender.encode(part, level=level)
     forgotten = sender.surplus()
     if forgotten is not None:
         sender.forget_below(forgotten)
-    return pieces, transfer + Transfer(cpu_seconds=time.thread_time() - began), forgotten
+    spent = Transfer(cpu_seconds=time.thread_time() - began)
+    return _Coded(pieces=pieces, transfer=transfer + spent, forgotten=forgotten, rest=rest)
 
 
 def _tell_opaque(departure: Departure, splitter: Splitter) -> None:

@@ -31,7 +31,7 @@ from typing import Any
 
 from transhume.execute.migration.coding.frame import MOST_FRAME_BYTES
 
-VERSION = 3
+VERSION = 4
 
 
 class Kind(IntEnum):

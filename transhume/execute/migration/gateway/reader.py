@@ -14,7 +14,7 @@ from itertools import cycle
 from types import TracebackType
 from typing import Self
 
-from transhume.execute.migration.coding.sender import Prepared, Stream, prepare
+from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
 from transhume.execute.migration.machine.sockets import (
@@ -91,7 +91,7 @@ class Reader:
         for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
             await readable(self._connection)
             await self._departure.standstill.of_others(self._departure.number)
-            room = buffer[: self._departure.most_piece_bytes(self._pace)]
+            room = buffer[: self._departure.most_read_bytes(self._pace)]
             if not await self._prepare(partial(self._take, room)):
                 break
             if splitter.held_bytes and not await readable(self._connection, LINGER_SECONDS):

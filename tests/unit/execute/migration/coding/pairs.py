@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving, Receiver
-from transhume.execute.migration.coding.sender import Sender, Stream, prepare
+from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.content.page_log import SEGMENT_BYTES, PageLog
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 from transhume.knowledge.model import Transfer
@@ -35,6 +36,16 @@ def pair(folder: Path, *, limit_bytes: int = 1 << 30) -> Pair:
         Sender(log, limit_bytes),
         Receiver(PageLog(folder, memory_bytes=2 * SEGMENT_BYTES, name=log.name)),
     )
+
+
+def parts_of(both: Pair, prepared: Prepared, most_unknown_bytes: int) -> list[Prepared]:
+    """Cut a piece into parts, none of which is encoded yet."""
+    parts: list[Prepared] = []
+    rest: Prepared | None = prepared
+    while rest is not None:
+        part, rest = both.sender.first_part(rest, most_unknown_bytes)
+        parts.append(part)
+    return parts
 
 
 def split_of(pages: list[bytes], gap: bytes = b"\x00" * 7 + b"\x28") -> Split:

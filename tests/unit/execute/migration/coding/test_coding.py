@@ -1,12 +1,13 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.unit.execute.migration.coding.pairs import page, pair, split_of
+from tests.unit.execute.migration.coding.pairs import page, pair, parts_of, split_of
 from transhume.execute.migration.coding.frame import BadFrame
+from transhume.execute.migration.coding.prepared import Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving
-from transhume.execute.migration.coding.sender import Stream, prepare
 from transhume.execute.migration.content.catalogue import index_image
 from transhume.execute.migration.content.references import Space
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
@@ -152,3 +153,43 @@ def test_a_piece_of_nothing_isnt_sent_and_changes_nothing(tmp_path: Path) -> Non
 
     split = split_of([page(2)])
     assert both.send(stream, arriving, split)[0] == bytes(split.raw)
+
+
+@pytest.mark.parametrize(
+    ("known", "cuts"),
+    [
+        (range(12), [12 * PAGE_BYTES]),
+        ((), [3 * PAGE_BYTES] * 4),
+        ((0, 1, 2, 3, 10), [7 * PAGE_BYTES, 4 * PAGE_BYTES, PAGE_BYTES]),
+    ],
+    ids=["known", "new", "known here and there"],
+)
+def test_a_piece_is_encoded_as_far_as_it_is_known_and_a_little_more(
+    tmp_path: Path, known: Sequence[int], cuts: list[int]
+) -> None:
+    both = pair(tmp_path)
+    both.send(Stream(owner=1), Arriving(), split_of([page(number) for number in known]))
+    stream, arriving = Stream(owner=2), Arriving()
+    whole = split_of([page(number) for number in range(12)], gap=b"")
+
+    parts = parts_of(both, prepare(stream, whole), 3 * PAGE_BYTES)
+
+    assert [len(part.split.raw) for part in parts] == cuts
+    frames = [b"".join(both.sender.encode(part)[0]) for part in parts]
+    assert b"".join(both.receiver.decode(arriving, frame) for frame in frames) == whole.raw
+
+
+@pytest.mark.parametrize("before", [0, 20_000])
+def test_what_is_no_page_is_cut_anywhere_but_in_pages(tmp_path: Path, before: int) -> None:
+    both, limit = pair(tmp_path), 2 * PAGE_BYTES
+    raw = b"a" * before + page(1) + b"b" * 20_000
+    whole = Split(raw, np.array([before], np.int64))
+
+    parts = parts_of(both, prepare(Stream(owner=1), whole), limit)
+
+    assert b"".join(bytes(part.split.raw) for part in parts) == raw
+    assert all(len(part.split.raw) <= limit for part in parts)
+    assert sum(len(part.split.pages) for part in parts) == 1
+    (with_page,) = (part for part in parts if len(part.split.pages))
+    at = int(with_page.split.pages[0])
+    assert bytes(with_page.split.raw[at : at + PAGE_BYTES]) == page(1)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit.execute.migration.coding.pairs import page, pair
 from transhume.execute.migration.coding.frame import deflate
+from transhume.execute.migration.coding.prepared import Stream
 from transhume.execute.migration.coding.receiver import Arriving
-from transhume.execute.migration.coding.sender import Stream
 from transhume.execute.migration.coding.steps import from_steps, to_steps
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 

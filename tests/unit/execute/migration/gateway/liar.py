@@ -11,8 +11,9 @@ from pathlib import Path
 from secrets import token_hex
 
 from tests.unit.execute.migration.gateway.two_sites import LIFETIME, Site
-from transhume.execute.migration.coding.frame import START_CHECK, Frame, pack
-from transhume.execute.migration.coding.sender import Prepared, Sender, Stream, prepare
+from transhume.execute.migration.coding.frame import CHECK_BYTES, Frame, pack
+from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
+from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.content.page_log import PageLog
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message
@@ -119,8 +120,8 @@ class Liar:
 def lying_frame(**changes: object) -> bytes:
     """Return a frame of 16 bytes that aren't pages, with parts replaced."""
     honest = Frame(
-        raw_bytes=16, pages=0, new_pages=0, coding=3, check=START_CHECK, skeleton=b"x" * 16,
-        ops=b"", new=b"",
+        raw_bytes=16, pages=0, new_pages=0, coding=3, check=bytes(CHECK_BYTES),
+        skeleton=b"x" * 16, ops=b"", new=b"",
     )  # fmt: skip
     return b"".join(pack(replace(honest, **changes)))
 

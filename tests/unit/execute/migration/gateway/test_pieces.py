@@ -1,0 +1,46 @@
+"""How much is read and encoded at once, between two gateways with a slow link."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.execute.migration.gateway.hypervisors import (
+    assert_arrived,
+    memory_stream,
+    migrate,
+    pages_of,
+)
+from tests.unit.execute.migration.gateway.two_sites import open_way, two_sites
+from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.pace import most_batch_bytes
+from transhume.execute.migration.splitting import PAGE_BYTES
+from transhume.knowledge.model import Transfer
+
+BYTES_PER_SECOND = 1.25e6
+AT_ONCE = most_batch_bytes(BYTES_PER_SECOND)
+SHARE = {"gang": "g", "bytes_per_second": BYTES_PER_SECOND}
+KNOWN, NEW = pages_of(1, 400), pages_of(2, 200)
+
+
+async def test_known_memory_goes_in_large_pieces_and_new_in_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Transfer] = []
+    count = Departure.has_sent
+
+    def counted(departure: Departure, transfer: Transfer) -> None:
+        sent.append(transfer)
+        count(departure, transfer)
+
+    monkeypatch.setattr(Departure, "has_sent", counted)
+    async with two_sites(tmp_path) as (a, b):
+        first = await open_way(a, b, migration="m1", share=SHARE)
+        assert_arrived(await migrate(a, b, first, memory_stream(KNOWN)), memory_stream(KNOWN))
+        assert max(each.raw_bytes for each in sent) <= AT_ONCE
+        sent.clear()
+        both = memory_stream([*KNOWN, *NEW])
+        second = await open_way(a, b, migration="m2", share=SHARE)
+        assert_arrived(await migrate(a, b, second, both), both)
+    assert sum(each.new_pages for each in sent) == len(NEW)
+    assert max(each.raw_bytes for each in sent) > 2 * AT_ONCE
+    assert max(each.new_pages * PAGE_BYTES + each.other_bytes for each in sent) <= AT_ONCE
