@@ -9,6 +9,10 @@ from transhume.deployment.model import OverlayNetwork, OverlaySite
 VNI = 77
 PREFIX = "thbench-o"
 WAN = f"{PREFIX}-wan"
+_QUIET = """
+for each in all default; do echo 1 >/proc/sys/net/ipv6/conf/$each/disable_ipv6; done
+for each in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $each ] || echo 0 >$each; done
+"""
 
 
 def ip(netns: str, *lines: str) -> None:
@@ -41,13 +45,15 @@ def network(sites: int) -> OverlayNetwork:
 
 @contextmanager
 def namespaces(names: Sequence[str]) -> Iterator[None]:
-    """Make namespaces in which nothing speaks by itself, and remove them in the end."""
+    """Make namespaces in which nothing speaks by itself, and remove them in the end.
+
+    Nobody's iptables look at what their bridges forward, as on a host where br_netfilter isn't loaded.
+    """
     try:
         for name in names:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
-            quiet = "for each in all default; do echo 1 >/proc/sys/net/ipv6/conf/$each/disable_ipv6; done"
-            subprocess.run(["ip", "netns", "exec", name, "sh", "-c", quiet], check=True)
+            subprocess.run(["ip", "netns", "exec", name, "sh", "-c", _QUIET], check=True)
         yield
     finally:
         for name in names:

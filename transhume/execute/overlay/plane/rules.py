@@ -55,14 +55,14 @@ def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
     elements = f"elements = {{ {', '.join(others)} }}\n" if others else ""
     address = "ip saddr" if version == 4 else "ip6 saddr"
     # Behind UDP's header and the first word of VXLAN's: its number.
-    numbers = (network.vni, network.detour_vni)
-    jumps = "".join(f"udp dport {network.port} @th,96,24 {vni} jump ours\n" for vni in numbers)
+    numbers = f"{{ {network.vni}, {network.detour_vni} }}"
     return (
         f"set sites {{\ntype ipv{version}_addr\n{elements}}}\n"
         f"counter {STRANGERS} {{\n}}\n"
         f'chain ours {{\niifname "{site.underlay}" {address} @sites return\n'
         f"counter name {STRANGERS} drop\n}}\n"
-        f"chain input {{\ntype filter hook input priority filter; policy accept;\n{jumps}}}\n"
+        f"chain input {{\ntype filter hook input priority filter; policy accept;\n"
+        f"udp dport {network.port} @th,96,24 {numbers} jump ours\n}}\n"
     )
 
 
@@ -83,8 +83,7 @@ def arrivals(network: OverlayNetwork, devices: Mapping[MacAddress, str]) -> str:
 def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> str:
     detour = detour_device(network)
     drops = "".join(
-        f'iifname "{detour}" oifname "{tunnels}" counter name {CIRCLING} drop\n'
-        for tunnels in ("thvx*", "thvr*")
+        f'oifname "{tunnels}" counter name {CIRCLING} drop\n' for tunnels in ("thvx*", "thvr*")
     )
     clamps = "".join(
         f'oifname "{device}" ether type {version} tcp flags & syn != 0 '
@@ -92,7 +91,12 @@ def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> s
         for device in (network.device, detour)
         for version, longest in segment_bytes(site, underlay_mtu).items()
     )
+    # Every frame of every bridge here passes `forward`, and those of tunnels one condition more or two.
     return (
         f"counter {CIRCLING} {{\n}}\n"
-        f"chain forward {{\ntype filter hook forward priority filter; policy accept;\n{drops}{clamps}}}\n"
+        f"chain circling {{\n{drops}}}\n"
+        f'chain leaving {{\niifname "{detour}" jump circling\n'
+        f"tcp flags & syn == 0 return\n{clamps}}}\n"
+        f"chain forward {{\ntype filter hook forward priority filter; policy accept;\n"
+        f'oifname "thv*" jump leaving\n}}\n'
     )
