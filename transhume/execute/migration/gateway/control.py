@@ -122,15 +122,17 @@ class Control:
         }
 
     async def _open(self, words: Words, _operator: Peer) -> Words:
-        await self._gateway.open_route(
+        vm, destination = str(words["vm"]), str(words["destination"])
+        route = await self._gateway.open_route(
             str(words["migration"]),
-            str(words["vm"]),
+            vm,
             str(words["tenant"]),
-            str(words["destination"]),
+            destination,
             bytes.fromhex(words["ticket"]),
             host=_host_in(words),
             share=_share_of(words),
         )
+        self._warmth.leaves(vm, destination, route.departure)
         return {}
 
     async def _progress(self, words: Words, _operator: Peer) -> Words:

@@ -1,7 +1,8 @@
 """A running guest's memory and its own images are known at the destination before anything moves."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,13 +11,16 @@ import pytest
 
 from tests.unit.execute.migration.gateway.hypervisors import (
     PATIENCE_SECONDS,
+    Destination,
     assert_arrived,
+    connect_source,
     memory_stream,
     migrate,
     pages_of,
 )
 from tests.unit.execute.migration.gateway.running_guest import running_guest
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.execute.migration.gateway import warming as warming_module
 from transhume.execute.migration.machine.guest_images import find_images
 
 MEMORY_PAGES = 4096
@@ -43,25 +47,48 @@ def test_a_guests_images_are_those_that_it_may_write_to_each_once(guest: tuple[i
     assert found.length == 700 * 4096
 
 
-async def warmed(a: Site, b: Site, **words: object) -> dict[str, Any]:
-    """Warm vm1 once; return what the gateway says of it."""
+async def warm(a: Site, b: Site, **words: object) -> None:
+    """Have vm1 warmed."""
     admitted = await b.client.ask(
         "admit", migration="w", vm="vm1", tenant="t", source="a", warm=True
     )
     await a.client.ask(
-        "warm",
-        vm="vm1",
-        tenant="t",
-        destination="b",
-        ticket=admitted["ticket"],
-        passes=1,
-        **words,
+        "warm", vm="vm1", tenant="t", destination="b", ticket=admitted["ticket"], **words
     )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (kept := (await a.client.ask("status"))["warming"][0])["ended"]:
-            await asyncio.sleep(0.01)
-    found: dict[str, Any] = kept
+
+
+async def warming(a: Site) -> dict[str, Any]:
+    """Return what the gateway says of it."""
+    found: dict[str, Any] = (await a.client.ask("status"))["warming"][0]
     return found
+
+
+async def warmed(a: Site, b: Site, **words: object) -> dict[str, Any]:
+    """Warm vm1 once; return what the gateway says of it."""
+    await warm(a, b, passes=1, **words)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await warming(a))["ended"]:
+            await asyncio.sleep(0.01)
+    return await warming(a)
+
+
+async def scans(a: Site, count: int) -> None:
+    """Wait until its memory was scanned so often."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await warming(a))["scans"] < count:
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def kept_warm(folder: Path, pid: int) -> AsyncIterator[tuple[Site, Site]]:
+    """Have vm1 warmed for as long as the context lasts, and scanned once."""
+    pids = folder / "pids"
+    pids.mkdir()
+    (pids / "vm1.pid").write_text(str(pid))
+    async with two_sites(folder, pids=str(pids)) as (a, b):
+        await warm(a, b)
+        await scans(a, 1)
+        yield a, b
 
 
 @pytest.mark.parametrize(
@@ -87,3 +114,25 @@ async def test_images_follow_the_memory_within_half_of_the_budget(
     assert (kept["ended"], kept["scanned_pages"]) == ("done", MEMORY_PAGES)
     assert kept["image_pages"] == image_pages
     assert sent["own_pages"] == image_pages
+
+
+async def test_memory_is_not_scanned_while_its_hypervisor_sends_it(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warming_module, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(warming_module, "_REST", 0.0)
+    content = memory_stream(IMAGE)
+    async with kept_warm(tmp_path, guest[0]) as (a, b):
+        migration = await open_way(a, b)
+        destination = Destination(b, migration)
+        source = await connect_source(a, migration)
+        await source.send(content[:-1], end=False)
+        arriving = await destination.accept()
+        await arriving.receive_exactly(len(content) - 1)
+        before = (await warming(a))["scans"]
+        await asyncio.sleep(0.3)
+        assert (await warming(a))["scans"] == before
+        await a.client.ask("close", migration=migration)  # it is broken off
+        await scans(a, before + 1)
+        for each in (source, destination):
+            each.close()
