@@ -36,8 +36,10 @@ def main() -> None:
         parser.error(
             f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}"
         )
-    if os.geteuid() != 0 or not shutil.which("bridge"):
-        sys.exit("bench_overlay makes network namespaces: it takes root and iproute2")
+    if os.geteuid() != 0 or not all(map(shutil.which, ("bridge", "gcc"))):
+        sys.exit(
+            "bench_overlay makes network namespaces and compiles: it takes root, iproute2 and gcc"
+        )
     console = Console(highlight=False, markup=False, width=WIDTH)
     for name in asked:
         found = {**kept(NAME).get("sections", {}), name: SECTIONS[name](console)}

@@ -3,7 +3,9 @@
  * Each read and write is a frame with its virtio header, up to 64 KB where segments are still to be made. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { LONGEST = 70000, AT_ONCE = 64 };
@@ -27,6 +29,7 @@ int main(int count, char **words)
 {
     if (count != 3)
         return 2;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     int fds[2] = {atoi(words[1]), atoi(words[2])};
     struct pollfd ends[2] = {{fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}};
     while (poll(ends, 2, -1) > 0)

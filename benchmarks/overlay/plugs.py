@@ -29,7 +29,8 @@ def by_veth(netns: str, port: str, endpoint: str) -> None:
 def by_taps() -> Iterator[Plug]:
     """Plug endpoints in by taps, with a process for each that carries its frames, as long as the context lasts.
 
-    Its own side is a second tap, in place of a guest's ring.
+    Its own side is a second tap, in place of a guest's ring: so each frame is copied once more at each end than
+    by a hypervisor, whichever way it goes.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         program = Path(folder) / "carrier"

@@ -42,6 +42,11 @@ BARE_VNI, BARE_PORT = 78, 4790
 PORTS = ("tap0", "tap2", "tap1")
 """At a site's bridges, of its endpoints at the overlay, at the bare VXLAN, and at the wire."""
 TAPS, VETHS, REAL = "offload, taps", "offload, veths", "real packets, veths"
+OTHERS = {
+    "of_the_kernels_vxlan": BARE,
+    "of_the_same_path": CABLE,
+    "of_the_underlay": UNDERLAY,
+}
 ASKED = {TAPS: 0.9, VETHS: 0.9, REAL: 0.8}
 """The least share of the path without the overlay."""
 
@@ -59,6 +64,7 @@ def measure(console: Console) -> dict[str, Any]:
     """Measure all ways in turns, print the table, and return what was found."""
     found = {}
     with by_taps() as by_tap, two_sites(by_tap) as ways:
+        del ways[UNDERLAY]  # which has no taps
         found[TAPS] = _rounds(ways)
     with two_sites(by_veth) as ways:
         found[VETHS] = _rounds(ways)
@@ -69,9 +75,11 @@ def measure(console: Console) -> dict[str, Any]:
     return {
         kind: {
             "asked": ASKED[kind],
-            "of_the_kernels_vxlan": median(_shares(rounds, BARE)),
-            "of_the_same_path": median(_shares(rounds, CABLE)),
-            "of_the_underlay": median(_shares(rounds, UNDERLAY)),
+            **{
+                key: median(_shares(rounds, name))
+                for key, name in OTHERS.items()
+                if name in rounds[0]
+            },
             "bytes_per_second": rounds,
         }
         for kind, rounds in found.items()
@@ -218,7 +226,7 @@ def show(console: Console, found: dict[str, list[dict[str, float]]]) -> None:
     for column in ("", "Gbit/s", "least", "most", "overlay's share", "asked"):
         table.add_column(column, justify="left" if not column else "right")
     for kind, rounds in found.items():
-        for name in (OVERLAY, BARE, CABLE, UNDERLAY):
+        for name in rounds[0]:
             rates = sorted(each[name] * 8e-9 for each in rounds)
             share = "" if name == OVERLAY else f"{median(_shares(rounds, name)):.2f}"
             asked = f">= {ASKED[kind]:g}" if name == CABLE else ""

@@ -102,7 +102,8 @@ class Sender:
 
         Args:
             prepared: a piece of a stream.
-            most_unknown_bytes: how much may be in it beside what the other end has; at least a page.
+            most_unknown_bytes: how much may be in it beside what the other end has, at least a page; a quarter
+                more isn't worth a frame of its own.
         """
         raw_bytes, pages = len(prepared.split.raw), prepared.split.pages
         if raw_bytes <= most_unknown_bytes:
@@ -111,9 +112,9 @@ class Sender:
         # It may end before a page, or where it ends.
         ends = np.append(pages, raw_bytes)
         unknown = ends - PAGE_BYTES * np.insert(known_pages, 0, 0)
-        fitting = int(np.searchsorted(unknown, most_unknown_bytes, side="right"))
-        if fitting == len(ends):
+        if unknown[-1] <= most_unknown_bytes * 5 // 4:
             return prepared, None
+        fitting = int(np.searchsorted(unknown, most_unknown_bytes, side="right"))
         # Nowhere, where what stands before the first page, or between it and the second, is too long.
         at = int(ends[fitting - 1]) if fitting else 0
         return prepared.cut(at or most_unknown_bytes)

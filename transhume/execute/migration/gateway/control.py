@@ -122,17 +122,15 @@ class Control:
         }
 
     async def _open(self, words: Words, _operator: Peer) -> Words:
-        vm, destination = str(words["vm"]), str(words["destination"])
-        route = await self._gateway.open_route(
+        await self._gateway.open_route(
             str(words["migration"]),
-            vm,
+            str(words["vm"]),
             str(words["tenant"]),
-            destination,
+            str(words["destination"]),
             bytes.fromhex(words["ticket"]),
             host=_host_in(words),
             share=_share_of(words),
         )
-        self._warmth.leaves(vm, destination, route.departure)
         return {}
 
     async def _progress(self, words: Words, _operator: Peer) -> Words:

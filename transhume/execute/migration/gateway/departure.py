@@ -3,16 +3,13 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
-from transhume.execute.migration.coding.prepared import Prepared
 from transhume.execute.migration.gateway.domains import Desk
 from transhume.execute.migration.gateway.gangs import Member
-from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace
+from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.standstill import Standstill
 from transhume.knowledge.model import Transfer
-
-_CHEAP = 1 / 16
-"""What a piece takes on the wire, of what it is, where most of it is known at the other end."""
 
 
 @dataclass(slots=True)
@@ -29,13 +26,13 @@ class Departure:
     read_bytes: int = 0
     """What was read of its hypervisor, raw."""
     channels: set[int] = field(default_factory=set)
-    sending: "set[asyncio.Future[Prepared | None]]" = field(default_factory=set)
+    sending: "set[asyncio.Future[Any]]" = field(default_factory=set)
     """Parts of pieces that are encoded and sent whatever becomes of their channels."""
+    ended: set[int] = field(default_factory=set)
+    """Channels whose end is still to be told."""
     closed: bool = False
     broken: str | None = None
     """Why it was broken off, if it was."""
-    cheap_pieces: int = 0
-    """How many of the last ones took next to nothing on the wire."""
     member: Member | None = None
     """Of those with whom it shares a budget; None: it takes what the link gives."""
     seems_read: bool = False
@@ -76,10 +73,6 @@ class Departure:
             return pace.batch_bytes
         return min(pace.batch_bytes, self.member.most_piece_bytes)
 
-    def most_read_bytes(self, pace: Pace) -> int:
-        """Say how much to read at once: twice as much after each piece that was known, which costs nothing."""
-        return min(LARGEST_BATCH, self.most_piece_bytes(pace) << min(self.cheap_pieces, 5))
-
     def passage(self) -> AbstractAsyncContextManager[None]:
         """Wait until its budget, and those that share it, let a piece pass."""
         return self.member.passage() if self.member else nullcontext()
@@ -93,9 +86,9 @@ class Departure:
     def has_sent(self, transfer: Transfer) -> None:
         """Count what a piece became."""
         self.sent += transfer
-        is_cheap = transfer.wire_bytes <= _CHEAP * transfer.raw_bytes
-        self.cheap_pieces = self.cheap_pieces + 1 if is_cheap else 0
         if self.seems_read and not self.waiting_bytes:
             self.standstill.all_is_sent(self.number)
+        elif self.stopped:
+            self.standstill.begins(self.number)
         if self.member is not None:
             self.member.has_sent(transfer)

@@ -24,7 +24,7 @@ from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.link_rate import LinkRate
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
-from transhume.execute.migration.gateway.pace import Pace
+from transhume.execute.migration.gateway.pace import Pace, Stride
 from transhume.execute.migration.gateway.questions import Questions
 from transhume.execute.migration.gateway.reader import Reader
 from transhume.execute.migration.gateway.standstill import Standstill
@@ -43,6 +43,8 @@ log = structlog.get_logger()
 class _Channel:
     departure: Departure
     connection: socket.socket | None
+    socket_number: int | None
+    """Of the migration's; None: what goes to the store."""
     credit: Credit = field(default_factory=lambda: Credit(WINDOW_BYTES))
     returned: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
     returned_bytes: int = 0
@@ -160,6 +162,13 @@ class Departures:
             self._close_channel(number)
             connection.close()
 
+    def sends_memory_of(self, departure: Departure) -> bool:
+        """Say whether a hypervisor is sending a migration's memory."""
+        return any(
+            each.departure is departure and each.socket_number == 0
+            for each in self._channels.values()
+        )
+
     def open_store(self, departure: Departure) -> "Warming":
         """Begin to send pages that nobody has asked for yet."""
         number, _ = self._open_channel(departure, None, None)
@@ -172,11 +181,15 @@ class Departures:
         departure.goes_on()
         if self._departures.pop(departure.number, None):
             departure.closed = True
-            self._say_closed(departure)
+            self._say_ends(departure)
 
-    def _say_closed(self, departure: Departure) -> None:
-        """Say so once nothing more of it can come: frames of no channel are a mistake."""
-        if departure.closed and not departure.sending:
+    def _say_ends(self, departure: Departure) -> None:
+        """Say what has ended once nothing more of it can come: frames of no channel are a mistake."""
+        if departure.sending:
+            return
+        while departure.ended:
+            self.link.say(Kind.END, departure.ended.pop())
+        if departure.closed:
             self.link.say(Kind.CLOSE, departure.number)
 
     # --- channels ------------------------------------------------------------------------------
@@ -185,7 +198,7 @@ class Departures:
         self, departure: Departure, connection: socket.socket | None, socket_number: int | None
     ) -> tuple[int, _Channel]:
         number = self._questions.number()
-        channel = self._channels[number] = _Channel(departure, connection)
+        channel = self._channels[number] = _Channel(departure, connection, socket_number)
         departure.channels.add(number)
         words = {
             "migration": departure.number,
@@ -222,35 +235,39 @@ class Departures:
         async with Reader(departure, connection, splitter, self._pace, self._workers) as reader:
             while (prepared := await reader.next()) is not None:
                 await channel.credit.take(len(prepared.split.raw))
-                await self._send(number, departure, prepared, urgency)
+                reader.went_by(await self._send(number, departure, prepared, urgency))
         self.link.say(Kind.END, number)
         departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
         _tell_opaque(departure, splitter)
 
     async def _send(
         self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
-    ) -> None:
-        """Encode and send a piece, in parts where it turns out to be new to the other end.
+    ) -> int:
+        """Encode and send a piece, in parts where it turns out to be new there; return its bytes on the wire.
 
-        Each part whole: what was encoded and isn't sent would be missing there.
+        Each part whole: what was encoded and isn't sent would be missing at the other end.
         """
 
-        def over(sending: "asyncio.Future[Prepared | None]") -> None:
+        def over(sending: "asyncio.Future[_Coded]") -> None:
             _look_at(sending)
             departure.sending.discard(sending)
-            self._say_closed(departure)
+            self._say_ends(departure)
 
         rest: Prepared | None = prepared
+        wire_bytes = 0
         while rest is not None:
             sending = asyncio.ensure_future(self._send_part(number, departure, rest, urgency))
             departure.sending.add(sending)
             sending.add_done_callback(over)
-            rest = await asyncio.shield(sending)
+            coded = await asyncio.shield(sending)
+            wire_bytes += coded.transfer.wire_bytes
+            rest = coded.rest
+        return wire_bytes
 
     async def _send_part(
         self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
-    ) -> Prepared | None:
-        """Encode and send as much of a piece as its turn allows, and return the rest."""
+    ) -> "_Coded":
+        """Encode and send as much of a piece as may go at once."""
         desk = departure.desk
         loop = asyncio.get_running_loop()
 
@@ -277,13 +294,13 @@ class Departures:
             new_bytes = transfer.new_pages * PAGE_BYTES + transfer.other_bytes
             if urgency is not Urgency.WARMING or not self._has_migrations():
                 self._pace.sent(transfer.raw_bytes, new_bytes, coding_seconds, waited)
-            if 2 * new_bytes >= transfer.raw_bytes:
+            if 2 * new_bytes >= min(transfer.raw_bytes, most_new_bytes):
                 self._rate.sent(transfer.wire_bytes, coding_seconds, crossed)
                 self.link.keep_short(self._rate.bytes_per_second)
                 self._pace.keep_to(self._rate.bytes_per_second)
             if coded.forgotten is not None:
                 self.link.say_amount(Kind.FORGET, departure.domain_number, coded.forgotten)
-            return coded.rest
+            return coded
 
     @asynccontextmanager
     async def _turn(
@@ -383,18 +400,24 @@ class Warming:
     def __init__(self, departures: Departures, departure: Departure, number: int) -> None:
         self._departures, self._departure, self._number = departures, departure, number
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
+        self._stride = Stride()
 
     @property
     def batch_bytes(self) -> int:
-        """How much to send at once, so as not to be in anybody's way."""
-        return self._departure.most_read_bytes(self._departures._pace)
+        """How much to prepare at once."""
+        return self._stride.most_bytes(self._most_new_bytes)
+
+    @property
+    def _most_new_bytes(self) -> int:
+        return self._departure.most_piece_bytes(self._departures._pace)
 
     def end(self) -> None:
         """Say that nothing more comes."""
         departures = self._departures
         if self._number in departures._channels:
-            departures.link.say(Kind.END, self._number)
             departures._close_channel(self._number)
+            self._departure.ended.add(self._number)
+            departures._say_ends(self._departure)
 
     async def send(self, split: Split) -> None:
         """Send pages, when nothing more urgent is to be sent.
@@ -411,11 +434,12 @@ class Warming:
         if channel is None:
             raise LinkLost("the store was closed")
         await channel.credit.take(len(split.raw))
-        await departures._send(self._number, departure, prepared, Urgency.WARMING)
+        wire_bytes = await departures._send(self._number, departure, prepared, Urgency.WARMING)
+        self._stride.went_by(wire_bytes, self._most_new_bytes)
 
 
-def _look_at(sending: "asyncio.Future[Prepared | None]") -> None:
-    """Take notice of how a piece's sending ended, though whoever sent it may be gone."""
+def _look_at(sending: "asyncio.Future[_Coded]") -> None:
+    """Take notice of how a part's sending ended, though whoever sent it may be gone."""
     if not sending.cancelled():
         sending.exception()
 

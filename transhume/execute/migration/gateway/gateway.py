@@ -265,6 +265,13 @@ class Gateway:
             route.tasks.append(task)
         return route
 
+    def sends_memory_of(self, vm: str) -> bool:
+        """Say whether a hypervisor is sending a VM's memory, wherever it goes."""
+        return any(
+            route.vm == vm and route.departures.sends_memory_of(route.departure)
+            for route in self.routes.values()
+        )
+
     def close_route(self, migration: str) -> Route | None:
         """Take a route away; what still runs on it is broken off."""
         route = self.routes.pop(migration, None)

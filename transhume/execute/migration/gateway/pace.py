@@ -14,6 +14,9 @@ _GROWS_AFTER = 4
 _DEAREST_SECONDS, _NEW_COST = 0.1, 0.35
 """What a batch may take on the link if all of it turns out to be new, and what is left of that by compression:
 a guest that stops has no more than a few of them before it."""
+_CHEAP, _MOST_DOUBLINGS = 1 / 16, 3
+"""What a piece may take on the wire, of what may be new at once, for the next one to be twice as large; and how
+often that may be."""
 _PROBE_BYTES = 64 << 20
 """So much goes by between two looks at how the other way does."""
 _LOOK_BYTES = 8 << 20
@@ -33,6 +36,26 @@ def most_batch_bytes(link_bytes_per_second: float) -> int:
     """Return how much to encode at once at most, over a link or with a share of it that carries so much."""
     dearest = min(LARGEST_BATCH, link_bytes_per_second * _DEAREST_SECONDS / _NEW_COST)
     return max(SMALLEST_BATCH, int(dearest) // SMALLEST_BATCH * SMALLEST_BATCH)
+
+
+class Stride:
+    """How much to read at once of one flow: twice as much after each piece that costs the link next to nothing.
+
+    Where the flow turns new all of a sudden, the link is busy for the longer with what was read.
+    """
+
+    def __init__(self) -> None:
+        self._cheap_pieces = 0
+        """How many came last, one after the other."""
+
+    def most_bytes(self, most_new_bytes: int) -> int:
+        """Return how much to read, where so much at once may be new to the other end."""
+        return min(LARGEST_BATCH, most_new_bytes << min(self._cheap_pieces, _MOST_DOUBLINGS))
+
+    def went_by(self, wire_bytes: int, most_new_bytes: int) -> None:
+        """Take what a piece took on the wire."""
+        is_cheap = wire_bytes <= _CHEAP * most_new_bytes
+        self._cheap_pieces = self._cheap_pieces + 1 if is_cheap else 0
 
 
 class Pace:

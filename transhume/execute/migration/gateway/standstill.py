@@ -28,7 +28,7 @@ class Standstill:
         return departure in self._heard_at
 
     def begins(self, departure: int) -> None:
-        """Take note that a guest has stopped, or that more is to be sent of one that has."""
+        """Take note that a guest has stopped, or that more of one that has is read or sent."""
         known = departure in self
         self._heard_at[departure] = asyncio.get_running_loop().time()
         self._unsent.add(departure)

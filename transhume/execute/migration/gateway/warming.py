@@ -54,14 +54,7 @@ class _Kept:
     warm_at: float | None = None
     """When the last whole scan ended, by the monotonic clock."""
     why_ended: str = ""
-    leaves_by: Departure | None = None
-    """The latest migration of it there."""
     task: "asyncio.Task[None] | None" = None
-
-    @property
-    def is_overtaken(self) -> bool:
-        """Whether its hypervisor is sending all of it by now."""
-        return self.leaves_by is not None and bool(self.leaves_by.channels)
 
 
 class Warmer:
@@ -109,11 +102,6 @@ class Warmer:
         keeping = self._keep(kept, hypervisors, passes, disks=disks)
         kept.task = asyncio.create_task(keeping, name=f"warming {vm}")
         kept.task.add_done_callback(lambda _: member.leave())  # also where it never began
-
-    def leaves(self, vm: str, destination: str, departure: Departure) -> None:
-        """Take notice of a migration, so that its memory isn't read twice."""
-        if kept := self._kept.get((vm, destination)):
-            kept.leaves_by = departure
 
     def stop(self, vm: str, destination: str) -> Transfer | None:
         """Stop it, and return what was sent, which stays known; None where nothing was to be stopped."""
@@ -182,7 +170,7 @@ class Warmer:
         scanned, before = 0, kept.departure.sent.new_pages
         async with aclosing(hypervisors.pages(kept.vm, Part.MEMORY)) as pieces:
             async for piece in pieces:
-                if kept.is_overtaken:
+                if self._gateway.sends_memory_of(kept.vm):
                     return
                 scanned += len(piece)
                 await self._send(kept, warming, piece)

@@ -86,17 +86,17 @@ def _forward(network: OverlayNetwork, site: OverlaySite, underlay_mtu: int) -> s
         f'oifname "{tunnels}" counter name {CIRCLING} drop\n' for tunnels in ("thvx*", "thvr*")
     )
     clamps = "".join(
-        f'oifname "{device}" ether type {version} tcp flags & syn != 0 '
-        f"tcp option maxseg size set {longest}\n"
+        f'oifname "{device}" ether type {version} tcp option maxseg size set {longest}\n'
         for device in (network.device, detour)
         for version, longest in segment_bytes(site, underlay_mtu).items()
     )
-    # Every frame of every bridge here passes `forward`, and those of tunnels one condition more or two.
+    # Every frame of every bridge here passes `forward`: it asks for no more than it must.
     return (
         f"counter {CIRCLING} {{\n}}\n"
         f"chain circling {{\n{drops}}}\n"
+        f"chain clamping {{\n{clamps}}}\n"
         f'chain leaving {{\niifname "{detour}" jump circling\n'
-        f"tcp flags & syn == 0 return\n{clamps}}}\n"
+        f"tcp flags & syn != 0 jump clamping\n}}\n"
         f"chain forward {{\ntype filter hook forward priority filter; policy accept;\n"
         f'oifname "thv*" jump leaving\n}}\n'
     )

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 
 import pytest
 
 from transhume.execute.migration.gateway import standstill
+from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.domain import StoreLimits
+from transhume.execute.migration.gateway.domains import Domains
 from transhume.execute.migration.gateway.standstill import Standstill
+from transhume.knowledge.model import Transfer
 
 Wait = Callable[[Standstill, int], Coroutine[None, None, None]]
 
@@ -118,3 +123,21 @@ async def test_a_guest_that_never_runs_again_holds_nobody_up_for_long(
     waiting = await waits(still, OTHER)
     assert not waiting.done()
     await waiting
+
+
+async def test_each_part_that_is_sent_of_a_guest_is_news_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a piece in many parts nothing else is heard for as long as they take."""
+    now = [0.0]
+    monkeypatch.setattr(standstill, "PATIENCE_SECONDS", 2.0)
+    desk = Domains(StoreLimits(folder=tmp_path)).desk("b", "t")
+    departure = Departure(STOPPED, "vm1", desk, 0, Standstill(), read_bytes=4 << 20, channels={1})
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    departure.stands_still()
+    for _ in range(4):
+        now[0] += 1.5
+        assert not departure.standstill.may_send(OTHER)
+        departure.has_sent(Transfer(raw_bytes=1 << 20))
+    now[0] += 2.5
+    assert departure.standstill.may_send(OTHER)

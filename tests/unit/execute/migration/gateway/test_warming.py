@@ -1,6 +1,7 @@
 """A running guest's memory and its own images are known at the destination before anything moves."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.unit.execute.migration.gateway.hypervisors import (
 )
 from tests.unit.execute.migration.gateway.running_guest import running_guest
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.execute.migration.gateway import departures
 from transhume.execute.migration.gateway import warming as warming_module
 from transhume.execute.migration.machine.guest_images import find_images
 
@@ -136,3 +138,28 @@ async def test_memory_is_not_scanned_while_its_hypervisor_sends_it(
         await scans(a, before + 1)
         for each in (source, destination):
             each.close()
+
+
+async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, encoding, go_on = departures._encode, threading.Event(), threading.Event()
+
+    def held(*arguments: Any) -> Any:
+        encoding.set()
+        go_on.wait(PATIENCE_SECONDS)
+        return encode(*arguments)
+
+    monkeypatch.setattr(departures, "_encode", held)
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    (pids / "vm1.pid").write_text(str(guest[0]))
+    async with two_sites(tmp_path, pids=str(pids)) as (a, b):
+        await warm(a, b)
+        assert await asyncio.to_thread(encoding.wait, PATIENCE_SECONDS)
+        link = (await a.gateway.departures("b")).link
+        await a.client.ask("cool", vm="vm1", destination="b")
+        go_on.set()
+        content = memory_stream(IMAGE)
+        assert_arrived(await migrate(a, b, await open_way(a, b), content), content)
+        assert link.lost is None
