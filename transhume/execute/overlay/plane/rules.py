@@ -59,10 +59,9 @@ def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
     return (
         f"set sites {{\ntype ipv{version}_addr\n{elements}}}\n"
         f"counter {STRANGERS} {{\n}}\n"
-        f'chain ours {{\niifname "{site.underlay}" {address} @sites return\n'
-        f"counter name {STRANGERS} drop\n}}\n"
         f"chain input {{\ntype filter hook input priority filter; policy accept;\n"
-        f"udp dport {network.port} @th,96,24 {numbers} jump ours\n}}\n"
+        f'iifname "{site.underlay}" {address} @sites return\n'
+        f"udp dport {network.port} @th,96,24 {numbers} counter name {STRANGERS} drop\n}}\n"
     )
 
 
