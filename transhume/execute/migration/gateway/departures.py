@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -235,7 +236,8 @@ class Departures:
         async with Reader(departure, connection, splitter, self._pace, self._workers) as reader:
             while (prepared := await reader.next()) is not None:
                 await channel.credit.take(len(prepared.split.raw))
-                reader.went_by(await self._send(number, departure, prepared, urgency))
+                wire_bytes = await self._send(number, departure, prepared, urgency)
+                reader.stride.went_by(wire_bytes)
         self.link.say(Kind.END, number)
         departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
         _tell_opaque(departure, splitter)
@@ -400,16 +402,7 @@ class Warming:
     def __init__(self, departures: Departures, departure: Departure, number: int) -> None:
         self._departures, self._departure, self._number = departures, departure, number
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
-        self._stride = Stride()
-
-    @property
-    def batch_bytes(self) -> int:
-        """How much to prepare at once."""
-        return self._stride.most_bytes(self._most_new_bytes)
-
-    @property
-    def _most_new_bytes(self) -> int:
-        return self._departure.most_piece_bytes(self._departures._pace)
+        self.stride = Stride(partial(departure.most_piece_bytes, departures._pace))
 
     def end(self) -> None:
         """Say that nothing more comes."""
@@ -435,7 +428,7 @@ class Warming:
             raise LinkLost("the store was closed")
         await channel.credit.take(len(split.raw))
         wire_bytes = await departures._send(self._number, departure, prepared, Urgency.WARMING)
-        self._stride.went_by(wire_bytes, self._most_new_bytes)
+        self.stride.went_by(wire_bytes)
 
 
 def _look_at(sending: "asyncio.Future[_Coded]") -> None:

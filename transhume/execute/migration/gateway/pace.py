@@ -5,6 +5,8 @@ the link is faster than the compressor, the compressor gets out of the way; wher
 processor has little to do, it takes longer over it. Pure: measurements in, choices out.
 """
 
+from collections.abc import Callable
+
 from transhume.execute.migration.coding.window import FASTEST
 
 SMALLEST_BATCH, LARGEST_BATCH = 64 << 10, 2 << 20
@@ -42,19 +44,25 @@ class Stride:
     """How much to read at once of one flow: twice as much after each piece that costs the link next to nothing.
 
     Where the flow turns new all of a sudden, the link is busy for the longer with what was read.
+
+    Args:
+        most_new_bytes: says how much of it may be new to the other end at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_new_bytes: Callable[[], int]) -> None:
+        self._most_new_bytes = most_new_bytes
         self._cheap_pieces = 0
         """How many came last, one after the other."""
 
-    def most_bytes(self, most_new_bytes: int) -> int:
-        """Return how much to read, where so much at once may be new to the other end."""
-        return min(LARGEST_BATCH, most_new_bytes << min(self._cheap_pieces, _MOST_DOUBLINGS))
+    @property
+    def most_bytes(self) -> int:
+        """How much to read at once."""
+        doublings = min(self._cheap_pieces, _MOST_DOUBLINGS)
+        return min(LARGEST_BATCH, self._most_new_bytes() << doublings)
 
-    def went_by(self, wire_bytes: int, most_new_bytes: int) -> None:
+    def went_by(self, wire_bytes: int) -> None:
         """Take what a piece took on the wire."""
-        is_cheap = wire_bytes <= _CHEAP * most_new_bytes
+        is_cheap = wire_bytes <= _CHEAP * self._most_new_bytes()
         self._cheap_pieces = self._cheap_pieces + 1 if is_cheap else 0
 
 

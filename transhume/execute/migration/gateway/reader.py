@@ -53,10 +53,10 @@ class Reader:
         workers: Executor,
     ) -> None:
         self._departure, self._connection, self._splitter = departure, connection, splitter
-        self._pace, self._workers = pace, workers
+        self._workers = workers
         wait_for_flows(connection)
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
-        self._stride = Stride()
+        self.stride = Stride(partial(departure.most_piece_bytes, pace))
         self._ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
 
     async def __aenter__(self) -> Self:
@@ -87,20 +87,12 @@ class Reader:
         finally:
             getting.cancel()
 
-    def went_by(self, wire_bytes: int) -> None:
-        """Take what a piece took on the wire."""
-        self._stride.went_by(wire_bytes, self._most_new_bytes)
-
-    @property
-    def _most_new_bytes(self) -> int:
-        return self._departure.most_piece_bytes(self._pace)
-
     async def _read(self) -> None:
         splitter = self._splitter
         for buffer in cycle([memoryview(bytearray(LARGEST_BATCH)) for _ in range(_BUFFERS)]):
             await readable(self._connection)
             await self._departure.standstill.of_others(self._departure.number)
-            room = buffer[: self._stride.most_bytes(self._most_new_bytes)]
+            room = buffer[: self.stride.most_bytes]
             if not await self._prepare(partial(self._take, room)):
                 break
             if splitter.held_bytes and not await readable(self._connection, LINGER_SECONDS):

@@ -192,7 +192,7 @@ class Warmer:
     async def _send(self, kept: _Kept, warming: Warming, pages: Pages) -> None:
         at = 0
         while at < len(pages):
-            count = max(1, warming.batch_bytes // PAGE_BYTES)
+            count = max(1, warming.stride.most_bytes // PAGE_BYTES)
             part = np.ascontiguousarray(pages[at : at + count])
             spent = kept.departure.sent.wire_bytes
             if kept.most_wire_bytes is not None and spent >= kept.most_wire_bytes:

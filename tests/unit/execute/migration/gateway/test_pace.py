@@ -2,7 +2,7 @@
 
 import pytest
 
-from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace, most_batch_bytes
+from transhume.execute.migration.gateway.pace import LARGEST_BATCH, Pace, Stride, most_batch_bytes
 
 MB = 1 << 20
 
@@ -109,3 +109,23 @@ def test_what_is_known_anyhow_says_nothing_of_compressing() -> None:
     assert pace.level
     send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=2)
     assert pace.level
+
+
+def test_more_is_read_at_once_while_it_costs_the_link_next_to_nothing() -> None:
+    may_be_new = 64 << 10
+    stride = Stride(lambda: may_be_new)
+    read = []
+    for wire_bytes in (300, 300, 300, 300, 300, 20_000, 300):
+        stride.went_by(wire_bytes)
+        read.append(stride.most_bytes // may_be_new)
+    assert read == [2, 4, 8, 8, 8, 1, 2]
+
+
+def test_what_is_read_at_once_follows_what_may_be_new() -> None:
+    may_be_new = 1 << 20
+    stride = Stride(lambda: may_be_new)
+    stride.went_by(300)
+    stride.went_by(300)
+    assert stride.most_bytes == LARGEST_BATCH
+    may_be_new = 64 << 10
+    assert stride.most_bytes == 4 * may_be_new
