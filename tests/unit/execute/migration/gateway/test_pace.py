@@ -12,12 +12,12 @@ def send(
 ) -> None:
     """Send through a coder and a link of so many bytes per second; compressed, a `ratio` fewer cross.
 
-    The harder level takes six times as long.
+    The harder a level, the longer it takes.
     """
     left = total_bytes
     while left > 0:
         batch = min(left, pace.batch_bytes)
-        longer = {None: 1, 1: 1, 9: 6}[pace.level]
+        longer = {None: 1, 1: 1, 3: 1.6, 6: 3, 9: 6}[pace.level]
         coding = batch * longer / (raw if pace.level is None else compressed)
         crossing = batch / (1 if pace.level is None else ratio) / link
         pace.sent(batch, batch, coding, max(0.0, crossing - coding))
@@ -76,13 +76,23 @@ def test_the_compressor_comes_back_when_the_link_becomes_the_narrow_place() -> N
     [
         pytest.param(1.25e6, 9, id="10 Mbit/s"),
         pytest.param(3.75e6, 9, id="30 Mbit/s"),
-        pytest.param(12.5e6, 1, id="100 Mbit/s"),
+        pytest.param(7.5e6, 6, id="60 Mbit/s"),
+        pytest.param(12.5e6, 3, id="100 Mbit/s"),
+        pytest.param(25e6, 1, id="200 Mbit/s"),
     ],
 )
 def test_the_slower_the_link_the_harder_is_compressed(link: float, level: int) -> None:
     pace = Pace()
     send(pace, 400 * MB, compressed=200e6, raw=800e6, link=link, ratio=3)
     assert pace.level == level
+
+
+def test_a_level_rises_when_the_link_gets_slower() -> None:
+    pace = Pace()
+    send(pace, 100 * MB, compressed=200e6, raw=800e6, link=12.5e6, ratio=3)
+    assert pace.level == 3
+    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=3)
+    assert pace.level == 9
 
 
 def test_a_level_falls_when_the_link_gets_fast_and_then_only() -> None:
