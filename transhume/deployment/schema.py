@@ -229,8 +229,8 @@ class TransportSchema(Record):
     )
     prewarm: Annotated[PrewarmSchema, Shorthand("bytes", "2GiB")] | None = Field(
         default=None,
-        description="what may be sent ahead of moves while a plan is recommended or waits for approval; without "
-        "it, nothing",
+        description="what may be sent ahead of moves while a plan is recommended or waits for approval; "
+        "without it, nothing",
     )
 
 
