@@ -31,6 +31,7 @@ from rich.table import Table
 from benchmarks.measuring import ENVIRONMENT, keep
 from transhume.deployment.model import CaptureMethod, CapturePoint
 from transhume.knowledge.model import HostName
+from transhume.lab.compiling import compile_program
 from transhume.monitor.capture.live import LiveCapture
 
 SENDER = Path(__file__).with_name("live") / "sender.c"
@@ -257,7 +258,7 @@ def main() -> None:
     found: dict[str, dict[str, list[Sample]]] = {}
     with tempfile.TemporaryDirectory(prefix="transhume-bench-") as folder, veth_pair():
         sender = Path(folder) / "sender"
-        subprocess.run(["gcc", "-O2", "-o", str(sender), str(SENDER)], check=True)
+        compile_program(SENDER, sender)
         for title, size in SIZES.items():
             found[title] = measure(sender, asked.frames, size, asked.rounds)
             show(title, found[title])

@@ -10,6 +10,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 from benchmarks.overlay.sites import ip
+from transhume.lab.compiling import compile_program
 from transhume.reach.netns import inside
 
 Plug = Callable[[str, str, str], None]
@@ -34,7 +35,7 @@ def by_taps() -> Iterator[Plug]:
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         program = Path(folder) / "carrier"
-        subprocess.run(["gcc", "-O2", "-Wall", "-o", program, SOURCE], check=True)
+        compile_program(SOURCE, program)
 
         def plug(netns: str, port: str, endpoint: str) -> None:
             fds = [_tap(netns, port), _tap(endpoint, "eth0")]

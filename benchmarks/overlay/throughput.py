@@ -39,8 +39,6 @@ OVERLAY, BARE, CABLE, UNDERLAY = (
     "underlay alone",
 )
 BARE_VNI, BARE_PORT = 78, 4790
-PORTS = ("tap0", "tap2", "tap1")
-"""At a site's bridges, of its endpoints at the overlay, at the bare VXLAN, and at the wire."""
 TAPS, VETHS, REAL = "offload, taps", "offload, veths", "real packets, veths"
 OTHERS = {
     "of_the_kernels_vxlan": BARE,
@@ -134,15 +132,15 @@ def stream(way: Way) -> float:
 def two_sites(plug: Plug) -> Iterator[dict[str, Way]]:
     """Build the sites, plug endpoints in, and yield the ways between these by name."""
     over = network(2)
-    kinds = ("vm", "bare", "plain")
+    kinds = ("vm", "plain", "bare")
     ends = [[f"{PREFIX}-{kind}{number}" for kind in kinds] for number in range(2)]
     everything = [WAN, *(str(site.netns) for site in over.sites), *ends[0], *ends[1]]
     with namespaces(everything), ExitStack() as stack:
         for bridge in ("br0", "br1"):
             ip(WAN, f"link add {bridge} type bridge", f"link set {bridge} up")
         for number, site in enumerate(over.sites):
-            for port, end in zip(PORTS, ends[number], strict=True):
-                plug(str(site.netns), port, end)
+            for bridge, end in enumerate(ends[number]):
+                plug(str(site.netns), f"tap{bridge}", end)
             _build(number, str(site.netns), site.vtep, ends[number])
             _tunnel(str(site.netns), site.vtep, over.sites[1 - number].vtep)
         for number, site in enumerate(over.sites):
@@ -154,15 +152,15 @@ def two_sites(plug: Plug) -> Iterator[dict[str, Way]]:
         netns = [str(site.netns) for site in over.sites]
         yield {
             OVERLAY: Way(sender=ends[0][0], receiver=ends[1][0], ip="192.168.1.2"),
-            BARE: Way(sender=ends[0][1], receiver=ends[1][1], ip="192.168.3.2"),
-            CABLE: Way(sender=ends[0][2], receiver=ends[1][2], ip="192.168.2.2"),
+            BARE: Way(sender=ends[0][2], receiver=ends[1][2], ip="192.168.3.2"),
+            CABLE: Way(sender=ends[0][1], receiver=ends[1][1], ip="192.168.2.2"),
             UNDERLAY: Way(sender=netns[0], receiver=netns[1], ip=over.sites[1].vtep),
         }
 
 
 def _build(number: int, netns: str, vtep: str, ends: Sequence[str]) -> None:
     """Give a site the overlay's bridge and endpoint, and the same for the other ways beside them."""
-    at_overlay, at_bare, at_cable = ends
+    at_overlay, at_cable, at_bare = ends
     ip(
         netns,
         "link add br0 type bridge",

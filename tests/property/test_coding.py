@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
-from tests.unit.execute.migration.coding.pairs import page, pair
+from tests.unit.execute.migration.coding.pairs import page, pair, parts_of
 from transhume.execute.migration.coding.frame import BadFrame
-from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
+from transhume.execute.migration.coding.prepared import Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 
@@ -72,10 +72,8 @@ def test_parts_of_a_piece_arrive_as_the_piece(
     both, split = pair(folder), made_of(pieces)
     both.send(Stream(owner=0), Arriving(), made_of(known))
     stream, arriving = Stream(owner=1), Arriving()
-    rest: Prepared | None = prepare(stream, split)
     arrived = b""
-    while rest is not None:
-        part, rest = both.sender.first_part(rest, most_unknown_bytes)
+    for part in parts_of(both, prepare(stream, split), most_unknown_bytes):
         coded, transfer = both.sender.encode(part)
         assert transfer.new_pages * PAGE_BYTES + transfer.other_bytes <= most_unknown_bytes * 5 // 4
         arrived += both.receiver.decode(arriving, b"".join(coded))

@@ -1,6 +1,6 @@
-"""The lab's C programs, compiled where they are used: static, for guests and namespaces without libraries.
+"""C programs, compiled where they are used: static, for guests and namespaces without libraries.
 
-Owns one call of the compiler and its excuse. The sources lie beside this file.
+Owns one call of the compiler and its excuse.
 """
 
 import subprocess
@@ -8,19 +8,21 @@ from pathlib import Path
 
 from transhume.errors import LabError
 
+SOURCES = Path(__file__).parent
+"""Where the lab's own lie."""
 
-def compile_program(source: str, target: Path) -> None:
-    """Compile one of the lab's sources.
+
+def compile_program(source: Path, target: Path) -> None:
+    """Compile a source.
 
     Raises:
         LabError: the compiler failed.
     """
-    path = Path(__file__).with_name(source)
     done = subprocess.run(
-        ["gcc", "-O2", "-static", "-Wall", "-o", str(target), str(path)],
+        ["gcc", "-O2", "-static", "-Wall", "-o", str(target), str(source)],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise LabError(f"{source} doesn't compile:\n{done.stderr}")
+        raise LabError(f"{source.name} doesn't compile:\n{done.stderr}")

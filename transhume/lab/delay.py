@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transhume.errors import LabError
-from transhume.lab.compiling import compile_program
+from transhume.lab.compiling import SOURCES, compile_program
 from transhume.reach.netns import NAMED
 
 PROGRAM = Path("wan/delay")
@@ -27,7 +27,7 @@ def start_delay(state: Path, netns: str, taps: Sequence[str], *, seconds: float)
     """
     program = state / PROGRAM
     program.parent.mkdir()
-    compile_program("delay.c", program)
+    compile_program(SOURCES / "delay.c", program)
     log = program.with_suffix(".log")
     with log.open("wb") as output:
         done = subprocess.run(

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from transhume.lab.compiling import compile_program
+from transhume.lab.compiling import SOURCES, compile_program
 from transhume.lab.root import Root
 
 COMMANDS_PORT, RECEIVE_PORT, ECHO_PORT = 7001, 7002, 7003
@@ -66,7 +66,7 @@ def build_initramfs(root: Root, folder: Path) -> Path:
         LabError: the compiler failed.
     """
     agent = folder / "guest"
-    compile_program("guest.c", agent)
+    compile_program(SOURCES / "guest.c", agent)
     modules = load_order(root, _WANTED)
     files = {
         "init": _INIT.encode(),

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from transhume.errors import LabError
 from transhume.knowledge.model import IpAddress, MacAddress
-from transhume.lab.compiling import compile_program
+from transhume.lab.compiling import SOURCES, compile_program
 from transhume.lab.initramfs import ECHO_PORT
 from transhume.reach.netns import NAMED
 
@@ -127,7 +127,7 @@ def compile_probe(state: Path) -> Path:
     program = state / PROGRAM
     if not program.exists():
         program.parent.mkdir(exist_ok=True)
-        compile_program("probe.c", program)
+        compile_program(SOURCES / "probe.c", program)
     return program
 
 

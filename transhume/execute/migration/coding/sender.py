@@ -106,16 +106,17 @@ class Sender:
                 more isn't worth a frame of its own.
         """
         raw_bytes, pages = len(prepared.split.raw), prepared.split.pages
-        if raw_bytes <= most_unknown_bytes:
+        few_bytes = most_unknown_bytes * 5 // 4
+        if raw_bytes <= few_bytes:
             return prepared, None
         known_pages = np.cumsum(self.index.knows(prepared.digests))
         # It may end before a page, or where it ends.
         ends = np.append(pages, raw_bytes)
         unknown = ends - PAGE_BYTES * np.insert(known_pages, 0, 0)
-        if unknown[-1] <= most_unknown_bytes * 5 // 4:
+        if unknown[-1] <= few_bytes:
             return prepared, None
         fitting = int(np.searchsorted(unknown, most_unknown_bytes, side="right"))
-        # Nowhere, where what stands before the first page, or between it and the second, is too long.
+        # There is no such place where the bytes before the first page are too many, or those after it.
         at = int(ends[fitting - 1]) if fitting else 0
         return prepared.cut(at or most_unknown_bytes)
 

@@ -8,7 +8,7 @@ goes on where it is.
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,15 +42,29 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Channel:
+    number: int
     departure: Departure
     connection: socket.socket | None
-    socket_number: int | None
-    """Of the migration's; None: what goes to the store."""
+    urgency: Urgency
+    """As long as the guest runs."""
     credit: Credit = field(default_factory=lambda: Credit(WINDOW_BYTES))
     returned: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
     returned_bytes: int = 0
     carrier: "asyncio.Task[None] | None" = None
     broken: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Coded:
+    """A part of a piece, as a frame."""
+
+    pieces: list[bytes | memoryview]
+    """The frame's."""
+    transfer: Transfer
+    forgotten: int | None
+    """The position in the log below which nothing is referred to any more, where that is news."""
+    rest: Prepared | None
+    """Of the piece."""
 
 
 class Departures:
@@ -150,30 +164,29 @@ class Departures:
         Never raises for that.
         """
         urgency = Urgency.DISK if socket_number else Urgency.MEMORY
-        number, channel = self._open_channel(departure, connection, socket_number)
+        channel = self._open_channel(departure, connection, socket_number, urgency)
         channel.carrier = asyncio.current_task()
         try:
-            await self._both_ways(number, channel, connection, splitter, urgency)
+            await self._both_ways(channel, connection, splitter)
         except asyncio.CancelledError:
             if not channel.broken or channel.carrier is None:
-                self._break_off(number, "the gateway stops")
+                self._break_off(channel.number, "the gateway stops")
                 raise
             channel.carrier.uncancel()
         finally:
-            self._close_channel(number)
+            self._close_channel(channel.number)
             connection.close()
 
     def sends_memory_of(self, departure: Departure) -> bool:
         """Say whether a hypervisor is sending a migration's memory."""
         return any(
-            each.departure is departure and each.socket_number == 0
+            each.departure is departure and each.urgency is Urgency.MEMORY
             for each in self._channels.values()
         )
 
     def open_store(self, departure: Departure) -> "Warming":
         """Begin to send pages that nobody has asked for yet."""
-        number, _ = self._open_channel(departure, None, None)
-        return Warming(self, departure, number)
+        return Warming(self, self._open_channel(departure, None, None, Urgency.WARMING))
 
     def close(self, departure: Departure) -> None:
         """Tell the peer that a migration has ended; break off what is still open of it."""
@@ -196,10 +209,14 @@ class Departures:
     # --- channels ------------------------------------------------------------------------------
 
     def _open_channel(
-        self, departure: Departure, connection: socket.socket | None, socket_number: int | None
-    ) -> tuple[int, _Channel]:
+        self,
+        departure: Departure,
+        connection: socket.socket | None,
+        socket_number: int | None,
+        urgency: Urgency,
+    ) -> _Channel:
         number = self._questions.number()
-        channel = self._channels[number] = _Channel(departure, connection, socket_number)
+        channel = self._channels[number] = _Channel(number, departure, connection, urgency)
         departure.channels.add(number)
         words = {
             "migration": departure.number,
@@ -207,50 +224,36 @@ class Departures:
             "socket": socket_number,
         }
         self.link.say_words(Kind.OPEN, number, words)
-        return number, channel
+        return channel
 
     async def _both_ways(
-        self,
-        number: int,
-        channel: _Channel,
-        connection: socket.socket,
-        splitter: Splitter,
-        urgency: Urgency,
+        self, channel: _Channel, connection: socket.socket, splitter: Splitter
     ) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._give_back(channel, connection))
-                tasks.create_task(self._pump(number, channel, connection, splitter, urgency))
+                tasks.create_task(self._pump(channel, connection, splitter))
         except* (OSError, LinkLost) as errors:
-            self._break_off(number, str(errors.exceptions[0]))
+            self._break_off(channel.number, str(errors.exceptions[0]))
 
-    async def _pump(
-        self,
-        number: int,
-        channel: _Channel,
-        connection: socket.socket,
-        splitter: Splitter,
-        urgency: Urgency,
-    ) -> None:
+    async def _pump(self, channel: _Channel, connection: socket.socket, splitter: Splitter) -> None:
         departure = channel.departure
         async with Reader(departure, connection, splitter, self._pace, self._workers) as reader:
             while (prepared := await reader.next()) is not None:
                 await channel.credit.take(len(prepared.split.raw))
-                wire_bytes = await self._send(number, departure, prepared, urgency)
-                reader.stride.went_by(wire_bytes)
-        self.link.say(Kind.END, number)
+                reader.stride.went_by(await self._send(channel, prepared))
+        self.link.say(Kind.END, channel.number)
         departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
         _tell_opaque(departure, splitter)
 
-    async def _send(
-        self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
-    ) -> int:
+    async def _send(self, channel: _Channel, prepared: Prepared) -> int:
         """Encode and send a piece, in parts where it turns out to be new there; return its bytes on the wire.
 
         Each part whole: what was encoded and isn't sent would be missing at the other end.
         """
+        departure = channel.departure
 
-        def over(sending: "asyncio.Future[_Coded]") -> None:
+        def over(sending: asyncio.Future[_Coded]) -> None:
             _look_at(sending)
             departure.sending.discard(sending)
             self._say_ends(departure)
@@ -258,7 +261,7 @@ class Departures:
         rest: Prepared | None = prepared
         wire_bytes = 0
         while rest is not None:
-            sending = asyncio.ensure_future(self._send_part(number, departure, rest, urgency))
+            sending = asyncio.ensure_future(self._send_part(channel, rest))
             departure.sending.add(sending)
             sending.add_done_callback(over)
             coded = await asyncio.shield(sending)
@@ -266,20 +269,15 @@ class Departures:
             rest = coded.rest
         return wire_bytes
 
-    async def _send_part(
-        self, number: int, departure: Departure, prepared: Prepared, urgency: Urgency
-    ) -> "_Coded":
+    async def _send_part(self, channel: _Channel, prepared: Prepared) -> _Coded:
         """Encode and send as much of a piece as may go at once."""
+        departure = channel.departure
         desk = departure.desk
         loop = asyncio.get_running_loop()
-
-        def urgency_now() -> Urgency:
-            return Urgency.STOPPED if departure.stopped else urgency
-
-        async with self._turn(departure, urgency_now):
+        async with self._turn(channel):
             if self.link.lost is not None:
                 raise LinkLost(self.link.lost)
-            if number not in self._channels:
+            if channel.number not in self._channels:
                 raise LinkLost(departure.broken or "the channel was closed")
             began = time.perf_counter()
             most_new_bytes = departure.most_piece_bytes(self._pace)
@@ -290,11 +288,11 @@ class Departures:
             transfer = coded.transfer
             departure.has_sent(transfer)
             desk.domain.sent += transfer
-            await self.link.send(Kind.DATA, number, coded.pieces)
+            await self.link.send(Kind.DATA, channel.number, coded.pieces)
             crossed = time.perf_counter() - began - coding_seconds
             waited = departure.takes_seconds(transfer, crossed)
             new_bytes = transfer.new_pages * PAGE_BYTES + transfer.other_bytes
-            if urgency is not Urgency.WARMING or not self._has_migrations():
+            if channel.urgency is not Urgency.WARMING or not self._has_migrations():
                 self._pace.sent(transfer.raw_bytes, new_bytes, coding_seconds, waited)
             if 2 * new_bytes >= min(transfer.raw_bytes, most_new_bytes):
                 self._rate.sent(transfer.wire_bytes, coding_seconds, crossed)
@@ -305,10 +303,13 @@ class Departures:
             return coded
 
     @asynccontextmanager
-    async def _turn(
-        self, departure: Departure, urgency: Callable[[], Urgency]
-    ) -> AsyncIterator[None]:
+    async def _turn(self, channel: _Channel) -> AsyncIterator[None]:
         """Wait until a piece may be sent, and have the link to itself while the context lasts."""
+        departure = channel.departure
+
+        def urgency() -> Urgency:
+            return Urgency.STOPPED if departure.stopped else channel.urgency
+
         while True:
             await departure.standstill.until_others_are_sent(departure.number)
             async with departure.passage(), self.link.turns.turn(urgency):
@@ -318,7 +319,7 @@ class Departures:
 
     def _has_migrations(self) -> bool:
         """Say whether hypervisors are sending: they aren't slowed by what memory sent ahead is kept to."""
-        return any(each.connection is not None for each in self._channels.values())
+        return any(each.urgency is not Urgency.WARMING for each in self._channels.values())
 
     async def _give_back(self, channel: _Channel, connection: socket.socket) -> None:
         while (data := await channel.returned.get()) is not None:
@@ -399,18 +400,19 @@ class Departures:
 class Warming:
     """Pages that are sent to a destination's store before anybody needs them."""
 
-    def __init__(self, departures: Departures, departure: Departure, number: int) -> None:
-        self._departures, self._departure, self._number = departures, departure, number
+    def __init__(self, departures: Departures, channel: _Channel) -> None:
+        self._departures, self._channel = departures, channel
+        departure = channel.departure
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
         self.stride = Stride(partial(departure.most_piece_bytes, departures._pace))
 
     def end(self) -> None:
         """Say that nothing more comes."""
-        departures = self._departures
-        if self._number in departures._channels:
-            departures._close_channel(self._number)
-            self._departure.ended.add(self._number)
-            departures._say_ends(self._departure)
+        departures, number = self._departures, self._channel.number
+        if number in departures._channels:
+            departures._close_channel(number)
+            self._channel.departure.ended.add(number)
+            departures._say_ends(self._channel.departure)
 
     async def send(self, split: Split) -> None:
         """Send pages, when nothing more urgent is to be sent.
@@ -418,36 +420,22 @@ class Warming:
         Raises:
             LinkLost: the link is no more, or the peer wants none of it.
         """
-        departures, departure = self._departures, self._departure
+        departures, channel = self._departures, self._channel
+        departure = channel.departure
         if departure.broken is not None:
             raise LinkLost(departure.broken)
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(departures._workers, prepare, self._stream, split)
-        channel = departures._channels.get(self._number)
-        if channel is None:
+        if channel.number not in departures._channels:
             raise LinkLost("the store was closed")
         await channel.credit.take(len(split.raw))
-        wire_bytes = await departures._send(self._number, departure, prepared, Urgency.WARMING)
-        self.stride.went_by(wire_bytes)
+        self.stride.went_by(await departures._send(channel, prepared))
 
 
-def _look_at(sending: "asyncio.Future[_Coded]") -> None:
+def _look_at(sending: asyncio.Future[_Coded]) -> None:
     """Take notice of how a part's sending ended, though whoever sent it may be gone."""
     if not sending.cancelled():
         sending.exception()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Coded:
-    """A part of a piece, as a frame."""
-
-    pieces: list[bytes | memoryview]
-    """The frame's."""
-    transfer: Transfer
-    forgotten: int | None
-    """The position in the log below which nothing is referred to any more, where that is news."""
-    rest: Prepared | None
-    """Of the piece."""
 
 
 def _encode(desk: Desk, prepared: Prepared, level: int | None, most_new_bytes: int) -> _Coded:

@@ -1,6 +1,7 @@
 """Both halves of a domain, and streams of pages to send through them."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,14 +39,12 @@ def pair(folder: Path, *, limit_bytes: int = 1 << 30) -> Pair:
     )
 
 
-def parts_of(both: Pair, prepared: Prepared, most_unknown_bytes: int) -> list[Prepared]:
-    """Cut a piece into parts, none of which is encoded yet."""
-    parts: list[Prepared] = []
+def parts_of(both: Pair, prepared: Prepared, most_unknown_bytes: int) -> Iterator[Prepared]:
+    """Cut a piece into parts, each by what is known when it's asked for."""
     rest: Prepared | None = prepared
     while rest is not None:
         part, rest = both.sender.first_part(rest, most_unknown_bytes)
-        parts.append(part)
-    return parts
+        yield part
 
 
 def split_of(pages: list[bytes], gap: bytes = b"\x00" * 7 + b"\x28") -> Split:

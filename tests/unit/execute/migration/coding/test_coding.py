@@ -173,7 +173,7 @@ def test_a_piece_is_encoded_as_far_as_it_is_known_and_a_little_more(
     stream, arriving = Stream(owner=2), Arriving()
     whole = split_of([page(number) for number in range(12)], gap=b"")
 
-    parts = parts_of(both, prepare(stream, whole), 4 * PAGE_BYTES)
+    parts = list(parts_of(both, prepare(stream, whole), 4 * PAGE_BYTES))
 
     assert [len(part.split.raw) for part in parts] == cuts
     frames = [b"".join(both.sender.encode(part)[0]) for part in parts]
@@ -186,7 +186,7 @@ def test_what_is_no_page_is_cut_anywhere_but_in_pages(tmp_path: Path, before: in
     raw = b"a" * before + page(1) + b"b" * 20_000
     whole = Split(raw, np.array([before], np.int64))
 
-    parts = parts_of(both, prepare(Stream(owner=1), whole), limit)
+    parts = list(parts_of(both, prepare(Stream(owner=1), whole), limit))
 
     assert b"".join(bytes(part.split.raw) for part in parts) == raw
     assert all(len(part.split.raw) <= limit * 5 // 4 for part in parts)

@@ -87,22 +87,21 @@ def test_the_slower_the_link_the_harder_is_compressed(link: float, level: int) -
     assert pace.level == level
 
 
-def test_a_level_rises_when_the_link_gets_slower() -> None:
+@pytest.mark.parametrize(
+    "course",
+    [
+        pytest.param([(100, 12.5e6, 3), (200, 1.25e6, 9)], id="rises when the link gets slower"),
+        pytest.param(
+            [(100, 1.25e6, 9), (100, 2.5e6, 9), (200, 50e6, 1)],
+            id="falls when the link gets fast, and then only",
+        ),
+    ],
+)
+def test_a_level_follows_the_link(course: list[tuple[int, float, int]]) -> None:
     pace = Pace()
-    send(pace, 100 * MB, compressed=200e6, raw=800e6, link=12.5e6, ratio=3)
-    assert pace.level == 3
-    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=3)
-    assert pace.level == 9
-
-
-def test_a_level_falls_when_the_link_gets_fast_and_then_only() -> None:
-    pace = Pace()
-    send(pace, 100 * MB, compressed=200e6, raw=800e6, link=1.25e6, ratio=3)
-    assert pace.level == 9
-    send(pace, 100 * MB, compressed=200e6, raw=800e6, link=2.5e6, ratio=3)
-    assert pace.level == 9
-    send(pace, 200 * MB, compressed=200e6, raw=800e6, link=50e6, ratio=3)
-    assert pace.level == 1
+    for megabytes, link, level in course:
+        send(pace, megabytes * MB, compressed=200e6, raw=800e6, link=link, ratio=3)
+        assert pace.level == level
 
 
 def test_where_compressing_costs_nothing_it_stays() -> None:

@@ -82,14 +82,12 @@ async def scans(a: Site, count: int) -> None:
 
 
 @asynccontextmanager
-async def kept_warm(folder: Path, pid: int) -> AsyncIterator[tuple[Site, Site]]:
-    """Have vm1 warmed for as long as the context lasts, and scanned once."""
+async def sites_with(folder: Path, pid: int) -> AsyncIterator[tuple[Site, Site]]:
+    """Have two sites, and vm1 at the first."""
     pids = folder / "pids"
     pids.mkdir()
     (pids / "vm1.pid").write_text(str(pid))
     async with two_sites(folder, pids=str(pids)) as (a, b):
-        await warm(a, b)
-        await scans(a, 1)
         yield a, b
 
 
@@ -104,10 +102,7 @@ async def kept_warm(folder: Path, pid: int) -> AsyncIterator[tuple[Site, Site]]:
 async def test_images_follow_the_memory_within_half_of_the_budget(
     tmp_path: Path, guest: tuple[int, Path], words: dict[str, object], image_pages: int
 ) -> None:
-    pids = tmp_path / "pids"
-    pids.mkdir()
-    (pids / "vm1.pid").write_text(str(guest[0]))
-    async with two_sites(tmp_path, pids=str(pids)) as (a, b):
+    async with sites_with(tmp_path, guest[0]) as (a, b):
         kept = await warmed(a, b, **words)
         migration = await open_way(a, b)
         content = memory_stream(IMAGE)
@@ -124,7 +119,9 @@ async def test_memory_is_not_scanned_while_its_hypervisor_sends_it(
     monkeypatch.setattr(warming_module, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(warming_module, "_REST", 0.0)
     content = memory_stream(IMAGE)
-    async with kept_warm(tmp_path, guest[0]) as (a, b):
+    async with sites_with(tmp_path, guest[0]) as (a, b):
+        await warm(a, b)
+        await scans(a, 1)
         migration = await open_way(a, b)
         destination = Destination(b, migration)
         source = await connect_source(a, migration)
@@ -151,10 +148,7 @@ async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
         return encode(*arguments)
 
     monkeypatch.setattr(departures, "_encode", held)
-    pids = tmp_path / "pids"
-    pids.mkdir()
-    (pids / "vm1.pid").write_text(str(guest[0]))
-    async with two_sites(tmp_path, pids=str(pids)) as (a, b):
+    async with sites_with(tmp_path, guest[0]) as (a, b):
         await warm(a, b)
         assert await asyncio.to_thread(encoding.wait, PATIENCE_SECONDS)
         link = (await a.gateway.departures("b")).link
