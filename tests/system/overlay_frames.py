@@ -73,21 +73,34 @@ def nic(site: str, mac: MacAddress, name: str = "vm", bridge: str = "br0") -> It
             netlink.link("set", index=index(netlink, end), state="up", **port)
     with ear(netns_of(site), f"nic-{name}") as opened:
         made = Nic(mac=mac, socket=opened)
-        _wait_until_forwarding(site, f"tap-{name}")
+        _wait_until_forwarding(site, name)
         yield made
     with netlink_in(netns_of(site)) as netlink:
         netlink.link("del", index=index(netlink, f"nic-{name}"))
 
 
-def _wait_until_forwarding(site: str, tap: str) -> None:
+def _wait_until_forwarding(site: str, name: str) -> None:
+    """Wait for the port, and for both ends: an interface that has just come up drops what is sent by it."""
     with netlink_in(netns_of(site)) as netlink:
-        number = index(netlink, tap)
+        numbers = {index(netlink, f"{end}-{name}") for end in ("nic", "tap")}
         for _ in range(500):
-            (port,) = (each for each in netlink.brport("dump") if each["index"] == number)
-            if port.get(("protinfo", "state")) == 3:
+            if numbers == _up(netlink) & numbers and numbers & _forwarding(netlink):
                 return
             time.sleep(0.01)
-    raise TimeoutError(f"{tap} at {site} doesn't forward")
+    raise TimeoutError(f"tap-{name} at {site} doesn't forward")
+
+
+def _up(netlink) -> set[int]:
+    return {
+        each["index"]
+        for each in netlink.get_links()
+        if each.get_attr("IFLA_OPERSTATE") == "UP" and each.get_attr("IFLA_QDISC") != "noop"
+    }
+
+
+def _forwarding(netlink) -> set[int]:
+    ports = netlink.brport("dump")
+    return {each["index"] for each in ports if each.get(("protinfo", "state")) == 3}
 
 
 @contextmanager
