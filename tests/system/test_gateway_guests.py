@@ -1,4 +1,5 @@
-"""A real guest talks to the outside by the gateway at each site, and goes on while the daemon moves it live.
+"""A real guest talks to the outside by the gateway at each site, by IPv4 and IPv6, and goes on while the daemon
+moves it live.
 
 The lab's own way out, at its gateway site, is taken away: that site stays, to reach the guests from beside.
 Each cloud gets an uplink instead.
@@ -35,8 +36,19 @@ from transhume.lab import agents
 from transhume.lab.initramfs import RECEIVE_PORT
 from transhume.lab.lab import Lab
 from transhume.lab.outside import pattern
-from transhume.lab.spec import BRIDGE, EDGE, GATEWAY, GATEWAY_MAC, OUTSIDE, VNI, LabSpec, plan_lab
-from transhume.reach.netns import netlink_in, socket_in
+from transhume.lab.spec import (
+    BRIDGE,
+    EDGE,
+    GATEWAY,
+    GATEWAY6,
+    GATEWAY_MAC,
+    OUTSIDE,
+    VNI,
+    LabSpec,
+    plan_lab,
+)
+from transhume.reach import sysctl
+from transhume.reach.netns import inside, netlink_in, socket_in
 
 pytestmark = [
     pytest.mark.system,
@@ -44,20 +56,24 @@ pytestmark = [
 ]
 
 VM, CLOUDS = "vm1", "abc"
-OUT_BRIDGE, OUT_IP = "isp0", IpAddress("203.0.113.100")
-UPLINK = "up0"
-SEEN_AS = {cloud: f"203.0.113.{number}" for number, cloud in enumerate(CLOUDS, start=1)}
+OUT_BRIDGE, UPLINK = "isp0", "up0"
+OUT_IP, OUT_IP6 = IpAddress("203.0.113.100"), IpAddress("2001:db8:203::100")
+SEEN_AS = {
+    OUT_IP: {cloud: f"203.0.113.{number}" for number, cloud in enumerate(CLOUDS, start=1)},
+    OUT_IP6: {cloud: f"2001:db8:203::{number}" for number, cloud in enumerate(CLOUDS, start=1)},
+}
+"""By the address outside, and by where the guest was when it opened a connection."""
 BESIDE, BESIDE_MAC = "10.66.0.253", "52:54:00:7c:00:02"
-ANOTHER = f"guest send {OUT_IP} {RECEIVE_PORT} 50000 <&- >&- 2>&- 3>&- 4>&- 5>&- 6>&- 7>&- &"
+ANOTHER = "guest send {} {} 50000 <&- >&- 2>&- 3>&- 4>&- 5>&- 6>&- 7>&- &"
 """Begins one more conversation in the guest, which keeps nothing open of whoever asked for it."""
 SECONDS = 120.0
 
 
 def talking() -> LabSpec:
-    """One guest, that sends to the outside from its boot on."""
+    """One guest, that says nothing by itself."""
     spec = plan_lab(clouds=3, vms=1, clusters=1, wan_delay_seconds=0.01)
     (guest,) = spec.guests
-    return replace(spec, guests=(replace(guest, sends={OUT_IP: 50_000}),))
+    return replace(spec, guests=(replace(guest, sends={}, speaks_ipv6=True),))
 
 
 LAB = talking()
@@ -66,13 +82,15 @@ LAB = talking()
 class Outside:
     """Takes connections in the world outside, and checks each byte of the pattern that guests send."""
 
-    def __init__(self) -> None:
+    def __init__(self, ip: IpAddress) -> None:
+        self.ip = ip
         self.received: dict[tuple[str, int], int] = {}
         """Bytes by who each connection seems to come from."""
         self.wrong: list[str] = []
-        self._listener = socket_in(OUTSIDE)
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        self._listener = socket_in(OUTSIDE, family)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((OUT_IP, RECEIVE_PORT))
+        self._listener.bind((ip, RECEIVE_PORT))
         self._listener.listen()
         threading.Thread(target=self._serve, name="outside", daemon=True).start()
 
@@ -84,7 +102,8 @@ class Outside:
     def _serve(self) -> None:
         with suppress(OSError):
             while True:
-                connection, peer = self._listener.accept()
+                connection, address = self._listener.accept()
+                peer = address[:2]
                 self.received[peer] = 0
                 threading.Thread(target=self._check, args=(connection, peer), daemon=True).start()
 
@@ -138,9 +157,9 @@ def config(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 
 @pytest.fixture(scope="module")
-def outside(config: Path) -> Iterator[Outside]:
-    with closing(Outside()) as found:
-        yield found
+def outsides(config: Path) -> Iterator[tuple[Outside, ...]]:
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(closing(Outside(ip))) for ip in SEEN_AS)
 
 
 def _leave_the_gateways_address() -> None:
@@ -155,15 +174,27 @@ def _lay_uplinks(lab: Lab) -> None:
     with netlink_in(OUTSIDE) as out:
         bridge = make_bridge(out, 1500, OUT_BRIDGE)
         out.addr("add", index=bridge, address=OUT_IP, prefixlen=24)
-    for cloud, address in SEEN_AS.items():
-        netns = lab.cloud(cloud).spec.netns
-        plug(netns, OUTSIDE, UPLINK, f"to-{cloud}", address, bridge=OUT_BRIDGE)
+    _speak_ipv6(OUTSIDE, OUT_BRIDGE, OUT_IP6)
+    for cloud in CLOUDS:
+        netns, ip, ip6 = lab.cloud(cloud).spec.netns, *(seen[cloud] for seen in SEEN_AS.values())
+        plug(netns, OUTSIDE, UPLINK, f"to-{cloud}", ip, bridge=OUT_BRIDGE)
+        _speak_ipv6(netns, UPLINK, ip6)
+
+
+def _speak_ipv6(netns: str, device: str, address: str) -> None:
+    """Let a device of the lab have IPv6, which its namespaces otherwise do without."""
+    with inside(netns):
+        for name, value in (("disable_ipv6", "0"), ("accept_dad", "0")):
+            sysctl.write(f"ipv6/conf/{device}/{name}", value)
+    with netlink_in(netns) as netlink:
+        netlink.addr("add", index=index(netlink, device), address=address, prefixlen=64)
 
 
 def _description(lab: Lab) -> dict[str, Any]:
     written: dict[str, Any] = yaml.safe_load(lab.deployment.read_text())
     written["overlay"] = {"vni": VNI, "agents": True}
-    written["overlay"]["gateway"] = {"ip": str(GATEWAY), "mac": str(GATEWAY_MAC)}
+    addresses = {"ip": str(GATEWAY), "ip6": str(GATEWAY6), "mac": str(GATEWAY_MAC)}
+    written["overlay"]["gateway"] = addresses
     for cloud in written["clouds"].values():
         cloud["overlay"]["uplink"] = UPLINK
     written["gateways"]["edge"]["addresses"] = [{"mac": BESIDE_MAC, "ip": BESIDE}]
@@ -197,27 +228,38 @@ def assert_guest_is_well(lab: Lab, *, conversations: int) -> None:
     assert sum(each.connections for each in counters if each.role == "send") == conversations
 
 
+async def _opened_at(lab: Lab, outside: Outside, cloud: str) -> tuple[str, int]:
+    """Have the guest open one more connection, and wait until it is heard from where the guest is."""
+    await asyncio.to_thread(lab.execute, VM, ANOTHER.format(outside.ip, RECEIVE_PORT))
+    opened = await outside.hears_from(SEEN_AS[outside.ip][cloud])
+    await outside.goes_on(opened)
+    return opened
+
+
 async def test_a_connection_to_the_outside_survives_live_moves_and_new_ones_leave_where_the_guest_is(
-    lab: Lab, config: Path, outside: Outside, tmp_path: Path
+    lab: Lab, config: Path, outsides: tuple[Outside, ...], tmp_path: Path
 ) -> None:
-    first = await outside.hears_from(SEEN_AS["a"])
-    await outside.goes_on(first)
+    first = {outside: await _opened_at(lab, outside, "a") for outside in outsides}
     for cloud in ("b", "c"):
         await move(lab, config, tmp_path, cloud)
-        await outside.goes_on(first)  # it stays with the address under which it was opened
-        await asyncio.to_thread(lab.execute, VM, ANOTHER)
-        await outside.goes_on(await outside.hears_from(SEEN_AS[cloud]))
-    assert [peer[0] for peer in outside.received] == [SEEN_AS[cloud] for cloud in CLOUDS]
-    assert not outside.wrong
-    await asyncio.to_thread(assert_guest_is_well, lab, conversations=len(CLOUDS))
+        for outside in outsides:
+            # It stays with the address under which it was opened.
+            await outside.goes_on(first[outside])
+            await _opened_at(lab, outside, cloud)
+    for outside in outsides:
+        expected = [SEEN_AS[outside.ip][cloud] for cloud in CLOUDS]
+        assert [peer[0] for peer in outside.received] == expected
+        assert not outside.wrong
+    await asyncio.to_thread(assert_guest_is_well, lab, conversations=2 * len(CLOUDS))
 
 
 async def test_a_guest_that_comes_home_goes_on_with_all_of_its_connections(
-    lab: Lab, config: Path, outside: Outside, tmp_path: Path
+    lab: Lab, config: Path, outsides: tuple[Outside, ...], tmp_path: Path
 ) -> None:
     await move(lab, config, tmp_path, "a")
-    for peer in list(outside.received):
-        await outside.goes_on(peer)
-    assert len(outside.received) == len(CLOUDS)
-    assert not outside.wrong
-    await asyncio.to_thread(assert_guest_is_well, lab, conversations=len(CLOUDS))
+    for outside in outsides:
+        for peer in list(outside.received):
+            await outside.goes_on(peer)
+        assert len(outside.received) == len(CLOUDS)
+        assert not outside.wrong
+    await asyncio.to_thread(assert_guest_is_well, lab, conversations=2 * len(CLOUDS))

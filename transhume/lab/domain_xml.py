@@ -7,7 +7,7 @@ them wherever the VM is.
 from xml.etree import ElementTree as ET
 
 from transhume.lab.disks import IMAGE, disk_path
-from transhume.lab.spec import BRIDGE, GATEWAY, DiskSpec, GuestSpec
+from transhume.lab.spec import BRIDGE, GATEWAY, GATEWAY6, DiskSpec, GuestSpec
 from transhume.reach.domains import VM_NAMESPACE
 
 KERNEL, INITRAMFS = "/opt/guest/vmlinuz", "/opt/guest/initrd"
@@ -31,7 +31,7 @@ def domain_xml(guest: GuestSpec) -> str:
         f"{{{VM_NAMESPACE}}}vm",
         cluster=guest.cluster,
         tags=",".join(guest.tags),
-        ips=guest.ip,
+        ips=",".join(ip for ip in (guest.ip, guest.ip6) if ip is not None),
     )
     system = _add(domain, "os")
     _add(system, "type", "hvm", arch="x86_64", machine="pc-q35-10.0")
@@ -77,12 +77,14 @@ def _kernel_arguments(guest: GuestSpec) -> str:
         "UNIQUE": _words(guest.unique_mib, guest.number),
         "DISK": _disk_words(guest),
     }
+    if guest.ip6 is not None:
+        told |= {"ADDRESS6": f"{guest.ip6}/64", "GATEWAY6": GATEWAY6}
     if guest.writer_bytes_per_second:
         told["WRITE"] = _words(guest.writer_mib, guest.writer_bytes_per_second, guest.number)
     # The kernel hands arguments that it doesn't know to init, as its environment.
     return " ".join(
         [
-            "console=ttyS0 quiet panic=-1 ipv6.disable=1 mitigations=off",
+            f"console=ttyS0 quiet panic=-1 ipv6.disable={int(guest.ip6 is None)} mitigations=off",
             *(f"TH_{name}={value}" for name, value in told.items()),
         ]
     )

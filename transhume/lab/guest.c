@@ -168,13 +168,17 @@ static void answer(int port) {
 
 static void send_for_ever(const char *peer, int port, uint64_t rate) {
   struct counters *c = open_counters("send", peer);
-  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  struct sockaddr_in to4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+  int by6 = strchr(peer, ':') != NULL, family = by6 ? AF_INET6 : AF_INET;
+  struct sockaddr *to = by6 ? (void *)&to6 : (void *)&to4;
+  socklen_t length = by6 ? sizeof to6 : sizeof to4;
   size_t burst = rate / TICKS < 1 ? 1 : rate / TICKS > PERIOD ? PERIOD : rate / TICKS;
-  inet_pton(AF_INET, peer, &to.sin_addr);
+  if (inet_pton(family, peer, by6 ? (void *)&to6.sin6_addr : (void *)&to4.sin_addr) != 1) fail(peer);
   signal(SIGPIPE, SIG_IGN);
   for (;;) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(fd, (void *)&to, sizeof to) == 0) {
+    int fd = socket(family, SOCK_STREAM, 0);
+    if (connect(fd, to, length) == 0) {
       struct timespec next;
       uint64_t offset = 0;
       c->connections++;

@@ -29,6 +29,10 @@ ip link set lo up
 ip link set eth0 up
 ip address add "$TH_ADDRESS" dev eth0
 ip route add default via "$TH_GATEWAY"
+if [ -n "$TH_ADDRESS6" ]; then
+    ip -6 address add "$TH_ADDRESS6" dev eth0
+    ip -6 route add default via "$TH_GATEWAY6"
+fi
 guest receive {RECEIVE_PORT} &
 guest echo {ECHO_PORT} &
 guest answer {ECHO_PORT} &

@@ -21,6 +21,7 @@ BRIDGE, UNDERLAY = "br0", "wan0"
 EDGE, OUTSIDE, WAN = f"{PREFIX}edge", f"{PREFIX}out", f"{PREFIX}wan"
 EDGE_VTEP = IpAddress("172.31.66.100")
 GATEWAY, GATEWAY_MAC = IpAddress("10.66.0.1"), MacAddress("52:54:00:7c:00:01")
+GATEWAY6 = IpAddress("fd66::1")
 EDGE_OUTER, OUTSIDE_ADDRESS = IpAddress("172.31.67.1"), IpAddress("172.31.67.2")
 UNDERLAY_MTU = 1600
 """Room for the tunnels' headers: the guests' frames of 1500 bytes pass whole."""
@@ -113,6 +114,7 @@ class GuestSpec:
     writer_bytes_per_second: int = 0
     """How much of a random buffer is made dirty, by a few bytes in each page; 0: there is no such buffer."""
     disk: DiskSpec | None = None
+    speaks_ipv6: bool = False
 
     @property
     def name(self) -> VmName:
@@ -128,6 +130,11 @@ class GuestSpec:
     def ip(self) -> IpAddress:
         """Its address in the overlay."""
         return address_of(self.number)
+
+    @property
+    def ip6(self) -> IpAddress | None:
+        """Its address in the overlay's IPv6, if it speaks that."""
+        return IpAddress(f"fd66::{10 + self.number}") if self.speaks_ipv6 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

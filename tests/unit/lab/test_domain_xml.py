@@ -34,6 +34,16 @@ def test_guests_are_emulated_on_any_machine():
     assert domain.findtext("cpu/model") == "qemu64"
 
 
+def test_a_guest_speaks_ipv6_only_where_it_is_to():
+    both = replace(GUEST, speaks_ipv6=True)
+    found = ET.fromstring(domain_xml(both)).find(f"metadata/{{{VM_NAMESPACE}}}vm")
+
+    assert found is not None
+    assert found.attrib["ips"] == "10.66.0.13,fd66::13"
+    assert {"ipv6.disable=0", "TH_ADDRESS6=fd66::13/64"} <= set(arguments(both))
+    assert "ipv6.disable=1" in arguments(GUEST)
+
+
 def test_the_kernel_tells_init_what_the_guest_is_to_do():
     arguments = (ET.fromstring(domain_xml(GUEST)).findtext("os/cmdline") or "").split()
 
