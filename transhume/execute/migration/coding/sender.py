@@ -58,7 +58,7 @@ class Sender:
         is_new, references = self.index.look_up(prepared.digests, prepared.owner)
         own, cluster = self.index.count_owned(references, prepared.owner)
         new = _joined(raw, offsets[is_new])
-        self.log.append(new)
+        self._keep(new)
         skeleton, gaps = _without_pages(raw, offsets)
         coding = Coding(0)
         coded_skeleton: bytes | memoryview = skeleton
@@ -141,6 +141,14 @@ class Sender:
         self.index.forget_below(position)
         if self.log.kept_bytes > 2 * self.limit_bytes + _UNANSWERED_BYTES:
             self.log.forget_below(self.index.first)
+
+    def _keep(self, new: bytes) -> None:
+        before = self.log.next
+        try:
+            self.log.append(new)
+        except OSError:
+            self.truncate(before)  # the other end never hears of them
+            raise
 
     def truncate(self, position: int) -> None:
         """Forget what the other end hasn't got.

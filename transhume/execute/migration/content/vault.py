@@ -1,10 +1,11 @@
 """Segments of pages on disk: guest memory at rest, unreadable without a key that lives only in this process.
 
-A segment is written once, under AES in counter mode with its number in the counter: any page of it can be read
-alone. The file has no name and goes with the process, as the key does. Whether what is read is what was written
-is not checked here: every frame that is made from it is.
+A segment is written once, under AES in counter mode, with the number of the attempt in the counter: any page of
+it can be read alone. The file has no name and goes with the process, as the key does. Whether what is read is
+what was written is not checked here: every frame that is made from it is.
 """
 
+import errno
 import os
 import secrets
 import tempfile
@@ -23,7 +24,9 @@ class Vault:
     def __init__(self, folder: Path, segment_bytes: int) -> None:
         self._segment_bytes = segment_bytes
         self._key = secrets.token_bytes(32)
-        self._places: dict[int, int] = {}
+        self._kept: dict[int, tuple[int, int]] = {}
+        """By segment: its place in the file, and which attempt at writing it was."""
+        self._attempts = 0
         self._free: list[int] = []
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  (closed in `close`)
@@ -31,23 +34,26 @@ class Vault:
     @property
     def kept_bytes(self) -> int:
         """How much is kept here."""
-        return len(self._places) * self._segment_bytes
+        return len(self._kept) * self._segment_bytes
 
     def numbers(self) -> tuple[int, ...]:
         """Name the segments that are kept here."""
-        return tuple(self._places)
+        return tuple(self._kept)
 
     def put(self, segment: int, content: bytes | memoryview) -> None:
-        """Keep a segment; a number is never used twice, or the key would be given away.
+        """Keep a segment under its number, of which there is none yet.
 
         Raises:
             OSError: the disk doesn't take it.
         """
-        place = self._free.pop() if self._free else len(self._places)
-        os.pwrite(
-            self._file.fileno(), self._crypt(segment, 0, content), place * self._segment_bytes
-        )
-        self._places[segment] = place
+        self._attempts += 1  # no counter is used twice, or the key would be given away
+        place = self._free[-1] if self._free else len(self._kept)
+        secret = self._crypt(self._attempts, 0, content)
+        if os.pwrite(self._file.fileno(), secret, place * self._segment_bytes) < len(secret):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._free:
+            self._free.pop()
+        self._kept[segment] = place, self._attempts
 
     def read(self, segment: int, offset: int, length: int) -> bytes:
         """Return a part of a segment; `offset` is a multiple of 16.
@@ -55,21 +61,22 @@ class Vault:
         Raises:
             OSError: the disk doesn't give it.
         """
-        start = self._places[segment] * self._segment_bytes + offset
-        found = os.pread(self._file.fileno(), length, start)
-        return self._crypt(segment, offset, found)
+        place, attempt = self._kept[segment]
+        found = os.pread(self._file.fileno(), length, place * self._segment_bytes + offset)
+        return self._crypt(attempt, offset, found)
 
     def drop(self, segment: int) -> None:
         """Forget a segment; its place is used again."""
-        self._free.append(self._places.pop(segment))
+        place, _ = self._kept.pop(segment)
+        self._free.append(place)
 
     def close(self) -> None:
         """Forget everything, the key first."""
         self._key = b""
-        self._places.clear()
+        self._kept.clear()
         self._file.close()
 
-    def _crypt(self, segment: int, offset: int, content: bytes | memoryview) -> bytes:
-        counter = segment.to_bytes(8, "big") + (offset // _BLOCK_BYTES).to_bytes(8, "big")
+    def _crypt(self, attempt: int, offset: int, content: bytes | memoryview) -> bytes:
+        counter = attempt.to_bytes(8, "big") + (offset // _BLOCK_BYTES).to_bytes(8, "big")
         cipher = Cipher(AES256(self._key), CTR(counter)).encryptor()
         return cipher.update(content) + cipher.finalize()

@@ -102,7 +102,7 @@ class Arrivals:
                 await self.link.drained()
         except LinkLost as error:
             self.link.end(str(error))
-        except (ProtocolError, BadFrame) as error:
+        except (ProtocolError, BadFrame, OSError) as error:  # of ours: no room to keep pages
             log.error("link_ended", peer=self.link.peer, why=str(error))
             self.link.end(str(error))
         except Exception:  # the link ends, and nothing else

@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from transhume.execute.migration.coding.prepared import Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving
 from transhume.execute.migration.content.catalogue import index_image
 from transhume.execute.migration.content.references import Space
+from transhume.execute.migration.content.vault import Vault
 from transhume.execute.migration.splitting import PAGE_BYTES, Split
 
 
@@ -41,6 +43,30 @@ def test_each_page_is_sent_once_and_told_apart_by_why(tmp_path: Path) -> None:
     _, second = both.send(other, there, split_of([page(1), page(2), page(3), page(3)]))
     assert (second.new_pages, second.own_pages, second.cluster_pages) == (1, 1, 2)
     assert second.wire_bytes < 2 * PAGE_BYTES
+
+
+def test_pages_that_found_no_room_are_new_again_and_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk that older pages go to is full for a while."""
+    both, stream, arriving = pair(tmp_path), Stream(owner=1), Arriving()
+    kept, lost = [page(n) for n in range(1500)], [page(2000 + n) for n in range(1500)]
+    both.send(stream, arriving, split_of(kept))
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "put", _full)
+        with pytest.raises(OSError, match="No space"):
+            both.sender.encode(prepare(Stream(owner=2), split_of(lost)))
+
+    for again, new_pages in ((split_of(lost), len(lost)), (split_of(kept), 0)):
+        raw, transfer = both.send(stream, arriving, again)
+        assert raw == again.raw
+        assert transfer.new_pages == new_pages
+    for each in (both.sender.log, both.receiver.log):
+        each.close()
+
+
+def _full(*_segment: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_page_that_was_changed_a_little_costs_little(tmp_path: Path) -> None:
