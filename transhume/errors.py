@@ -16,6 +16,7 @@
         ├── LeaseLost
         ├── MoveFailed
         ├── DirtyRateUnknown
+        ├── DiskUseUnknown
         ├── OverlayError
         ├── IdentityUnusable
         ├── PeerRefused
@@ -182,6 +183,16 @@ class DirtyRateUnknown(PermanentError):
     def __init__(self, vm: str, host: str, seen: str) -> None:
         self.vm, self.host, self.seen = vm, host, seen
         super().__init__(f"{host} can't measure how fast {vm} writes to its memory: {seen}")
+
+
+class DiskUseUnknown(PermanentError):
+    """A hypervisor can't say how much a VM's disks hold."""
+
+    code = "TRANSHUME-E035"
+
+    def __init__(self, vm: str, host: str, seen: str) -> None:
+        self.vm, self.host, self.seen = vm, host, seen
+        super().__init__(f"{host} can't tell how much the disks of {vm} hold: {seen}")
 
 
 class OverlayError(PermanentError):

@@ -17,6 +17,7 @@ from transhume.knowledge.model import (
     CloudName,
     CommunicationMatrix,
     DirtyRate,
+    DiskUse,
     Endpoint,
     Group,
     GroupId,
@@ -129,6 +130,9 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
         DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=rate)
         for name, rate in (("v1", 2e6), ("gone", 1e6))
     )
+    await store.put_disk_use(
+        DiskUse(vm=VmName(name), at=NOON, bytes=held) for name, held in (("v2", 7), ("gone", 8))
+    )
     await store.put_matrix(matrix)
     await store.put_groups((group,), (pattern,))
 
@@ -140,7 +144,10 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     assert seen.links == (PATH,)
     assert seen.prices_ahead == (soon,)
     assert seen.warmth == (warm,)
-    assert seen.vms == {"v1": replace(vm("v1"), dirty_bytes_per_second=2e6), "v2": vm("v2")}
+    assert seen.vms == {
+        "v1": replace(vm("v1"), dirty_bytes_per_second=2e6),
+        "v2": replace(vm("v2"), disk_bytes=7),
+    }
     assert seen.clusters["c"].vms == ("v1", "v2")
     assert seen.placement.host_of == {"v1": "h1", "v2": "h1"}
     assert seen.capacity["h1"].free.vcpus == 4
@@ -395,3 +402,15 @@ async def test_how_fast_a_vm_writes_outlives_what_the_hypervisors_say_and_ends_w
 
     rates = {name: vm.dirty_bytes_per_second for name, vm in (await store.snapshot()).vms.items()}
     assert rates == {"v1": 5e6, "v2": None}
+
+
+async def test_what_disks_hold_outlives_what_the_hypervisors_say_and_ends_with_the_vm(
+    store: Store,
+) -> None:
+    await put_vms(store, "v1", "v2")
+    await store.put_disk_use([DiskUse(vm=VmName(name), at=NOON, bytes=5) for name in ("v1", "v2")])
+    await put_vms(store, "v1", "v2")
+    await store.drop_disk_use([VmName("v2")])
+
+    held = {name: vm.disk_bytes for name, vm in (await store.snapshot()).vms.items()}
+    assert held == {"v1": 5, "v2": 0}

@@ -13,11 +13,12 @@ from typing import TypeVar
 import yaml
 
 from transhume.deployment.loader import load_deployment
+from transhume.errors import KnowledgeUnreachable
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.migration.transport import Direct
 from transhume.execute.overlay import VxlanOverlay
-from transhume.knowledge.model import HostName, PlanStatus, VmName
-from transhume.knowledge.server import ServerAddress, find_program, run_server
+from transhume.knowledge.model import HostName, Outcome, Plan, PlanStatus, VmName
+from transhume.knowledge.server import ServerAddress, find_program, find_server, run_server
 from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
 from transhume.reach.libvirt import Connections
@@ -173,6 +174,34 @@ def write_pins(folder: Path, cloud_of: Mapping[str, str]) -> Path:
     rules = "".join(f"  - pin: {{vm: {vm}, cloud: {cloud}}}\n" for vm, cloud in cloud_of.items())
     path.write_text(PINNED + rules)
     return path
+
+
+async def knowledge(state: Path) -> str:
+    """Return the URL of a daemon's own Redis, once it has one."""
+
+    async def found() -> str | None:
+        try:
+            return find_server(None, state).url
+        except KnowledgeUnreachable:
+            return None
+
+    return await until(found, "the daemon's Redis", seconds=30)
+
+
+async def finished_plan(state: Path) -> tuple[Plan, PlanStatus, tuple[Outcome, ...]]:
+    """Wait until the daemon has carried a plan out; return it with its outcomes."""
+    async with Store.connect(await knowledge(state)) as store:
+
+        async def ended() -> tuple[Plan, PlanStatus] | None:
+            for stored in await store.plans():
+                if stored.status in (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED):
+                    assert isinstance(stored.plan, Plan)
+                    return stored.plan, stored.status
+            return None
+
+        plan, status = await until(ended, "a plan to be carried out")
+        outcomes = [o for o in await store.outcomes() if o.plan == plan.id]
+        return plan, status, tuple(reversed(outcomes))
 
 
 async def settled(store: Store) -> PlanStatus | None:

@@ -30,9 +30,11 @@ from tests.system.disk_moves import (
     running_at,
     with_disk,
 )
+from tests.system.running import RunningDaemon, deployment_of, knowledge, until, write_pin
 from transhume.daemon.composition import transport_of
 from transhume.deployment.loader import load_deployment
-from transhume.errors import DirtyRateUnknown, MoveFailed
+from transhume.deployment.model import NO_COMMON_FILES, CommonFiles
+from transhume.errors import DirtyRateUnknown, DiskUseUnknown, MoveFailed
 from transhume.execute.hypervisor.disk_copying import DiskCopying
 from transhume.execute.hypervisor.disks import Copies
 from transhume.execute.hypervisor.options import (
@@ -43,11 +45,14 @@ from transhume.execute.hypervisor.options import (
 from transhume.execute.hypervisor.protocol import JobSample
 from transhume.execute.migration.splitting import PAGE_BYTES
 from transhume.execute.overlay import VxlanOverlay
-from transhume.knowledge.model import Transfer, VmName
-from transhume.lab.disks import DISKS, IMAGE
+from transhume.knowledge.model import Measurement, Outcome, Prediction, VmName
+from transhume.knowledge.store import Store
+from transhume.lab.disks import DISKS, IMAGE, cached_image
 from transhume.lab.domain_xml import domain_xml
 from transhume.lab.guests import hypervisor
 from transhume.lab.lab import Lab
+from transhume.lab.narration import silent
+from transhume.lab.root import cached_root
 from transhume.reach.libvirt import Connections
 
 pytestmark = [
@@ -57,7 +62,22 @@ pytestmark = [
 
 LAB = with_disk()
 VM3 = VmName("vm3")
-OVER_IMAGE = replace(COPY, base_images=(IMAGE,))
+OVER_IMAGE = replace(COPY, common_files=CommonFiles(base_images=(IMAGE,)))
+
+
+def test_a_host_tells_how_much_disks_hold(lab: Lab) -> None:
+    """All of it, and what is over the image that all hosts have; a mistake is told with its reason."""
+    over = allocated_bytes(file_of(lab, "a", "vm1.qcow2"))
+    beneath = allocated_bytes(cached_image(cached_root(silent), silent))
+
+    def held(common: CommonFiles) -> int:
+        return at_hosts(lab, lambda h: h.disk_use(VM1, A1, common))
+
+    assert held(OVER_IMAGE.common_files) == pytest.approx(over, abs=8 * MIB), "the guest writes"
+    assert held(NO_COMMON_FILES) == pytest.approx(over + beneath, abs=8 * MIB)
+    assert held(CommonFiles(shared_folders=(DISKS,))) == 0
+    with pytest.raises(DiskUseUnknown, match="nobody"):
+        at_hosts(lab, lambda h: h.disk_use(VmName("nobody"), A1, NO_COMMON_FILES))
 
 
 def test_a_disk_over_an_image_that_both_sites_have_goes_along_by_what_is_over_it(lab: Lab) -> None:
@@ -68,6 +88,8 @@ def test_a_disk_over_an_image_that_both_sites_have_goes_along_by_what_is_over_it
     assert not file_of(lab, "a", "vm1.qcow2").exists(), "the move leaves nothing behind"
     assert allocated_bytes(file_of(lab, "b", "vm1.qcow2")) < 100 * MIB
     assert measured.bytes > 16 * MIB
+    assert measured.disk_bytes
+    assert 0 < measured.memory_bytes < measured.bytes
 
 
 def test_a_move_whose_time_is_up_leaves_the_guest_and_nothing_at_the_destination(lab: Lab) -> None:
@@ -120,7 +142,7 @@ def test_through_gateways_every_block_of_a_disk_arrives_as_the_guest_left_it(lab
     left, arrived = (file_of(lab, cloud, "vm1.qcow2") for cloud in "ab")
     allocated = allocated_bytes(left)
 
-    sent = asyncio.run(_moved_by_gateways_and_held(lab))
+    measured = asyncio.run(_moved_by_gateways_and_held(lab))
 
     with hypervisor(lab.cloud("b").uri) as connection:
         domain = connection.lookupByName(VM1)
@@ -130,11 +152,17 @@ def test_through_gateways_every_block_of_a_disk_arrives_as_the_guest_left_it(lab
         domain.resume()
     left.unlink()
     assert_files_are_read_back_as_written(lab, VM1)
-    assert sent.raw_bytes > allocated, "memory and disk"
-    assert sent.site_pages * PAGE_BYTES > 0.8 * allocated, "the image is at both sites"
+    memory, disks = measured.memory, measured.disks
+    assert memory is not None
+    assert disks is not None
+    assert disks.raw_bytes > allocated
+    assert disks.site_pages * PAGE_BYTES > 0.8 * allocated, "the image is at both sites"
+    assert measured.disk_bytes == disks.wire_bytes < allocated / 5
+    assert memory.raw_bytes > 16 * MIB
+    assert memory.wire_bytes == measured.memory_bytes > disks.wire_bytes / 10
 
 
-async def _moved_by_gateways_and_held(lab: Lab) -> Transfer:
+async def _moved_by_gateways_and_held(lab: Lab) -> Measurement:
     held = Told(flags=("VIR_MIGRATE_PAUSED",))
     transport = transport_of(load_deployment(lab.deployment))
     options = replace(COPY, keep_left_copies=True)
@@ -142,8 +170,7 @@ async def _moved_by_gateways_and_held(lab: Lab) -> Transfer:
         assert isinstance(method, ByLibvirt)
         measured = await method.hosts.migrate(VM1, A1, B1, lambda _sample: None, options)
     await VxlanOverlay(lab.network).bind([lab.spec.guest(VM1).mac], "b")
-    assert measured.transfer is not None
-    return measured.transfer
+    return measured
 
 
 def _flush_disks(domain: object) -> None:
@@ -156,6 +183,63 @@ def _flush_disks(domain: object) -> None:
         libvirt_qemu.qemuMonitorCommand(
             domain, words, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
         )
+
+
+COPYING = "policy: copying\nmode: auto\nmigration: {disks: copy}\n"
+
+
+def test_a_daemon_predicts_what_a_disk_takes_and_learns_from_what_it_took(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """At first all that the disk holds, and for the way back no more than most of it took on the way out."""
+    allocated = allocated_bytes(file_of(lab, "b", "vm1.qcow2"))
+    policies, state = tmp_path / "policies", tmp_path / "state"
+    policies.mkdir()
+    (policies / "copying.yaml").write_text(COPYING)
+    config = deployment_of(lab, tmp_path, disks={"base_images": [IMAGE]})
+    with RunningDaemon(config, policies, tmp_path / "log") as daemon:
+        held = asyncio.run(_disk_bytes(state))
+        out_predicted, out_measured = _moved_by_policy(lab, state, policies, "a")
+        back_predicted, back_measured = _moved_by_policy(lab, state, policies, "b")
+        assert daemon.stop() == 0, daemon.log
+    assert held == pytest.approx(allocated, abs=16 * MIB)
+    assert out_predicted.disk_bytes == pytest.approx(allocated, abs=16 * MIB)
+    assert out_measured.disk_bytes
+    assert out_measured.disk_bytes < allocated / 5, "the image is at both sites"
+    assert back_predicted.disk_bytes == pytest.approx(out_measured.disk_bytes, rel=0.2)
+    assert back_measured.disk_bytes is not None
+    assert_files_are_read_back_as_written(lab, VM1)
+
+
+async def _disk_bytes(state: Path) -> int:
+    async with Store.connect(await knowledge(state)) as store:
+
+        async def told() -> int | None:
+            vm = (await store.snapshot()).vms.get(VM1)
+            return vm.disk_bytes or None if vm is not None else None
+
+        return await until(told, "the daemon to know what the disk holds")
+
+
+def _moved_by_policy(
+    lab: Lab, state: Path, policies: Path, cloud: str
+) -> tuple[Prediction, Measurement]:
+    """Have the daemon move the guest to a cloud; return what it predicted and measured."""
+    write_pin(policies, VM1, cloud)
+
+    async def arrived() -> tuple[Prediction, Measurement]:
+        async with Store.connect(await knowledge(state)) as store:
+
+            async def ended() -> Outcome | None:
+                return next(
+                    (o for o in await store.outcomes() if o.destination == f"{cloud}1"), None
+                )
+
+            outcome = await until(ended, f"the move to {cloud}")
+            assert outcome.measured is not None, outcome.why
+            return outcome.predicted, outcome.measured
+
+    return asyncio.run(arrived())
 
 
 def test_at_last_the_file_system_is_clean(lab: Lab, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from tests.system.running import (
     assert_nothing_was_lost,
     bring_home,
     deployment_of,
+    finished_plan,
+    knowledge,
     prices,
     until,
     where,
 )
-from transhume.errors import KnowledgeUnreachable
 from transhume.execute.plan_transaction import UNDO_SUFFIX
-from transhume.knowledge.model import Outcome, Plan, PlanStatus, StepId, StepResult
-from transhume.knowledge.server import find_server
+from transhume.knowledge.model import PlanStatus, StepId, StepResult
 from transhume.knowledge.store import Store
 from transhume.lab.guests import hypervisor
 from transhume.lab.lab import Lab
@@ -52,32 +52,6 @@ def policies(tmp_path: Path) -> Path:
     folder = tmp_path / "policies"
     folder.mkdir()
     return folder
-
-
-async def knowledge(state: Path) -> str:
-    async def found() -> str | None:
-        try:
-            return find_server(None, state).url
-        except KnowledgeUnreachable:
-            return None
-
-    return await until(found, "the daemon's Redis", seconds=30)
-
-
-async def finished_plan(state: Path) -> tuple[Plan, PlanStatus, tuple[Outcome, ...]]:
-    """Wait until the daemon has carried a plan out; return it with its outcomes."""
-    async with Store.connect(await knowledge(state)) as store:
-
-        async def ended() -> tuple[Plan, PlanStatus] | None:
-            for stored in await store.plans():
-                if stored.status in (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED):
-                    assert isinstance(stored.plan, Plan)
-                    return stored.plan, stored.status
-            return None
-
-        plan, status = await until(ended, "a plan to be carried out")
-        outcomes = [o for o in await store.outcomes() if o.plan == plan.id]
-        return plan, status, tuple(reversed(outcomes))
 
 
 async def groups(state: Path) -> list[set[str]]:

@@ -346,6 +346,7 @@ def _vm(name: str, written: TracedVmSchema) -> Vm:
         cluster=ClusterName(written.cluster) if written.cluster else None,
         tags=frozenset(written.tags),
         dirty_bytes_per_second=written.dirty,
+        disk_bytes=written.disks,
         interfaces=tuple(
             Interface(mac=MacAddress(""), network=VirtualNetworkName(name))
             for name in written.networks

@@ -53,6 +53,11 @@ class TracedVmSchema(_Record):
     dirty: Annotated[float, Quantity(parse_rate, "10MB/s")] | None = Field(
         default=None, description="how fast it rewrites its memory, where that was measured"
     )
+    disks: Memory = Field(
+        default="0B",
+        validate_default=True,
+        description="what those of its disks hold that are its host's own",
+    )
     cluster: Name | None = Field(default=None, description="the virtual cluster that it is part of")
     tags: list[Name] = Field(default=[], description="its tags")
     networks: list[Name] = Field(

@@ -6,14 +6,15 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from transhume.daemon.dirtying import dirty_rates
 from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.recording import Recording
+from transhume.daemon.sampling import dirty_rates, disk_use
 from transhume.daemon.senses import progress_keys, senses_of
 from transhume.daemon.service import LEASE_SECONDS, Daemon, Parts
 from transhume.daemon.shadowing import Shadows
@@ -21,6 +22,8 @@ from transhume.daemon.trace_writing import Pace
 from transhume.daemon.undertaking import Builder
 from transhume.deployment.loader import recording_in
 from transhume.deployment.model import (
+    NO_COMMON_FILES,
+    CommonFiles,
     Deployment,
     OverlayNetwork,
     PrewarmBudget,
@@ -93,15 +96,17 @@ def worlds(
     hypervisors: Hypervisors,
     overlay_of: Callable[[Vm], Overlay],
     policies: Callable[[], Sequence[Policy]] = tuple,
+    common: CommonFiles = NO_COMMON_FILES,
 ) -> Builder:
     """Return what makes a plan's world: these hypervisors, this overlay, the addresses known when it begins.
 
-    How VMs are moved is as the policies say that are in force when a move begins.
+    How VMs are moved is as the policies say that are in force when a move begins; files that hosts have in
+    common aren't copied.
     """
 
     def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
         def options_of(vm: VmName) -> MigrationOptions:
-            return options_by(terms_for(policies(), snapshot.vms[vm]))
+            return options_by(terms_for(policies(), snapshot.vms[vm]), common)
 
         return World(
             hypervisors=hypervisors,
@@ -115,7 +120,7 @@ def worlds(
     return world
 
 
-def options_by(terms: MigrationTerms) -> MigrationOptions:
+def options_by(terms: MigrationTerms, common: CommonFiles) -> MigrationOptions:
     """Return what a hypervisor is asked for where policies have these terms."""
     pause = terms.pause_seconds
     return MigrationOptions(
@@ -123,6 +128,7 @@ def options_by(terms: MigrationTerms) -> MigrationOptions:
         time_limit_seconds=terms.at_most_seconds,
         post_copy_after_seconds=terms.post_copy_after_seconds,
         disks=Disks.COPY if terms.copy_disks else Disks.NONE,
+        common_files=common,
     )
 
 
@@ -214,6 +220,7 @@ async def serving(
     source = LibvirtInventory(connections, deployment)
     transport = transport_of(deployment)
     hypervisors = LibvirtHosts(connections, transport)
+    common = deployment.common_files
     recording, shadows = asides(deployment, book)
 
     async with (
@@ -238,8 +245,13 @@ async def serving(
                             *senses_of(deployment, source, now),
                             progress_keys(book, now),
                             dirty_rates(hypervisors.dirty_rate, now),
+                            disk_use(
+                                partial(hypervisors.disk_use, common=common),
+                                now,
+                                lambda vm: terms_for(book.policies, vm).copy_disks,
+                            ),
                         ],
-                        world=worlds(hypervisors, networks.of, lambda: book.policies),
+                        world=worlds(hypervisors, networks.of, lambda: book.policies, common),
                         reconcile=Reconciler(networks.of),
                         clock=now,
                         traffic_horizon_seconds=deployment.traffic_horizon_seconds,

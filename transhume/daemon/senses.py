@@ -169,7 +169,7 @@ def _jobs(book: PolicyBook) -> list[JobName]:
 
 
 def warmth(clients: "Mapping[CloudName, GatewayClient]", clock: Clock) -> Sense:
-    """Ask the gateways how much of VMs' memory is known elsewhere."""
+    """Ask the gateways how much of VMs is known elsewhere."""
 
     from transhume.execute.migration.control_client import warm_vms
 

@@ -327,6 +327,8 @@ def _vm(vm: Vm, host: HostName) -> dict[str, object]:
     found: dict[str, object] = {"host": host, **_amount(vm.needs)}
     if vm.dirty_bytes_per_second is not None:
         found["dirty"] = f"{_number(vm.dirty_bytes_per_second)}B/s"
+    if vm.disk_bytes:
+        found["disks"] = f"{vm.disk_bytes}B"
     if vm.cluster is not None and can_be_named(vm.cluster):
         found["cluster"] = vm.cluster
     tags = sorted(filter(can_be_named, vm.tags))

@@ -1,5 +1,6 @@
 """What may stand in a field of a deployment file: names, addresses, quantities; each says what is wrong."""
 
+import posixpath
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, TypeVar
@@ -89,6 +90,17 @@ def _libvirt_uri(text: str) -> str:
     return text
 
 
+def _absolute_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError(f"{text} is meant at every host; write it whole, from / on")
+    plain = posixpath.normpath("/" + text.lstrip("/"))
+    if plain == "/":
+        raise ValueError(f"{text} would be everything; name what is meant")
+    if plain != text:
+        raise ValueError(f"{text} is never what libvirt says; write {plain}")
+    return text
+
+
 def more_than_nothing(amount: Amount) -> Amount:
     """Refuse an amount that isn't above 0 (ValueError)."""
     if amount <= 0:
@@ -106,6 +118,7 @@ Mac = Annotated[str, AfterValidator(_mac)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 FilePath = Annotated[str, Field(min_length=1)]
 Stretch = Annotated[float, Quantity(parse_duration, "30s"), AfterValidator(more_than_nothing)]
 Share = Annotated[float, Quantity(parse_share, "5%"), AfterValidator(more_than_nothing)]

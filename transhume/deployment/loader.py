@@ -10,6 +10,7 @@ from transhume.deployment.crosschecks import crosschecks
 from transhume.deployment.model import (
     CaptureMethod,
     CapturePoint,
+    CommonFiles,
     Deployment,
     GatewayPoint,
     GatewaySettings,
@@ -97,6 +98,10 @@ def _to_deployment(written: DeploymentSchema, path: Path) -> Deployment:
         identity=folder / written.transport.identity if written.transport.identity else None,
         tenants={name: tuple(vms) for name, vms in written.transport.tenants.items()},
         prewarm=_to_prewarm(written.transport.prewarm),
+        common_files=CommonFiles(
+            shared_folders=tuple(written.disks.shared_folders),
+            base_images=tuple(written.disks.base_images),
+        ),
         prices=_to_feed(written.prices, folder) if written.prices else None,
         knowledge_url=written.knowledge.url if written.knowledge else None,
         state_directory=state_directory,

@@ -208,6 +208,20 @@ class PrewarmBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommonFiles:
+    """What is the same at all hosts, by its paths there."""
+
+    shared_folders: tuple[str, ...] = ()
+    """What lies under these is one and the same, whatever it looks like."""
+    base_images: tuple[str, ...] = ()
+    """Image files with the same content at all hosts that have them: of a disk over one of them, only the
+    difference needs to be copied."""
+
+
+NO_COMMON_FILES = CommonFiles()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A federation, as `transhume.yaml` describes it."""
 
@@ -234,6 +248,7 @@ class Deployment:
     """Patterns of VM names by tenant."""
     prewarm: PrewarmBudget | None = None
     """What may be sent ahead of moves that wait for approval; None: nothing."""
+    common_files: CommonFiles = NO_COMMON_FILES
     prices: PriceFeed | None = None
     knowledge_url: str | None = None
     state_directory: Path = Path("/var/lib/transhume")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from transhume.deployment.addresses import checked_address
 from transhume.deployment.fields import (
+    AbsolutePath,
     Address,
     Device,
     FilePath,
@@ -234,6 +235,22 @@ class TransportSchema(Record):
     )
 
 
+class DisksSchema(Record):
+    """What is the same at all hosts, and isn't copied with disks (see `migration` in policies)."""
+
+    model_config = ConfigDict(title="Disks")
+
+    shared_folders: list[AbsolutePath] = Field(
+        default=[],
+        description="folders whose files all hosts share, where that can't be told from the files themselves",
+    )
+    base_images: list[AbsolutePath] = Field(
+        default=[],
+        description="image files with the same content at all hosts that have them: of a disk over one of "
+        "them, only the difference is copied to a host that has it",
+    )
+
+
 class CloudSchema(Record):
     """A site under one administration, with a price."""
 
@@ -451,6 +468,10 @@ class DeploymentSchema(Record):
     overlay: OverlaySchema | None = Field(default=None, description="what joins the sites")
     transport: TransportSchema = Field(
         default=TransportSchema(), description="how gateways carry migrations"
+    )
+    disks: DisksSchema = Field(
+        default=DisksSchema(),
+        description="what of disks needn't be copied, as far as it can't be seen",
     )
     links: list[LinkSchema] = Field(default=[], description="the paths between clouds")
     moves_per_link: Annotated[int, Field(ge=1)] = Field(

@@ -19,6 +19,7 @@ from transhume.knowledge.model import (
     Cloud,
     CommunicationMatrix,
     DirtyRate,
+    DiskUse,
     Group,
     Host,
     HostName,
@@ -58,6 +59,7 @@ _HASHES = (
     keys.PROGRESS,
     keys.WARMTH,
     keys.DIRTY_RATES,
+    keys.DISK_USE,
     keys.GROUPS,
     keys.PATTERNS,
 )
@@ -137,8 +139,12 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
 
     clouds = {cloud.name: cloud for cloud in read(Cloud, keys.CLOUDS)}
     hosts = {host.name: host for host in read(Host, keys.HOSTS) if host.cloud in clouds}
-    dirtying = {rate.vm: rate for rate in read(DirtyRate, keys.DIRTY_RATES)}
-    vms = {vm.name: _with_rate(vm, dirtying.get(vm.name)) for vm in read(Vm, keys.VMS)}
+    rates = {each.vm: each.bytes_per_second for each in read(DirtyRate, keys.DIRTY_RATES)}
+    on_disks = {each.vm: each.bytes for each in read(DiskUse, keys.DISK_USE)}
+    vms = {
+        vm.name: _sampled(vm, rates.get(vm.name), on_disks.get(vm.name))
+        for vm in read(Vm, keys.VMS)
+    }
     going = _plain(facts[keys.GOING])
     host_of = _plain(facts[keys.PLACEMENT]) | {vm: host for vm, host in going.items() if host}
     return Snapshot(
@@ -164,8 +170,10 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
     )
 
 
-def _with_rate(vm: Vm, rate: DirtyRate | None) -> Vm:
-    return vm if rate is None else replace(vm, dirty_bytes_per_second=rate.bytes_per_second)
+def _sampled(vm: Vm, dirty_bytes_per_second: float | None, disk_bytes: int | None) -> Vm:
+    if dirty_bytes_per_second is not None:
+        vm = replace(vm, dirty_bytes_per_second=dirty_bytes_per_second)
+    return vm if disk_bytes is None else replace(vm, disk_bytes=disk_bytes)
 
 
 def _plain(values: Mapping[bytes, bytes]) -> dict[str, str]:

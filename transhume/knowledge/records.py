@@ -33,6 +33,7 @@ class ChangeKind(StrEnum):
     PROGRESS = "progress"
     WARMTH = "warmth"
     DIRTY_RATES = "dirty-rates"
+    DISK_USE = "disk-use"
     WINDOW = "window"
     MATRIX = "matrix"
     GROUPS = "groups"

@@ -36,6 +36,7 @@ from transhume.knowledge.model import (
     Cloud,
     CommunicationMatrix,
     DirtyRate,
+    DiskUse,
     Group,
     Host,
     JournalRecord,
@@ -201,7 +202,7 @@ class Store:
         await self._announce(writing, ChangeKind.PROGRESS, progress.job)
 
     async def put_warmth(self, warmth: Iterable[Warmth]) -> None:
-        """Replace what clouds know of the memory of VMs that may go there."""
+        """Replace what clouds know of VMs that may go there."""
         fields = {f"{each.vm}@{each.cloud}": encode(each) for each in warmth}
         await self._announce(self._writing().replace(keys.WARMTH, fields), ChangeKind.WARMTH)
 
@@ -217,6 +218,19 @@ class Store:
         for vm in vms:
             writing.remove(keys.DIRTY_RATES, vm)
         await self._announce(writing, ChangeKind.DIRTY_RATES)
+
+    async def put_disk_use(self, found: Iterable[DiskUse]) -> None:
+        """Set what VMs' disks hold; what isn't mentioned stays."""
+        fields = {str(each.vm): encode(each) for each in found}
+        writing = self._writing().merge(keys.DISK_USE, fields)
+        await self._announce(writing, ChangeKind.DISK_USE)
+
+    async def drop_disk_use(self, vms: Iterable[VmName]) -> None:
+        """Forget what the disks of VMs hold that are gone."""
+        writing = self._writing()
+        for vm in vms:
+            writing.remove(keys.DISK_USE, vm)
+        await self._announce(writing, ChangeKind.DISK_USE)
 
     async def put_matrix(self, matrix: CommunicationMatrix) -> None:
         """Replace the matrix of the recent past."""

@@ -1,7 +1,7 @@
 """What a move will take: bytes, seconds, the guest's pause and dollars, learnt from past moves.
 
-    bytes    = memory x factor x inflation
-    seconds  = bytes / link rate + memory x drag + overhead
+    bytes    = memory x factor x inflation + disks (see `disk_estimate`)
+    seconds  = bytes / link rate + (memory + disks) x drag + overhead
     dollars  = bytes x egress price of the source cloud (0 within a cloud)
              + seconds x compute price at the destination (both ends are occupied while a VM moves)
 
@@ -14,14 +14,15 @@ The factor is how much of a VM's memory goes over the wire; it's the geometric m
 memory and inflation, so that one odd move in either direction weighs little. Where a VM's memory is known
 beforehand at the destination, only the rest of it is sent; no factor is learnt from moves of such VMs.
 
-The drag is how much longer moves took than their link needed, for each byte of memory: where processors are
-slower than links, memory has to be read and looked up all the same. It's the median of past moves, of those
-within clouds and of those between them. So are the rounds, and what gateways computed for each byte of memory.
+The drag is how much longer moves took than their link needed, for each byte of memory and of copied disks:
+where processors are slower than links, all of it has to be read and looked up all the same. It's the median of
+past moves, of those within clouds and of those between them. So are the rounds, and what gateways computed for
+each byte.
 """
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from transhume.knowledge.model import (
@@ -29,7 +30,6 @@ from transhume.knowledge.model import (
     SECONDS_PER_HOUR,
     CloudName,
     Measurement,
-    Outcome,
     Prediction,
     PriceTick,
     Snapshot,
@@ -37,12 +37,13 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
+from transhume.plan.disk_estimate import LEAST_UNKNOWN, Copied, DiskEstimate
+from transhume.plan.past_moves import Past, past_moves
 from transhume.plan.settings import PlannerSettings
+from transhume.policies.model import Policy
 
 LEARNT_FROM = 50
 """How many of the latest moves the factor and the pause are learnt from."""
-LEAST_UNKNOWN = 0.02
-"""Of a VM's memory, what is sent however warm it is: it goes on changing, and references take bytes too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,21 +51,21 @@ class Drag:
     """What moves take beside bytes on a link, learnt from past ones."""
 
     inner_seconds_per_byte: float = 0.0
-    """Of a VM's memory, within a cloud."""
+    """Of what is read of a VM, within a cloud."""
     crossing_seconds_per_byte: float = 0.0
     cpu_seconds_per_byte: float | None = None
     """Of a gateway's processor; None until it's known."""
     rounds: int | None = None
 
-    def seconds(self, vm: Vm, *, crosses: bool) -> float:
+    def seconds(self, read_bytes: float, *, crosses: bool) -> float:
         """Return how much longer a move takes than its link needs."""
         each = self.crossing_seconds_per_byte if crosses else self.inner_seconds_per_byte
-        return vm.needs.memory_bytes * each
+        return read_bytes * each
 
-    def cpu_seconds(self, vm: Vm, *, crosses: bool) -> float | None:
+    def cpu_seconds(self, read_bytes: float, *, crosses: bool) -> float | None:
         """Return what it costs a gateway, where one has told and may take part."""
         each = self.cpu_seconds_per_byte
-        return vm.needs.memory_bytes * each if crosses and each is not None else None
+        return read_bytes * each if crosses and each is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,38 +81,46 @@ class Estimator:
     """What becomes of a byte of memory on its way between clouds, by deduplication and compression."""
     unknown: Mapping[tuple[VmName, CloudName], float] = field(default_factory=dict)
     """The share of a VM's memory that a cloud doesn't know, where that isn't all of it."""
+    disks: DiskEstimate = field(default_factory=DiskEstimate)
 
     @classmethod
-    def learnt_from(cls, snapshot: Snapshot, settings: PlannerSettings) -> "Estimator":
-        """Settle the factor and the pause from the latest moves, or from the settings' assumptions."""
+    def learnt_from(
+        cls, snapshot: Snapshot, settings: PlannerSettings, policies: Sequence[Policy] = ()
+    ) -> "Estimator":
+        """Settle the factor and the pause from the latest moves, or from the settings' assumptions.
+
+        Args:
+            snapshot: what is known.
+            settings: the assumptions.
+            policies: those that say whose disks are copied.
+        """
         novice = cls(
             snapshot=snapshot,
             settings=settings,
             factor=settings.memory_factor,
             downtime_seconds=settings.downtime_seconds,
         )
-        done = [
-            (o, o.measured)
-            for o in snapshot.outcomes[:LEARNT_FROM]
-            if o.result is StepResult.DONE and o.measured is not None
-        ]
+        latest = snapshot.outcomes[:LEARNT_FROM]
+        past = tuple(past_moves(snapshot, latest))
+        done = [o.measured for o in latest if o.result is StepResult.DONE and o.measured]
         thinnings = list(_thinnings(done))
         novice = replace(
             novice, thinning=statistics.geometric_mean(thinnings) if thinnings else 1.0
         )
-        factors = list(novice._factors(done))
-        pauses = [m.downtime_seconds for _, m in done if m.downtime_seconds is not None]
+        factors = list(novice._factors(past))
+        pauses = [m.downtime_seconds for m in done if m.downtime_seconds is not None]
         return cls(
             snapshot=snapshot,
             settings=settings,
             factor=statistics.geometric_mean(factors) if factors else novice.factor,
             downtime_seconds=statistics.median(pauses) if pauses else novice.downtime_seconds,
             thinning=novice.thinning,
-            drag=novice._drag(done),
+            drag=novice._drag(past, done),
             unknown={
                 (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
                 for each in snapshot.warmth
             },
+            disks=DiskEstimate.learnt_from(snapshot, policies, past, factor=settings.disk_factor),
         )
 
     def predict(
@@ -127,8 +136,8 @@ class Estimator:
             egress: dollars for each 10^9 bytes that leave the source.
         """
         rate, crosses = self.link_rate(source, destination), source != destination
-        unknown = self.unknown.get((vm.name, destination), 1.0)
-        count, seconds = self.transfer(vm, rate, unknown=unknown, crosses=crosses)
+        disks = self.disks.copied(vm, source, destination)
+        count, seconds = self.transfer(vm, source, destination)
         crossing = count / BYTES_PER_GB * egress if crosses else 0.0
         twice = price.compute_dollars_per_hour(vm.needs) * seconds / SECONDS_PER_HOUR
         return Prediction(
@@ -138,23 +147,18 @@ class Estimator:
             dollars=crossing + twice,
             converges=self.rewritten(vm, rate, crosses=crosses) < 1,
             rounds=self.drag.rounds,
-            cpu_seconds=self.drag.cpu_seconds(vm, crosses=crosses),
+            cpu_seconds=self.drag.cpu_seconds(_read(vm, disks), crosses=crosses),
+            disk_bytes=round(disks.sent_bytes),
         )
 
-    def transfer(
-        self, vm: Vm, rate: float, *, unknown: float = 1.0, crosses: bool = True
-    ) -> tuple[float, float]:
-        """Return the bytes of a move and its seconds, at so many bytes per second.
-
-        Args:
-            vm: who moves.
-            rate: of the path.
-            unknown: the share of its memory that the destination doesn't know.
-            crosses: whether it's a path between clouds.
-        """
+    def transfer(self, vm: Vm, source: CloudName, destination: CloudName) -> tuple[float, float]:
+        """Return the bytes of a move and its seconds."""
+        rate, crosses = self.link_rate(source, destination), source != destination
+        disks = self.disks.copied(vm, source, destination)
+        unknown = self.unknown.get((vm.name, destination), 1.0)
         inflation = self.inflation(vm, rate, crosses=crosses)
-        count = vm.needs.memory_bytes * self.factor * inflation * unknown
-        dragged = self.drag.seconds(vm, crosses=crosses)
+        count = vm.needs.memory_bytes * self.factor * inflation * unknown + disks.sent_bytes
+        dragged = self.drag.seconds(_read(vm, disks), crosses=crosses)
         return count, count / rate + dragged + self.settings.overhead_seconds
 
     def link_rate(self, source: CloudName, destination: CloudName) -> float:
@@ -188,21 +192,32 @@ class Estimator:
         share = self.rewritten(vm, rate, crosses=crosses)
         return most if share >= 1 else min(most, 1 / (1 - share))
 
-    def _factors(self, done: list[tuple[Outcome, Measurement]]) -> Iterator[float]:
-        for vm, rate, crosses, measured in self._known(done):
-            sent = vm.needs.memory_bytes * self.inflation(vm, rate, crosses=crosses)
-            if not _was_warm(measured) and measured.bytes > 0 and math.isfinite(measured.bytes):
-                yield measured.bytes / sent
+    def _factors(self, past: Sequence[Past]) -> Iterator[float]:
+        for move in past:
+            vm, count = move.vm, move.measured.memory_bytes
+            if vm.disk_bytes and move.measured.disk_bytes is None:
+                continue  # its disks may be among the bytes
+            if _was_warm(move.measured) or count <= 0 or not math.isfinite(count):
+                continue
+            if vm.needs.memory_bytes > 0:
+                rate = self.link_rate(move.source, move.destination)
+                inflation = self.inflation(vm, rate, crosses=move.crosses)
+                yield count / (vm.needs.memory_bytes * inflation)
 
-    def _drag(self, done: list[tuple[Outcome, Measurement]]) -> Drag:
+    def _drag(self, past: Sequence[Past], done: Sequence[Measurement]) -> Drag:
         spent: dict[bool, list[float]] = {True: [], False: []}
         computed = []
-        for vm, rate, crosses, measured in self._known(done):
-            linked = measured.bytes / rate + self.settings.overhead_seconds
-            spent[crosses].append(max(0.0, measured.seconds - linked) / vm.needs.memory_bytes)
-            if measured.transfer is not None and measured.transfer.cpu_seconds > 0:
-                computed.append(measured.transfer.cpu_seconds / vm.needs.memory_bytes)
-        rounds = [m.rounds for _, m in done if m.rounds is not None]
+        for move in past:
+            read = _bytes_read(move)
+            if not read:
+                continue
+            rate = self.link_rate(move.source, move.destination)
+            linked = _bytes_on_the_wire(move) / rate + self.settings.overhead_seconds
+            spent[move.crosses].append(max(0.0, move.measured.seconds - linked) / read)
+            transfer = move.measured.transfer
+            if transfer is not None and transfer.cpu_seconds > 0:
+                computed.append(transfer.cpu_seconds / read)
+        rounds = [m.rounds for m in done if m.rounds is not None]
         return Drag(
             inner_seconds_per_byte=_median(spent[False]) or 0.0,
             crossing_seconds_per_byte=_median(spent[True]) or 0.0,
@@ -210,17 +225,25 @@ class Estimator:
             rounds=round(statistics.median(rounds)) if rounds else None,
         )
 
-    def _known(
-        self, done: list[tuple[Outcome, Measurement]]
-    ) -> Iterator[tuple[Vm, float, bool, Measurement]]:
-        """Yield the VM of each move that is still known, its rate, and whether it left its cloud."""
-        for outcome, measured in done:
-            vm = self.snapshot.vms.get(outcome.vm)
-            ends = [self.snapshot.hosts.get(h) for h in (outcome.source, outcome.destination)]
-            if vm is None or vm.needs.memory_bytes <= 0 or None in ends:
-                continue
-            source, destination = (host.cloud for host in ends if host is not None)
-            yield vm, self.link_rate(source, destination), source != destination, measured
+
+def _read(vm: Vm, disks: Copied) -> float:
+    return vm.needs.memory_bytes + disks.read_bytes
+
+
+def _bytes_read(move: Past) -> int:
+    """Return what was read of a VM; 0 where nobody can tell."""
+    if not move.measured.disk_bytes:
+        return move.vm.needs.memory_bytes
+    held = move.vm.disk_bytes
+    return move.vm.needs.memory_bytes + held if held else 0
+
+
+def _bytes_on_the_wire(move: Past) -> int:
+    """Return what went over the wire, without the holes of disks, which hypervisors by themselves count."""
+    measured = move.measured
+    if measured.disks is not None or not measured.disk_bytes:
+        return measured.bytes
+    return measured.memory_bytes + min(measured.disk_bytes, move.vm.disk_bytes)
 
 
 def _median(found: list[float]) -> float | None:
@@ -229,15 +252,15 @@ def _median(found: list[float]) -> float | None:
 
 def _was_warm(measured: Measurement) -> bool:
     """Say whether most of a VM's memory was known where it went."""
-    transfer = measured.transfer
-    return transfer is not None and transfer.own_pages > transfer.new_pages
+    memory = measured.memory
+    return memory is not None and memory.own_pages > memory.new_pages
 
 
-def _thinnings(done: Iterable[tuple[Outcome, Measurement]]) -> Iterator[float]:
+def _thinnings(done: Iterable[Measurement]) -> Iterator[float]:
     """Yield what became of a byte on its way, for each move by gateways that was no visit before."""
-    for _, measured in done:
-        transfer = measured.transfer
-        if transfer is None or _was_warm(measured):
+    for measured in done:
+        memory = measured.memory
+        if memory is None or _was_warm(measured):
             continue
-        if transfer.raw_bytes > 0 and transfer.wire_bytes > 0:
-            yield min(1.0, transfer.wire_bytes / transfer.raw_bytes)
+        if memory.raw_bytes > 0 and memory.wire_bytes > 0:
+            yield min(1.0, memory.wire_bytes / memory.raw_bytes)

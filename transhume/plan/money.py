@@ -72,7 +72,9 @@ class Bill:
     @classmethod
     def of(cls, situation: Situation) -> "Bill":
         """Price everything in a situation."""
-        estimator = Estimator.learnt_from(situation.snapshot, situation.settings)
+        estimator = Estimator.learnt_from(
+            situation.snapshot, situation.settings, situation.policies
+        )
         prices = _prices(situation)
         tariff = EgressTariff(clouds=situation.snapshot.clouds, prices=prices)
         shape = (len(situation.vms), len(situation.places))

@@ -16,6 +16,8 @@ class PlannerSettings:
 
     memory_factor: float = 0.7
     """Bytes sent for each byte of a VM's memory, until past moves tell better."""
+    disk_factor: float = 1.0
+    """Bytes sent for each byte that copied disks hold, until past moves tell better."""
     max_dirty_inflation: float = 4.0
     """How many times over a busy guest's memory is sent at most: then the hypervisor slows the guest."""
     link_bytes_per_second: float = 12.5e6

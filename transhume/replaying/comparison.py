@@ -175,7 +175,7 @@ def world_of(
             policies=alternative.policies,
             judged=tuple(judged),
             jobs=jobs_of(judged, facts, trace.done),
-            model=model,
+            model=model.under(alternative.policies),
             loop=Loop(replace(model.settings, most_explained_vms=0), solver=manner.solver),
             tick_seconds=trace.tick_seconds,
             restart_seconds=trace.restart_seconds,

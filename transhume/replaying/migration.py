@@ -1,8 +1,8 @@
 """What a move takes in a replay: the planner's own formula, calibrated on recorded moves.
 
-The factor (bytes sent for each byte of memory) and the guest's pause are learnt once, from all recorded
-moves, with the same estimator that a daemon learns with. Where nothing was recorded, the planner's assumptions
-hold, less what deduplication spares. Moves that share a link at a time share what it carries.
+The factors (bytes sent for each byte of memory and of disks) and the guest's pause are learnt once, from all
+recorded moves, with the same estimator that a daemon learns with. Where nothing was recorded, the planner's
+assumptions hold, less what deduplication spares. Moves that share a link at a time share what it carries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,9 @@ from transhume.knowledge.model import (
     Vm,
 )
 from transhume.plan import PlannerSettings
+from transhume.plan.disk_estimate import DiskEstimate
 from transhume.plan.estimate import Estimator
+from transhume.policies.model import Policy
 from transhume.replaying.trace import Facts
 
 
@@ -47,16 +49,32 @@ class MigrationModel:
         """Return the model for a federation, given how moves went."""
         done = [o for o in outcomes if o.result is StepResult.DONE and o.measured is not None]
         known = _snapshot(facts, tuple(done), at)
-        assumed = replace(settings, memory_factor=settings.memory_factor * (1 - deduplication))
+        assumed = replace(
+            settings,
+            memory_factor=settings.memory_factor * (1 - deduplication),
+            disk_factor=settings.disk_factor * (1 - deduplication),
+        )
         learnt = Estimator.learnt_from(known, assumed)
         found = replace(
-            settings, memory_factor=learnt.factor, downtime_seconds=learnt.downtime_seconds
+            settings,
+            memory_factor=learnt.factor,
+            disk_factor=learnt.disks.factor,
+            downtime_seconds=learnt.downtime_seconds,
         )
         return cls(
             settings=found,
             estimator=replace(learnt, snapshot=_snapshot(facts, (), at), settings=found),
             learnt_from=len(done),
         )
+
+    def under(self, policies: Sequence[Policy]) -> "MigrationModel":
+        """Return the model where these policies say whose disks are copied."""
+        estimator = self.estimator
+        disks = DiskEstimate.learnt_from(
+            estimator.snapshot, policies, (), factor=self.settings.disk_factor
+        )
+        disks = replace(disks, common=estimator.disks.common)
+        return replace(self, estimator=replace(estimator, disks=disks))
 
     def predict(
         self,

@@ -397,7 +397,10 @@ class World:
         measured = None
         if result is StepResult.DONE:
             measured = Measurement(
-                bytes=takes.bytes, seconds=takes.seconds, downtime_seconds=takes.downtime_seconds
+                bytes=takes.bytes,
+                seconds=takes.seconds,
+                downtime_seconds=takes.downtime_seconds,
+                disk_bytes=takes.disk_bytes,
             )
             self.tally.moves[step.kind] += 1
         else:

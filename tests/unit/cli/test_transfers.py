@@ -35,3 +35,13 @@ def test_rounds_and_processor_time_are_told_with_what_was_predicted_of_them() ->
     foreseen = replace(unforeseen, predicted=replace(OUTCOME.predicted, rounds=2, cpu_seconds=3.0))
     assert "vm1: 1 round; 2.5s CPU; 1 kB in 0 B" in printed(outcomes([unforeseen]))
     assert "vm1: 2→1 round; 3s→2.5s CPU; 1 kB in 0 B" in printed(outcomes([foreseen]))
+
+
+def test_disks_that_went_along_are_told_with_what_was_predicted_of_them() -> None:
+    foreseen = replace(OUTCOME, predicted=replace(OUTCOME.predicted, disk_bytes=5_000_000))
+    copied = replace(foreseen, measured=Measurement(bytes=7, seconds=1, disk_bytes=2_000_000))
+    uncounted = replace(copied, measured=Measurement(bytes=7, seconds=1))
+
+    assert "vm1: disks 5 MB→2 MB" in printed(outcomes([copied]))
+    assert "vm1: disks 5 MB→–" in printed(outcomes([uncounted]))
+    assert "disks" not in printed(outcomes([OUTCOME]))

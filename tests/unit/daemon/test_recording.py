@@ -73,6 +73,7 @@ def snapshot(minutes: float = 0, **changed: object) -> Snapshot:
             cluster=ClusterName("blast"),
             tags=frozenset(("big", "no")),
             dirty_bytes_per_second=1.25e6,
+            disk_bytes=3_000_000_001,
         )
         for name in ("vm1", "vm2")
     }

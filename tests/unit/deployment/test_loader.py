@@ -1,5 +1,6 @@
 """Deployment files: what they mean, and what is said about parts that don't fit."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from transhume.deployment.loader import load_deployment
 from transhume.deployment.model import (
     CaptureMethod,
     CapturePoint,
+    CommonFiles,
     Deployment,
     GatewaySettings,
     Hypervisor,
@@ -559,6 +561,28 @@ def test_recording_and_shadow_are_relative_to_the_file(load, tmp_path):
 def test_what_makes_no_sense_of_recordings_is_refused(load, text, said):
     with pytest.raises(InvalidFile, match=said):
         load(f"clouds: {{a: {{}}}}\n{text}\n")
+
+
+def test_what_all_hosts_have_is_named_by_its_paths_there(load):
+    text = "clouds: {a: {}}\ndisks: {shared_folders: [/nfs], base_images: [/images/base.qcow2]}\n"
+    assert load(text).common_files == CommonFiles(
+        shared_folders=("/nfs",), base_images=("/images/base.qcow2",)
+    )
+    assert load("clouds: {a: {}}\n").common_files == CommonFiles()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("images/base.qcow2", "is meant at every host; write it whole, from / on"),
+        ("/nfs/", "/nfs/ is never what libvirt says; write /nfs"),
+        ("//nfs/../images", "write /images"),
+        ("/", "/ would be everything; name what is meant"),
+    ],
+)
+def test_a_path_that_would_match_nothing_or_everything_is_refused(load, path, said):
+    with pytest.raises(InvalidFile, match=f"2:26: disks.shared_folders.*{re.escape(said)}"):
+        load(f"clouds: {{a: {{}}}}\ndisks: {{shared_folders: [{path}]}}\n")
 
 
 GIB = 1 << 30

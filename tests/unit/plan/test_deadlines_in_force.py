@@ -29,6 +29,7 @@ from transhume.policies.model import (
     DeadlineStrategy,
     ElectiveLimits,
     Forbid,
+    MigrationTerms,
     Policy,
 )
 
@@ -211,3 +212,18 @@ def test_strategies_take_dear_and_priceless_spot_without_a_word(strategy: Deadli
     keep = keeper()
     for snapshot in (dear, priceless, full):
         keep.heed(snapshot, [job(strategy)])
+
+
+def test_disks_that_any_policy_has_copied_hold_a_job_up() -> None:
+    """An hour's work more than they take to copy is left: machines that stay, while there is time to go."""
+    known = at(0, host="spot1", done=0.0)
+    held = {name: replace(each, disk_bytes=200 * 10**9) for name, each in known.vms.items()}
+    known = replace(known, vms=held)
+    batch = job(work=10 * HOUR, within=12 * HOUR, changeover=None)
+    copying = Policy(name="copying", source="t", migration=MigrationTerms(copy_disks=True))
+
+    alone, _ = keeper().heed(known, [batch, replace(copying, migration=None)])
+    together, _ = keeper().heed(known, [batch, copying])
+
+    assert not [rule for rule in alone.rules if isinstance(rule, Forbid)]
+    assert [rule for rule in together.rules if isinstance(rule, Forbid)]

@@ -18,10 +18,12 @@ from transhume.knowledge.model import (
 )
 from transhume.plan.estimate import Estimator
 from transhume.plan.settings import PlannerSettings
+from transhume.policies.model import MigrationTerms, Policy
 
 A, B = CloudName("a"), CloudName("b")
 SETTINGS = PlannerSettings(memory_factor=0.5, overhead_seconds=2.0)
 MEMORY = SMALL.memory_bytes
+COPYING = Policy(name="copying", source="test", migration=MigrationTerms(copy_disks=True))
 
 
 def snapshot(*outcomes: Outcome, dirty: float | None = None, wan: float = 10e6) -> Snapshot:
@@ -215,6 +217,132 @@ def test_a_warm_vms_memory_is_looked_up_all_the_same() -> None:
     warm = replace(known, warmth=(Warmth(vm=mover, cloud=B, at=known.at, known_share=1.0),))
 
     assert 2 + 6 < predict(warm).seconds < LINKED + 6
+
+
+DISK = 8 * MEMORY
+
+
+def with_disk(*outcomes: Outcome) -> Snapshot:
+    known = snapshot(*outcomes)
+    (mover,) = known.vms.values()
+    return replace(known, vms={mover.name: replace(mover, disk_bytes=DISK)})
+
+
+def copied(memory: float, disks: int | None, *, to: str = "b1", source: str = "a1") -> Outcome:
+    """Return a move of the VM with a disk: what it took of the wire for its memory, and for its disk."""
+    measured = Measurement(bytes=round(memory) + (disks or 0), seconds=1.0, disk_bytes=disks)
+    return moved("vm1", ago=60, source=source, destination=to, measured=measured)
+
+
+def predict_copying(known: Snapshot, destination: CloudName = B) -> Prediction:
+    estimator = Estimator.learnt_from(known, SETTINGS, (COPYING,))
+    (mover,) = known.vms.values()
+    return estimator.predict(mover, A, destination, price(destination, 3.6), 0.1)
+
+
+def test_disks_that_a_policy_has_copied_are_sent_too() -> None:
+    known = with_disk()
+
+    assert predict(known).bytes == MEMORY // 2
+    found = predict_copying(known)
+    assert (found.bytes, found.disk_bytes) == (MEMORY // 2 + DISK, DISK)
+    assert found.seconds == pytest.approx((MEMORY / 2 + DISK) / 10e6 + 2)
+
+
+def test_what_past_moves_took_for_disks_says_nothing_of_memory() -> None:
+    found = predict_copying(with_disk(copied(MEMORY / 4, DISK // 10)))
+
+    assert found.disk_bytes == pytest.approx(DISK / 10, rel=1e-3)
+    assert found.bytes - found.disk_bytes == pytest.approx(MEMORY / 4, rel=1e-3)
+
+
+def test_disks_that_stayed_where_they_are_last_time_arent_counted() -> None:
+    seen_by_both = copied(MEMORY / 2, 0)
+
+    assert predict_copying(with_disk(seen_by_both)).disk_bytes == 0
+    assert predict_copying(with_disk(seen_by_both), A).disk_bytes == DISK, "another way"
+    latest_first = (copied(MEMORY / 2, DISK), seen_by_both)
+    assert predict_copying(with_disk(*latest_first)).disk_bytes == DISK
+    way_back = copied(MEMORY / 2, 0, source="b1", to="a1")
+    assert predict_copying(with_disk(way_back)).disk_bytes == 0
+
+
+def test_holes_that_a_hypervisor_counts_arent_expected_again() -> None:
+    """And the time that their bytes would have taken isn't missed."""
+    past = copied(MEMORY / 2, 40 * DISK)
+    assert past.measured is not None
+    linked = (MEMORY / 2 + DISK) / 10e6 + 2
+    slow = replace(past, measured=replace(past.measured, seconds=linked + 6))
+
+    found = predict_copying(with_disk(slow))
+    assert found.disk_bytes == DISK
+    assert found.seconds == pytest.approx(linked + 6, rel=1e-6)
+
+
+def test_a_move_whose_disks_nobody_counted_tells_nothing() -> None:
+    """They may be among its bytes."""
+    found = predict_copying(with_disk(copied(MEMORY * 9, None)))
+
+    assert (found.bytes, found.disk_bytes) == (MEMORY // 2 + DISK, DISK)
+
+
+def by_gateways(outcome: Outcome, **disks: int) -> Outcome:
+    assert outcome.measured is not None
+    return replace(outcome, measured=replace(outcome.measured, disks=Transfer(**disks)))
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        pytest.param([by_gateways(copied(MEMORY / 2, DISK // 1000), own_pages=9)], id="sent ahead"),
+        pytest.param(
+            [copied(MEMORY / 2, DISK // 1000), copied(MEMORY / 2, DISK, source="b1", to="a1")],
+            id="on the way back",
+        ),
+        pytest.param([copied(MEMORY / 2, DISK // 1000, to="a1")], id="within a cloud"),
+        pytest.param([copied(MEMORY / 2, -1)], id="nonsense"),
+    ],
+)
+def test_nothing_is_learnt_of_disks_where_most_of_them_was_there(useless: list[Outcome]) -> None:
+    assert predict_copying(with_disk(*useless)).disk_bytes == DISK
+
+
+def test_what_gateways_count_may_be_more_than_was_thought_that_disks_hold() -> None:
+    """A base image wasn't at the destination."""
+    past = by_gateways(copied(MEMORY / 2, 3 * DISK), new_pages=9)
+
+    assert predict_copying(with_disk(past)).disk_bytes == pytest.approx(3 * DISK)
+
+
+def test_how_long_disks_took_of_which_nobody_knows_how_large_they_are_says_nothing() -> None:
+    past = by_gateways(copied(MEMORY / 2, 100 * MEMORY), new_pages=9)
+    assert past.measured is not None
+    slow = replace(past, measured=replace(past.measured, seconds=10_000.0))
+
+    assert predict(snapshot(slow)).seconds == pytest.approx(MEMORY / 2 / 10e6 + 2)
+
+
+def test_what_is_known_of_a_disk_beforehand_isnt_sent() -> None:
+    known = with_disk()
+    (mover,) = known.vms
+    warm = Warmth(vm=mover, cloud=B, at=known.at, known_share=0.0, known_disk_bytes=DISK // 4)
+
+    assert predict_copying(replace(known, warmth=(warm,))).disk_bytes == DISK - DISK // 4
+    more = replace(warm, known_disk_bytes=2 * DISK)
+    assert predict_copying(replace(known, warmth=(more,))).disk_bytes == DISK // 50
+
+
+def test_a_disks_pages_dont_make_a_move_one_of_known_memory() -> None:
+    """The memory was new; that the disk was known is no reason not to learn from it."""
+    sent = Transfer(own_pages=1000, new_pages=10, wire_bytes=MEMORY // 8 + 1000)
+    disks = Transfer(own_pages=1000, wire_bytes=1000)
+    taken = Measurement(
+        bytes=MEMORY // 8 + 1000, seconds=1.0, disk_bytes=1000, transfer=sent, disks=disks
+    )
+    outcome = moved("vm1", ago=60, source="a1", destination="b1", measured=taken)
+
+    found = predict_copying(with_disk(outcome))
+    assert found.bytes - found.disk_bytes == pytest.approx(MEMORY / 8, rel=1e-3)
 
 
 def test_processor_time_and_rounds_are_predicted_once_moves_have_told_of_them() -> None:

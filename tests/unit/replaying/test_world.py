@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.unit.plan.worlds import traffic
+from tests.unit.plan.worlds import moved, traffic
 from transhume.knowledge.model import (
     Cloud,
     CloudName,
@@ -13,6 +13,8 @@ from transhume.knowledge.model import (
     HostName,
     JobName,
     Link,
+    Measurement,
+    Outcome,
     PriceTick,
     Resources,
     RevocationNotice,
@@ -25,6 +27,7 @@ from transhume.policies.model import (
     DeadlineGoal,
     ElectiveLimits,
     Expectation,
+    MigrationTerms,
     MoveBudget,
     Pin,
     Policy,
@@ -39,6 +42,9 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 GIB = 1 << 30
 A, B = CloudName("a"), CloudName("b")
+PINNED_TO_B = Policy(
+    name="pinned", source="here", rules=(Pin(who=Selector(vms=("vm1",)), cloud=B),)
+)
 PAYING = Policy(name="paying", source="here", elective=ElectiveLimits(cooldown_seconds=7200.0))
 
 
@@ -257,3 +263,36 @@ def test_a_job_goes_on_from_where_it_was() -> None:
     for done in (0.75, 1.0):
         stay, _ = replayed(replace(from_nothing, done={JobName("frames"): done}), late)
         assert stay.missed == ()
+
+
+def with_disks(found: Trace, held: int, *outcomes: Outcome) -> Trace:
+    vms = {name: replace(vm, disk_bytes=held) for name, vm in found.facts.vms.items()}
+    return replace(found, facts=replace(found.facts, vms=vms), outcomes=outcomes)
+
+
+def test_disks_that_a_policy_has_copied_are_part_of_moves_and_not_learnt_as_memory() -> None:
+    """After the first move the second, of as much, takes as much again."""
+    pins = (Pin(who=Selector(vms=("vm1",)), cloud=B), Pin(who=Selector(vms=("vm2",)), cloud=B))
+    alone = Policy(name="alone", source="here", rules=pins)
+    copying = replace(alone, name="copying", migration=MigrationTerms(copy_disks=True))
+    found = with_disks(trace(), 20 * GIB)
+
+    _, without = replayed(found, alone)
+    _, copied = replayed(found, copying)
+
+    assert [move.bytes for move in without.moves] == [pytest.approx(0.7 * GIB, abs=1)] * 2
+    assert [move.bytes for move in copied.moves] == [pytest.approx(20.7 * GIB, rel=1e-6)] * 2
+
+
+def test_disks_that_both_ends_were_seen_to_see_arent_copied_in_a_replay_either() -> None:
+    copying = replace(PINNED_TO_B, migration=MigrationTerms(copy_disks=True))
+    stayed = moved(
+        "vm1",
+        ago=60,
+        source="a1",
+        destination="b1",
+        measured=Measurement(bytes=GIB // 2, seconds=60.0, disk_bytes=0),
+    )
+    _, run = replayed(with_disks(trace(), 20 * GIB, stayed), copying)
+
+    assert [move.bytes for move in run.moves] == [pytest.approx(GIB / 2, rel=1e-6)]

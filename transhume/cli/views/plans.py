@@ -139,6 +139,8 @@ def _told(predicted: Prediction, measured: Measurement | None) -> list[str]:
     if measured is None:
         return []
     told = []
+    if measured.disk_bytes or predicted.disk_bytes:
+        told.append(f"disks {_both(predicted.disk_bytes, measured.disk_bytes, format_bytes)}")
     if measured.rounds is not None:
         told.append(f"{_from(predicted.rounds, str)}{format_count(measured.rounds, 'round')}")
     if measured.transfer is not None:

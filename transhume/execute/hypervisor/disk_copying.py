@@ -13,15 +13,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from transhume.errors import HypervisorUnreachable, MoveFailed
+from transhume.deployment.model import CommonFiles
+from transhume.errors import DiskUseUnknown, HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor import left_copies, storage
 from transhume.execute.hypervisor.disks import (
+    NETWORK_POOLS,
     CannotCopyError,
     Copies,
     Disk,
     DiskCopy,
     Looks,
     Sight,
+    copied_files,
     copy_of,
     disks_of,
     have_same_base,
@@ -89,7 +92,7 @@ class DiskCopying:
         if options.disks is not Disks.COPY:
             return Copies()
         disks, left = await self._connections.call(source, lambda c: _described(c, vm))
-        candidates = [disk for disk in disks if may_be_local(disk, options.shared_folders)]
+        candidates = [disk for disk in disks if may_be_local(disk, options.common_files)]
         try:
             found = [await self._copy(vm, source, destination, disk, left) for disk in candidates]
         except CannotCopyError as reason:
@@ -102,6 +105,27 @@ class DiskCopying:
         if not shallow:
             copies = tuple(replace(copy, backing=None) for copy in copies)
         return Copies(disks=copies, shallow=shallow)
+
+    async def bytes_held(self, vm: VmName, host: HostName, common: CommonFiles) -> int:
+        """Say how much those of a VM's disks hold that may have to be copied, as far as its host can tell.
+
+        Raises:
+            DiskUseUnknown: it can't tell.
+        """
+        import libvirt
+
+        try:
+            disks, _ = await self._connections.call(host, lambda c: _described(c, vm))
+            local = [d for d in disks if d.kind == "file" and may_be_local(d, common)]
+            paths = copied_files(local, common)
+            seen = {path: await self._look(host, path) for path in paths}
+        except libvirt.libvirtError as error:
+            raise DiskUseUnknown(vm, host, str(error)) from error
+        missing = [path for path, sight in seen.items() if sight is None]
+        if missing:
+            raise DiskUseUnknown(vm, host, f"it doesn't see {', '.join(missing)}")
+        sights = [sight for sight in seen.values() if sight is not None]
+        return sum(s.allocation_bytes for s in sights if s.pool_type not in NETWORK_POOLS)
 
     async def _copy(
         self, vm: VmName, source: HostName, destination: HostName, disk: Disk, left: Left
@@ -118,7 +142,7 @@ class DiskCopying:
         self, source: HostName, destination: HostName, copy: DiskCopy, options: MigrationOptions
     ) -> bool:
         backing = copy.backing
-        if backing is None or backing.path not in options.base_images:
+        if backing is None or backing.path not in options.common_files.base_images:
             return False
         return have_same_base(await self._looks(source, destination, backing.path))
 

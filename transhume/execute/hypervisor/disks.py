@@ -8,10 +8,12 @@ unless the VM's own record says that it is a copy left there earlier, and libvir
 whose disks it finds to be neither shared (by the kind of their file system) nor copied.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from xml.etree import ElementTree as ET
+
+from transhume.deployment.model import NO_COMMON_FILES, CommonFiles
 
 NETWORK_POOLS = frozenset({"netfs", "gluster", "rbd", "sheepdog", "iscsi", "iscsi-direct", "scsi"})
 """Types of libvirt's storage pools that several hosts see."""
@@ -42,7 +44,13 @@ class Disk:
     format: str
     read_only: bool = False
     shareable: bool = False
-    backing: Backing | None = None
+    chain: tuple[Backing, ...] = ()
+    """The images that it is over, the nearest first."""
+
+    @property
+    def backing(self) -> Backing | None:
+        """The image that it is over, if any."""
+        return self.chain[0] if self.chain else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +62,8 @@ class Sight:
     """When anything of it last changed, in nanoseconds since 1970, by the file system's own clock."""
     capacity_bytes: int
     format: str
+    allocation_bytes: int = 0
+    """What it takes of its file system; holes take nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +103,24 @@ def disks_of(domain_xml: str) -> tuple[Disk, ...]:
     return tuple(map(_disk, ET.fromstring(domain_xml).iterfind("./devices/disk")))
 
 
-def may_be_local(disk: Disk, shared_folders: Iterable[str] = ()) -> bool:
+def may_be_local(disk: Disk, common: CommonFiles = NO_COMMON_FILES) -> bool:
     """Say whether a disk may be the source's own, as far as its description tells."""
     if disk.read_only or disk.shareable or disk.path is None or disk.kind not in ("file", "block"):
         return False
     path = PurePosixPath(disk.path)
-    return not any(path.is_relative_to(folder) for folder in shared_folders)
+    return not any(path.is_relative_to(folder) for folder in common.shared_folders)
+
+
+def copied_files(disks: Iterable[Disk], common: CommonFiles = NO_COMMON_FILES) -> tuple[str, ...]:
+    """Return the files whose content is copied with a VM's local disks, where hosts have what they are to have.
+
+    That is what is over base images, for all of its disks or none.
+    """
+    disks = tuple(disks)
+    shallow = all(d.backing is None or d.backing.path in common.base_images for d in disks)
+    own = (disk.path for disk in disks if disk.path is not None)
+    beneath = (each.path for disk in disks for each in disk.chain)
+    return (*own, *(() if shallow else beneath))
 
 
 def is_shared(looks: Looks) -> bool:
@@ -183,6 +205,7 @@ def sight_of(volume_xml: str, pool_type: str) -> Sight:
         pool_type=pool_type,
         changed_ns=int(seconds) * 10**9 + int(fraction.ljust(9, "0")[:9] or 0),
         capacity_bytes=int(volume.findtext("./capacity", "0")),
+        allocation_bytes=int(volume.findtext("./allocation", "0")),
         format="raw" if form is None else form.get("type", "raw"),
     )
 
@@ -198,14 +221,16 @@ def _disk(element: ET.Element) -> Disk:
         read_only=element.find("readonly") is not None
         or element.get("device") in ("cdrom", "floppy"),
         shareable=element.find("shareable") is not None,
-        backing=_backing(element),
+        chain=tuple(_chain(element)),
     )
 
 
-def _backing(element: ET.Element) -> Backing | None:
+def _chain(element: ET.Element) -> Iterator[Backing]:
     store = element.find("./backingStore")
-    source, form = (None, None) if store is None else (store.find("source"), store.find("format"))
-    path = None if source is None else source.get("file")
-    if path is None:
-        return None
-    return Backing(path=path, format="raw" if form is None else form.get("type", "raw"))
+    while store is not None:
+        source, form = store.find("source"), store.find("format")
+        path = None if source is None else source.get("file")
+        if path is None:
+            return
+        yield Backing(path=path, format="raw" if form is None else form.get("type", "raw"))
+        store = store.find("./backingStore")

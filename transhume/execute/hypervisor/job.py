@@ -123,6 +123,7 @@ def sample(connection: "libvirt.virConnect", vm: VmName) -> JobSample | None:
         bytes_per_second=float(stats.get("memory_bps", 0)),
         dirty_bytes_per_second=float(stats.get("memory_dirty_rate", 0)) * page_bytes,
         rounds=int(stats.get("memory_iteration", 0)) or None,
+        disk_bytes_sent=int(stats.get("disk_processed", 0)),
     )
 
 
@@ -131,10 +132,11 @@ class Told(NamedTuple):
 
     sent_bytes: int = 0
     rounds: int = 0
+    disk_bytes: int = 0
 
     def at_least(self, other: "Told") -> "Told":
         """Return the larger of each: neither end, nor the last sample, always knows all."""
-        return Told(max(self.sent_bytes, other.sent_bytes), max(self.rounds, other.rounds))
+        return Told(*map(max, self, other))
 
 
 def completed(connection: "libvirt.virConnect", vm: VmName) -> Told:
@@ -145,4 +147,5 @@ def completed(connection: "libvirt.virConnect", vm: VmName) -> Told:
         stats = connection.lookupByName(vm).jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     except libvirt.libvirtError:
         return Told()
-    return Told(int(stats.get("data_processed", 0)), int(stats.get("memory_iteration", 0)))
+    told = ("data_processed", "memory_iteration", "disk_processed")
+    return Told(*(int(stats.get(name, 0)) for name in told))

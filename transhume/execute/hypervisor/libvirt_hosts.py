@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from transhume.deployment.model import CommonFiles
 from transhume.errors import HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor import dirty_rate, job
 from transhume.execute.hypervisor.disk_copying import DiskCopying
@@ -94,15 +95,16 @@ class LibvirtHosts:
             seconds = time.monotonic() - began
             downtime = await pause.seconds()
             progress = await route.progress(None)
-            transfer = progress.transfer if progress else None
         there = await self._connections.call(destination, lambda c: job.completed(c, vm))
         told = told.at_least(there)
         return Measurement(
-            bytes=transfer.wire_bytes if transfer else told.sent_bytes,
+            bytes=progress.transfer.wire_bytes if progress else told.sent_bytes,
             seconds=seconds,
             downtime_seconds=downtime,
-            transfer=transfer,
+            transfer=progress.transfer if progress else None,
             rounds=told.rounds or None,
+            disk_bytes=_disk_bytes(copies, progress, told),
+            disks=progress.disks if progress else None,
         )
 
     async def dirty_rate(self, vm: VmName, host: HostName, seconds: int) -> float:
@@ -114,6 +116,14 @@ class LibvirtHosts:
         return await self._connections.call(
             host, lambda c: dirty_rate.measure(c, vm, host, seconds)
         )
+
+    async def disk_use(self, vm: VmName, host: HostName, common: CommonFiles) -> int:
+        """Say how many bytes those of a VM's disks hold that may have to be copied when it moves.
+
+        Raises:
+            DiskUseUnknown: the hypervisor can't tell.
+        """
+        return await self._disks.bytes_held(vm, host, common)
 
     async def settle(self, vm: VmName, host: HostName) -> None:
         """Wait until no migration of the VM is under way at a host."""
@@ -168,7 +178,9 @@ class LibvirtHosts:
                             turn.end()  # the guest runs at the destination
                 sample = await self._connections.call(source, lambda c: job.sample(c, vm))
                 if sample is not None:
-                    told = told.at_least(job.Told(sample.bytes_sent, sample.rounds or 0))
+                    told = told.at_least(
+                        job.Told(sample.bytes_sent, sample.rounds or 0, sample.disk_bytes_sent)
+                    )
                     progress = await route.progress(sample.bytes_remaining or None)
                     sample = _with_progress(sample, progress)
                     link = progress.link_bytes_per_second if progress else None
@@ -220,6 +232,15 @@ class LibvirtHosts:
             with suppress(HypervisorUnreachable):
                 await self._connections.call(source, lambda c: job.abort(c, vm))
             await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
+
+
+def _disk_bytes(copies: Copies, progress: Progress | None, told: job.Told) -> int | None:
+    """Return what disks took of what a move did; None where nobody counted them."""
+    if not copies.disks:
+        return 0
+    if progress is not None:
+        return progress.disks.wire_bytes if progress.disks is not None else None
+    return told.disk_bytes or None
 
 
 def _with_progress(sample: JobSample, progress: Progress | None) -> JobSample:

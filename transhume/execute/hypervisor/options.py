@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from transhume.deployment.model import NO_COMMON_FILES, CommonFiles
 from transhume.errors import UsageError
 from transhume.execute.migration.transport import Share
 
@@ -59,11 +60,8 @@ class MigrationOptions:
     time_limit_seconds: float | None = None
     """A migration that takes longer is aborted; one that is in post-copy can't be."""
     disks: Disks = Disks.NONE
-    shared_folders: tuple[str, ...] = ()
-    """What lies under these is the same at all hosts, whatever it looks like."""
-    base_images: tuple[str, ...] = ()
-    """Image files that have the same content, at the same path, at all hosts that have them: of a disk over one
-    of them only the difference is copied."""
+    common_files: CommonFiles = NO_COMMON_FILES
+    """What needn't be copied with disks."""
     keep_left_copies: bool = False
     """True: the source's copies of disks stay there after the move, out of date."""
 

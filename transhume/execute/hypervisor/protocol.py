@@ -45,6 +45,8 @@ class JobSample:
     """Of what was sent, what they haven't come to yet."""
     rounds: int | None = None
     """For which time it goes through the memory, where it tells."""
+    disk_bytes_sent: int = 0
+    """Of `bytes_sent`, the disks'."""
 
 
 OnSample = Callable[[JobSample], None]

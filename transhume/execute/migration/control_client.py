@@ -15,6 +15,7 @@ from transhume.deployment.addresses import parse_address
 from transhume.deployment.model import Deployment, GatewayPoint
 from transhume.errors import GatewayFailed, GatewayUnreachable, Refused
 from transhume.execute.migration.machine.sockets import short_path
+from transhume.execute.migration.splitting import PAGE_BYTES
 from transhume.execute.migration.transport import Progress
 from transhume.execute.migration.trust import (
     Identity,
@@ -143,6 +144,7 @@ def progress_of(answer: Mapping[str, Any]) -> Progress:
     link = answer.get("link_bytes_per_second")
     return Progress(
         transfer=transfer_of(answer["transfer"]),
+        disks=transfer_of(answer["disks"]) if "disks" in answer else None,
         waiting_bytes=int(answer.get("waiting_bytes", 0)),
         link_bytes_per_second=None if link is None else float(link),
     )
@@ -160,6 +162,7 @@ async def warm_vms(client: GatewayClient, at: datetime) -> list[Warmth]:
             cloud=CloudName(kept["destination"]),
             at=at,
             known_share=min(1.0, kept["known_pages"] / kept["scanned_pages"]),
+            known_disk_bytes=kept.get("image_pages", 0) * PAGE_BYTES,
         )
         for kept in (await client.ask("status"))["warming"]
         if kept["scanned_pages"]

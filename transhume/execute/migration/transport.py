@@ -21,6 +21,8 @@ class Progress:
 
     transfer: Transfer
     """What became of its bytes so far."""
+    disks: Transfer | None = None
+    """Of that, the disks' part, where the transport tells it apart."""
     waiting_bytes: int = 0
     """What the hypervisor takes for sent, and the transport hasn't come to yet; raw."""
     link_bytes_per_second: float | None = None

@@ -59,6 +59,8 @@ class Prediction:
     """How often the hypervisor goes through the memory; None until past moves have told."""
     cpu_seconds: float | None = None
     """Of a processor of the source's gateway; None without one, or until past moves have told."""
+    disk_bytes: int = 0
+    """Of `bytes`, those of disks that go along."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,22 @@ class Transfer:
             cpu_seconds=self.cpu_seconds + other.cpu_seconds,
         )
 
+    def __sub__(self, part: "Transfer") -> "Transfer":
+        """Return what is left without a part of it."""
+        return Transfer(
+            raw_bytes=self.raw_bytes - part.raw_bytes,
+            wire_bytes=self.wire_bytes - part.wire_bytes,
+            zero_pages=self.zero_pages - part.zero_pages,
+            own_pages=self.own_pages - part.own_pages,
+            cluster_pages=self.cluster_pages - part.cluster_pages,
+            site_pages=self.site_pages - part.site_pages,
+            new_pages=self.new_pages - part.new_pages,
+            new_wire_bytes=self.new_wire_bytes - part.new_wire_bytes,
+            other_bytes=self.other_bytes - part.other_bytes,
+            other_wire_bytes=self.other_wire_bytes - part.other_wire_bytes,
+            cpu_seconds=self.cpu_seconds - part.cpu_seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -116,6 +134,22 @@ class Measurement:
     """Where gateways carried it."""
     rounds: int | None = None
     """How often the hypervisor went through the memory, where it told."""
+    disk_bytes: int | None = None
+    """Of `bytes`, what the disks took that went along; None where nobody counted them."""
+    disks: Transfer | None = None
+    """Of `transfer`, the disks' part."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it took without disks."""
+        return max(0, self.bytes - (self.disk_bytes or 0))
+
+    @property
+    def memory(self) -> Transfer | None:
+        """What became of all but the disks, where gateways carried it."""
+        if self.transfer is None or self.disks is None:
+            return self.transfer
+        return self.transfer - self.disks
 
 
 class MoveKind(StrEnum):

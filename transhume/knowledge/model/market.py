@@ -81,13 +81,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warmth:
-    """How much of a VM's memory the site of a cloud that it may go to knows beforehand."""
+    """How much of a VM the site of a cloud that it may go to knows beforehand."""
 
     vm: VmName
     cloud: CloudName
     at: datetime
     known_share: float
-    """Of the pages that aren't zero; 0 to 1."""
+    """Of the pages of its memory that aren't zero; 0 to 1."""
+    known_disk_bytes: int = 0
+    """Of what its disks hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,15 @@ class DirtyRate:
     vm: VmName
     at: datetime
     bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskUse:
+    """What the disks of a VM hold that may be its host's own, as that host has told lately."""
+
+    vm: VmName
+    at: datetime
+    bytes: int
 
 
 class SymptomKind(StrEnum):

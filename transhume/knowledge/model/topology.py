@@ -117,6 +117,8 @@ class Vm:
     tags: frozenset[str] = frozenset()
     dirty_bytes_per_second: float | None = None
     """How fast the guest rewrites its memory, where that was measured."""
+    disk_bytes: int = 0
+    """What those of its disks hold that may be its host's own, where that was asked for."""
 
     @property
     def networks(self) -> frozenset[VirtualNetworkName]:

@@ -45,13 +45,13 @@ class DeadlineKeeper:
         """Return the policies, with revocable clouds forbidden where a deadline demands it."""
         names = {policy.name for policy in policies}
         self._jobs = {name: kept for name, kept in self._jobs.items() if name in names}
-        return tuple(self._heeded(snapshot, policy) for policy in policies)
+        return tuple(self._heeded(snapshot, policy, policies) for policy in policies)
 
-    def _heeded(self, snapshot: Snapshot, policy: Policy) -> Policy:
+    def _heeded(self, snapshot: Snapshot, policy: Policy, policies: Sequence[Policy]) -> Policy:
         revocable, goal = revocable_clouds(snapshot), policy.deadline
         if goal is None or not revocable:
             return policy
-        seen = look(snapshot, policy, self._settings)
+        seen = look(snapshot, policy, policies, self._settings)
         if seen is None:
             return policy
         kept = self._jobs.get(policy.name)

@@ -3,8 +3,8 @@
 The VMs of a policy are the job, revocable clouds are its zones, and the cheapest of the others is on demand.
 """
 
-import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transhume.knowledge.model import CloudName, HostName, Snapshot, Vm, total
@@ -38,8 +38,17 @@ class Look:
     """Some of its VMs are moving: what they run on is known when they have arrived."""
 
 
-def look(snapshot: Snapshot, policy: Policy, settings: PlannerSettings) -> Look | None:
-    """Return how a policy's job stands; None where there is nothing to decide, or no price to do it by."""
+def look(
+    snapshot: Snapshot, policy: Policy, policies: Sequence[Policy], settings: PlannerSettings
+) -> Look | None:
+    """Return how a policy's job stands; None where there is nothing to decide, or no price to do it by.
+
+    Args:
+        snapshot: what is known.
+        policy: whose deadline it is.
+        policies: all that are in force: they say whose disks moves copy.
+        settings: what is assumed.
+    """
     goal = policy.deadline
     scene = _Scene.of(snapshot, policy)
     market = scene.market()
@@ -58,7 +67,7 @@ def look(snapshot: Snapshot, policy: Policy, settings: PlannerSettings) -> Look 
         in_use=scene.revocable & {snapshot.cloud_of(vm.name) for vm in scene.vms},
         work_left_seconds=work_left,
         time_left_seconds=time_left,
-        changeover_seconds=scene.changeover_seconds(goal, settings),
+        changeover_seconds=scene.changeover_seconds(goal, policies, settings),
         on_the_way=any(vm.name in snapshot.moving for vm in scene.vms),
     )
 
@@ -139,22 +148,21 @@ class _Scene:
         )
         return bool(hosts) and reachable and free.covers(total(vm.needs for vm in coming))
 
-    def changeover_seconds(self, goal: DeadlineGoal, settings: PlannerSettings) -> float:
+    def changeover_seconds(
+        self, goal: DeadlineGoal, policies: Sequence[Policy], settings: PlannerSettings
+    ) -> float:
         """Return how long moving all of the VMs holds the job up: as the policy says, or as past moves took."""
         each = goal.changeover_seconds
         if each is None:
             each = self.snapshot.changeover_seconds()
         if each is not None:
             return each * len(self.vms)
-        estimator = Estimator.learnt_from(self.snapshot, settings)
+        estimator = Estimator.learnt_from(self.snapshot, settings, policies)
         clouds = {host.cloud for host in self.snapshot.hosts.values()}
-        slowest = {
-            one: min(
-                (estimator.link_rate(one, other) for other in clouds - {one}), default=math.inf
-            )
-            for one in clouds
-        }
-        rates = (slowest[self.snapshot.cloud_of(vm.name)] for vm in self.vms)
-        return sum(
-            estimator.transfer(vm, rate)[1] for vm, rate in zip(self.vms, rates, strict=True)
-        )
+
+        def slowest(vm: Vm) -> float:
+            here = self.snapshot.cloud_of(vm.name)
+            ways = (estimator.transfer(vm, here, there)[1] for there in clouds - {here})
+            return max(ways, default=settings.overhead_seconds)
+
+        return sum(map(slowest, self.vms))

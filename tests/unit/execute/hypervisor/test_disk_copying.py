@@ -11,7 +11,8 @@ from xml.etree import ElementTree as ET
 import libvirt
 import pytest
 
-from transhume.errors import HypervisorUnreachable, MoveFailed
+from transhume.deployment.model import NO_COMMON_FILES, CommonFiles
+from transhume.errors import DiskUseUnknown, HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor.disk_copying import DiskCopying
 from transhume.execute.hypervisor.disks import Copies
 from transhume.execute.hypervisor.options import Disks, MigrationOptions
@@ -21,7 +22,7 @@ from transhume.reach.libvirt import Connections
 VM, A1, B1 = VmName("vm1"), HostName("a1"), HostName("b1")
 DISK, BASE = "/images/vm1.qcow2", "/images/base.raw"
 COPY = MigrationOptions(disks=Disks.COPY)
-OVER_BASE = MigrationOptions(disks=Disks.COPY, base_images=(BASE,))
+OVER_BASE = MigrationOptions(disks=Disks.COPY, common_files=CommonFiles(base_images=(BASE,)))
 
 DOMAIN = f"""<domain><devices><disk type='file' device='disk'>
 <driver name='qemu' type='qcow2'/><source file='{DISK}'/>
@@ -44,10 +45,12 @@ class File:
     changed: int
     capacity: int = 64
     format: str = "qcow2"
+    allocation: int = 40
 
     def XMLDesc(self) -> str:
         return (
-            f"<volume><capacity>{self.capacity}</capacity><target><format type='{self.format}'/>"
+            f"<volume><capacity>{self.capacity}</capacity><allocation>{self.allocation}</allocation>"
+            f"<target><format type='{self.format}'/>"
             f"<timestamps><ctime>{self.changed}.5</ctime></timestamps></target></volume>"
         )
 
@@ -63,7 +66,7 @@ class Folder:
     path: str
 
     def XMLDesc(self) -> str:
-        return "<pool type='dir'/>"
+        return f"<pool type='{self.host.pool_type}'/>"
 
     def storageVolLookupByName(self, name: str) -> File:
         try:
@@ -120,6 +123,9 @@ class Host:
     pools: int = 0
     full: bool = False
     backing: str | None = None
+    pool_type: str = "dir"
+    sealed: bool = False
+    """Its folders can't be looked into."""
 
     def lookupByName(self, _name: str) -> Domain:
         if self.domain is None:
@@ -130,6 +136,8 @@ class Host:
         raise error(libvirt.VIR_ERR_NO_STORAGE_POOL)
 
     def storagePoolCreateXML(self, xml: str, _flags: int) -> Folder:
+        if self.sealed:
+            raise error(libvirt.VIR_ERR_SYSTEM_ERROR)
         self.pools += 1
         return Folder(self, ET.fromstring(xml).findtext("./target/path") or "")
 
@@ -156,6 +164,9 @@ class Site:
         copying = DiskCopying(cast("Connections", self))
         async with copying.prepared(VM, A1, B1, options) as copies:
             during(copies)
+
+    async def held(self, common: CommonFiles = NO_COMMON_FILES) -> int:
+        return await DiskCopying(cast("Connections", self)).bytes_held(VM, A1, common)
 
     def arrive(self, _copies: Copies) -> None:
         assert DISK in self.destination.files
@@ -277,3 +288,39 @@ async def test_nothing_is_asked_of_storage_unless_disks_are_to_be_copied() -> No
     await site.move(seen.append, MigrationOptions())
     assert seen == [Copies()]
     assert site.domain.record is None
+
+
+@pytest.mark.parametrize(
+    ("common", "held"),
+    [
+        pytest.param(NO_COMMON_FILES, 80, id="all of it"),
+        pytest.param(CommonFiles(base_images=(BASE,)), 40, id="what is over a base image"),
+        pytest.param(CommonFiles(shared_folders=("/images",)), 0, id="shared"),
+    ],
+)
+async def test_what_disks_hold_is_what_may_have_to_be_copied(
+    common: CommonFiles, held: int
+) -> None:
+    site = Site()
+    assert await site.held(common) == held
+    assert site.source.pools == 0
+
+
+async def test_what_lies_in_a_pool_on_the_network_counts_for_nothing() -> None:
+    site = Site()
+    site.source.pool_type = "netfs"
+    assert await site.held() == 0
+
+
+async def test_a_host_that_cant_look_into_a_folder_says_so() -> None:
+    site = Site()
+    site.source.sealed = True
+    with pytest.raises(DiskUseUnknown, match="a1 can't tell how much the disks of vm1 hold"):
+        await site.held()
+
+
+async def test_a_disk_whose_file_isnt_seen_holds_nobody_knows_how_much() -> None:
+    site = Site()
+    del site.source.files[DISK]
+    with pytest.raises(DiskUseUnknown, match=f"it doesn't see {DISK}"):
+        await site.held()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from transhume.deployment.model import CommonFiles
 from transhume.execute.hypervisor.disks import (
     Backing,
     CannotCopyError,
@@ -11,6 +12,7 @@ from transhume.execute.hypervisor.disks import (
     DiskCopy,
     Looks,
     Sight,
+    copied_files,
     copy_of,
     disks_of,
     have_same_base,
@@ -88,15 +90,19 @@ def looks(there: int | None, *, before: int = 1000, after: int = 1010) -> Looks:
 def test_only_writable_files_and_devices_that_nobody_calls_shared_may_be_local() -> None:
     found = [d.target for d in disks_of(XML) if may_be_local(d)]
     assert found == ["vda", "vdb", "vdf", "vdg"]
-    assert [d.target for d in disks_of(XML) if may_be_local(d, ["/nfs", "/dev/vg"])] == [
+    assert [d.target for d in disks_of(XML) if may_be_local(d, folders("/nfs", "/dev/vg"))] == [
         "vda",
         "vdb",
     ]
 
 
+def folders(*paths: str) -> CommonFiles:
+    return CommonFiles(shared_folders=paths)
+
+
 def test_a_folder_that_is_shared_is_not_one_whose_name_begins_alike() -> None:
-    assert may_be_local(DISK, ["/image", "/images/g"])
-    assert not may_be_local(DISK, ["/images/"])
+    assert may_be_local(DISK, folders("/image", "/images/g"))
+    assert not may_be_local(DISK, folders("/images/"))
 
 
 def test_formats_and_backing_images_are_read() -> None:
@@ -106,6 +112,43 @@ def test_formats_and_backing_images_are_read() -> None:
         Backing(path="/images/base.raw", format="raw"),
     )
     assert (second.format, second.backing) == ("raw", None)
+
+
+OWN, SNAPSHOT, BASE = (f"/images/{name}.qcow2" for name in ("own", "snapshot", "base"))
+
+
+def over(*paths: str) -> Disk:
+    chain = tuple(Backing(path=path, format="qcow2") for path in paths)
+    return replace(DISK, path=OWN, chain=chain)
+
+
+@pytest.mark.parametrize(
+    ("disks", "base_images", "copied"),
+    [
+        pytest.param([over(SNAPSHOT, BASE)], [], {OWN, SNAPSHOT, BASE}, id="all of it"),
+        pytest.param([over(BASE)], [BASE], {OWN}, id="what is over a base image"),
+        pytest.param([over(SNAPSHOT, BASE)], [BASE], {OWN, SNAPSHOT, BASE}, id="not right under"),
+        pytest.param([over(BASE), over(SNAPSHOT)], [BASE], {OWN, SNAPSHOT, BASE}, id="one of two"),
+        pytest.param([over(BASE), over()], [BASE], {OWN}, id="the other over nothing"),
+    ],
+)
+def test_only_what_is_over_base_images_is_copied_if_that_holds_for_all_disks(
+    disks: list[Disk], base_images: list[str], copied: set[str]
+) -> None:
+    assert set(copied_files(disks, CommonFiles(base_images=tuple(base_images)))) == copied
+
+
+def test_all_of_a_chain_is_read() -> None:
+    nested = XML.replace(
+        "<backingStore/>\n  </backingStore>",
+        "<backingStore type='file'><format type='qcow2'/><source file='/images/deep.qcow2'/>"
+        "<backingStore/></backingStore></backingStore>",
+        1,
+    )
+    assert [each.path for each in next(iter(disks_of(nested))).chain] == [
+        "/images/base.raw",
+        "/images/deep.qcow2",
+    ]
 
 
 def test_a_domain_without_disks_has_none() -> None:

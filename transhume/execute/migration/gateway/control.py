@@ -139,6 +139,7 @@ class Control:
             route.departure.remains(int(words["remaining_bytes"]))
         return {
             "transfer": asdict(route.departure.sent),
+            "disks": asdict(route.departure.disks),
             "waiting_bytes": route.departure.waiting_bytes,
             "link_bytes_per_second": route.departures.link_bytes_per_second,
             "broken": route.departure.broken,

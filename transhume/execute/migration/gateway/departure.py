@@ -23,6 +23,8 @@ class Departure:
     standstill: Standstill
     """Of all that go over its link."""
     sent: Transfer = field(default_factory=Transfer)
+    disks: Transfer = field(default_factory=Transfer)
+    """Of that, what came from its disks."""
     read_bytes: int = 0
     """What was read of its hypervisor, raw."""
     channels: set[int] = field(default_factory=set)
@@ -83,9 +85,11 @@ class Departure:
             return link_seconds
         return max(link_seconds, self.member.pays_seconds(transfer))
 
-    def has_sent(self, transfer: Transfer) -> None:
+    def has_sent(self, transfer: Transfer, *, of_disks: bool = False) -> None:
         """Count what a piece became."""
         self.sent += transfer
+        if of_disks:
+            self.disks += transfer
         if self.seems_read and not self.waiting_bytes:
             self.standstill.all_is_sent(self.number)
         elif self.stopped:

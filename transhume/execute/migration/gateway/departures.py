@@ -35,6 +35,7 @@ from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
 from transhume.knowledge.model import Transfer
 
 MOST_RETURNED_BYTES = 4 << 20
+FAILED = "the gateway failed"
 """Of a return path, what may wait for its hypervisor."""
 
 log = structlog.get_logger()
@@ -173,6 +174,9 @@ class Departures:
                 self._break_off(channel.number, "the gateway stops")
                 raise
             channel.carrier.uncancel()
+        except Exception:  # the migration ends, and nothing else
+            log.exception("migration_failed", vm=departure.vm, peer=self.link.peer)
+            self._break_off(channel.number, FAILED)
         finally:
             self._close_channel(channel.number)
             connection.close()
@@ -243,7 +247,10 @@ class Departures:
                 await channel.credit.take(len(prepared.split.raw))
                 reader.stride.went_by(await self._send(channel, prepared))
         self.link.say(Kind.END, channel.number)
-        departure.sent += Transfer(zero_pages=splitter.understanding.zero_pages)
+        zeros = Transfer(zero_pages=splitter.understanding.zero_pages)
+        departure.sent += zeros
+        if channel.urgency is Urgency.DISK:
+            departure.disks += zeros
         _tell_opaque(departure, splitter)
 
     async def _send(self, channel: _Channel, prepared: Prepared) -> int:
@@ -270,7 +277,20 @@ class Departures:
         return wire_bytes
 
     async def _send_part(self, channel: _Channel, prepared: Prepared) -> _Coded:
-        """Encode and send as much of a piece as may go at once."""
+        """Encode and send as much of a piece as may go at once.
+
+        A fault leaves it unsure what the peer has of the tenant's pages: the link ends, and the next finds out.
+        """
+        try:
+            return await self._encode_and_send(channel, prepared)
+        except (OSError, LinkLost):
+            raise
+        except Exception as error:
+            log.exception("link_failed", vm=channel.departure.vm, peer=self.link.peer)
+            self._end(FAILED)
+            raise LinkLost(FAILED) from error
+
+    async def _encode_and_send(self, channel: _Channel, prepared: Prepared) -> _Coded:
         departure = channel.departure
         desk = departure.desk
         loop = asyncio.get_running_loop()
@@ -286,7 +306,7 @@ class Departures:
             )
             coding_seconds = time.perf_counter() - began
             transfer = coded.transfer
-            departure.has_sent(transfer)
+            departure.has_sent(transfer, of_disks=channel.urgency is Urgency.DISK)
             desk.domain.sent += transfer
             await self.link.send(Kind.DATA, channel.number, coded.pieces)
             crossed = time.perf_counter() - began - coding_seconds

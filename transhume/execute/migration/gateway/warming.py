@@ -159,7 +159,7 @@ class Warmer:
             kept.why_ended = "done"
         except _BudgetSpent:
             kept.why_ended = "its budget is spent"
-        except (LinkLost, NoGuestMemory) as error:
+        except (LinkLost, NoGuestMemory, OSError) as error:
             kept.why_ended = str(error)
             log.warning("warming_ended", vm=kept.vm, destination=kept.destination, why=str(error))
         finally:

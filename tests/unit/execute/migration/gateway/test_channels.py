@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,10 +21,12 @@ from tests.unit.execute.migration.gateway.hypervisors import (
     pages_of,
 )
 from tests.unit.execute.migration.gateway.two_sites import open_way, two_sites
-from transhume.execute.migration.gateway import reader
+from transhume.execute.migration.coding.sender import Sender
+from transhume.execute.migration.gateway import departures, reader
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
 from transhume.execute.migration.machine.sockets import read_flow, readable
 
+T = TypeVar("T")
 MIB = 1 << 20
 
 
@@ -197,6 +201,79 @@ async def test_a_descriptor_is_nobody_elses_while_a_worker_reads_from_it(
             goes_on.set()
         assert not await closed_too_early.get()
         source.close()
+
+
+async def test_a_fault_in_coding_ends_the_link_at_both_ends_and_the_next_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = memory_stream(pages_of(1, 3000))
+    monkeypatch.setattr(Sender, "encode", failing(Sender.encode, at=2))
+    async with two_sites(tmp_path) as (a, b):
+        first = await open_way(a, b)
+        _, theirs = await migrate(a, b, first, content)
+        assert not theirs.complete
+        assert (await a.client.ask("close", migration=first))["broken"] == "the gateway failed"
+        second = await open_way(a, b, migration="m2")
+        assert_arrived(await migrate(a, b, second, content), content)
+
+
+def failing(function: Callable[..., T], *, at: int) -> Callable[..., T]:
+    """Make of a function one that makes a mistake once, after its work is done."""
+    calls = count()
+
+    def fail_once(*words: Any, **more: Any) -> T:
+        found = function(*words, **more)
+        if next(calls) == at:
+            raise RuntimeError("a mistake of ours")
+        return found
+
+    return fail_once
+
+
+async def test_a_fault_in_coding_is_noticed_though_the_migration_has_been_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = memory_stream(pages_of(1, 3000))
+    encode, encoding, go_on = departures._encode, threading.Event(), threading.Event()
+
+    def held_then_failing(*words: Any) -> Any:
+        encode(*words)
+        encoding.set()
+        go_on.wait(PATIENCE_SECONDS)
+        raise RuntimeError("a mistake of ours")
+
+    async with two_sites(tmp_path) as (a, b):
+        first = await open_way(a, b)
+        with monkeypatch.context() as patch:
+            patch.setattr(departures, "_encode", held_then_failing)
+            moving = asyncio.create_task(migrate(a, b, first, content))
+            assert await asyncio.to_thread(encoding.wait, PATIENCE_SECONDS)
+            link = a.gateway.routes[first].departures.link
+            await a.client.ask("close", migration=first)
+            go_on.set()
+            assert not (await moving)[1].complete
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while link.lost is None:
+                    await asyncio.sleep(0.01)
+        second = await open_way(a, b, migration="m2")
+        assert_arrived(await migrate(a, b, second, content), content)
+
+
+async def test_a_fault_in_reading_ends_its_own_migration_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = memory_stream(pages_of(1, 3000))
+    async with two_sites(tmp_path) as (a, b):
+        first, second = [await open_way(a, b, vm) for vm in ("vm1", "vm2")]
+        waiting = await connect_source(a, second)
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "prepare", failing(reader.prepare, at=2))
+            _, theirs = await migrate(a, b, first, content)
+        assert not theirs.complete
+        assert a.gateway.routes[second].departures.link.lost is None
+        waiting.close()
+        third = await open_way(a, b, migration="m3")
+        assert_arrived(await migrate(a, b, third, content), content)
 
 
 async def test_a_stream_whose_source_dies_is_cut_short_and_never_made_up_for(

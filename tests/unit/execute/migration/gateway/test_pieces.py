@@ -44,9 +44,9 @@ async def test_known_memory_goes_in_large_pieces_and_new_in_small_ones(
     sent: list[Transfer] = []
     count = Departure.has_sent
 
-    def counted(departure: Departure, transfer: Transfer) -> None:
+    def counted(departure: Departure, transfer: Transfer, *, of_disks: bool) -> None:
         sent.append(transfer)
-        count(departure, transfer)
+        count(departure, transfer, of_disks=of_disks)
 
     monkeypatch.setattr(Departure, "has_sent", counted)
     async with sites_that_know(tmp_path) as (a, b, second):

@@ -137,6 +137,31 @@ async def test_memory_is_not_scanned_while_its_hypervisor_sends_it(
             each.close()
 
 
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        pytest.param(OSError(28, "No space left on device"), "No space left", id="a full disk"),
+        pytest.param(RuntimeError("a mistake"), "the gateway failed", id="a mistake of ours"),
+    ],
+)
+async def test_a_fault_ends_it_with_its_reason_and_moves_go_on(
+    tmp_path: Path,
+    guest: tuple[int, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+    why: str,
+) -> None:
+    def fail(*_piece: Any) -> Any:
+        raise fault
+
+    content = memory_stream(IMAGE)
+    async with sites_with(tmp_path, guest[0]) as (a, b):
+        with monkeypatch.context() as patch:
+            patch.setattr(departures, "_encode", fail)
+            assert why in (await warmed(a, b))["ended"]
+        assert_arrived(await migrate(a, b, await open_way(a, b), content), content)
+
+
 async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
     tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""How fast VMs write to memory is measured in turn, a few at a time, and never while they move."""
+"""What takes hypervisors work to say is asked in turn, of a few VMs at a time, and never while they move."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,9 +8,16 @@ from typing import cast
 from structlog.testing import capture_logs
 
 from tests.unit.plan.worlds import vm, world
-from transhume.daemon.dirtying import AT_ONCE, EVERY, DirtyRates
-from transhume.errors import DirtyRateUnknown
-from transhume.knowledge.model import DirtyRate, HostName, Snapshot, VmName
+from transhume.daemon.sampling import (
+    AT_ONCE,
+    DIRTY_RATE_EVERY,
+    DISK_USE_EVERY,
+    dirty_rates,
+    disk_use,
+)
+from transhume.daemon.senses import Sense
+from transhume.errors import DirtyRateUnknown, DiskUseUnknown
+from transhume.knowledge.model import DirtyRate, DiskUse, HostName, Snapshot, VmName
 from transhume.knowledge.store import Store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,6 +30,7 @@ class Kept:
     def __init__(self, snapshot: Snapshot) -> None:
         self.shown = snapshot
         self.rates: dict[VmName, DirtyRate] = {}
+        self.disks: dict[VmName, DiskUse] = {}
 
     async def snapshot(self) -> Snapshot:
         return self.shown
@@ -34,6 +42,13 @@ class Kept:
         for name in vms:
             self.rates.pop(name, None)
 
+    async def put_disk_use(self, found: Iterable[DiskUse]) -> None:
+        self.disks |= {each.vm: each for each in found}
+
+    async def drop_disk_use(self, vms: Iterable[VmName]) -> None:
+        for name in vms:
+            self.disks.pop(name, None)
+
 
 class Stage:
     """VMs that write, and a clock."""
@@ -44,7 +59,10 @@ class Stage:
         known = world({"a1": [vm(name) for name in rates]}, room={"a1": 9, "b1": 9})
         self.store = Kept(known)
         self.asked: list[VmName] = []
-        self._looks = DirtyRates(self.measure, lambda: self.now).perceive(cast("Store", self.store))
+        self._looks = self.sense().perceive(cast("Store", self.store))
+
+    def sense(self) -> Sense:
+        return dirty_rates(self.measure, lambda: self.now)
 
     async def measure(self, name: VmName, host: HostName, _seconds: int) -> float:
         self.asked.append(name)
@@ -72,13 +90,13 @@ async def test_each_vm_is_measured_in_turn_and_not_again_for_a_while() -> None:
 
 
 async def test_who_was_measured_longest_ago_is_next(monkeypatch) -> None:
-    monkeypatch.setattr("transhume.daemon.dirtying.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("transhume.daemon.sampling.LOOK_SECONDS", 0.0)
     stage = many()
     first = await stage.look()
     stage.now += timedelta(seconds=10)
     await stage.look()
     assert await stage.look() == []
-    stage.now = START + EVERY
+    stage.now = START + DIRTY_RATE_EVERY
     assert await stage.look() == first
 
 
@@ -100,16 +118,69 @@ async def test_a_vm_that_cant_be_measured_is_told_of_once_and_hinders_nobody() -
     stage = Stage(vm1=None, vm2=2e6)
     with capture_logs() as logs:
         await stage.look()
-        stage.now += EVERY
+        stage.now += DIRTY_RATE_EVERY
         await stage.look()
     assert [line["event"] for line in logs] == ["dirty_rate_unknown"]
     assert stage.store.rates.keys() == {"vm2"}
 
 
 async def test_what_a_vm_wrote_is_forgotten_when_it_is_gone(monkeypatch) -> None:
-    monkeypatch.setattr("transhume.daemon.dirtying.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("transhume.daemon.sampling.LOOK_SECONDS", 0.0)
     stage = Stage(vm1=1e6, vm2=2e6)
     await stage.look()
     stage.store.shown = world({"a1": [vm("vm1")]}, room={"a1": 9, "b1": 9})
     await stage.look()
     assert stage.store.rates.keys() == {"vm1"}
+
+
+class DiskStage(Stage):
+    """VMs with disks; None: nobody can tell what they hold."""
+
+    left_alone: frozenset[str] = frozenset()
+
+    def sense(self) -> Sense:
+        return disk_use(self.held, lambda: self.now, lambda vm: vm.name not in self.left_alone)
+
+    async def held(self, name: VmName, host: HostName) -> int:
+        self.asked.append(name)
+        found = self.rates[name]
+        if found is None:
+            raise DiskUseUnknown(name, host, "no such folder")
+        return int(found)
+
+
+async def test_what_disks_hold_is_asked_for_every_ten_minutes(monkeypatch) -> None:
+    monkeypatch.setattr("transhume.daemon.sampling.LOOK_SECONDS", 0.0)
+    stage = DiskStage(vm1=5e9, vm2=0.0)
+    await stage.look()
+    stage.now = START + DISK_USE_EVERY / 2
+    assert await stage.look() == []
+    stage.now = START + DISK_USE_EVERY
+    assert await stage.look() == ["vm1", "vm2"]
+    assert {each.vm: each.bytes for each in stage.store.disks.values()} == {
+        "vm1": 5_000_000_000,
+        "vm2": 0,
+    }
+
+
+async def test_the_disks_of_vms_that_move_without_them_are_left_alone() -> None:
+    stage = DiskStage(vm1=5e9, vm2=1e9)
+    stage.left_alone = frozenset({"vm1"})
+    assert await stage.look() == ["vm2"]
+
+
+async def test_who_cant_tell_what_a_disk_holds_is_told_of_and_hinders_nobody() -> None:
+    stage = DiskStage(vm1=None, vm2=2e9)
+    with capture_logs() as logs:
+        await stage.look()
+    assert [(line["event"], line["vm"]) for line in logs] == [("disk_use_unknown", "vm1")]
+    assert stage.store.disks.keys() == {"vm2"}
+
+
+async def test_what_disks_held_is_forgotten_with_their_vm(monkeypatch) -> None:
+    monkeypatch.setattr("transhume.daemon.sampling.LOOK_SECONDS", 0.0)
+    stage = DiskStage(vm1=1e9, vm2=2e9)
+    await stage.look()
+    stage.store.shown = world({"a1": [vm("vm1")]}, room={"a1": 9, "b1": 9})
+    await stage.look()
+    assert stage.store.disks.keys() == {"vm1"}
