@@ -71,8 +71,9 @@ class Scene:
     hosts: Mapping[HostName, CloudName]
     links: frozenset[tuple[tuple[CloudName, ...], float, float | None]]
     """Two clouds each, with bytes per second and, if known, the seconds of a round trip."""
-    vms: Mapping[VmName, tuple[Resources, str, tuple[str, ...], tuple[str, ...]]]
-    """Their needs, clusters, tags, and the networks that matter to where they may go."""
+    vms: Mapping[VmName, tuple[Resources, str, tuple[str, ...], bool, tuple[str, ...]]]
+    """Their needs, clusters, tags, whether it's known what their disks hold, and the networks that matter to
+    where they may go."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Scene":
@@ -101,6 +102,7 @@ class Scene:
                     vm.needs,
                     vm.cluster or "",
                     tuple(sorted(vm.tags)),
+                    vm.disk_bytes > 0,
                     tuple(sorted(vm.networks & networks)),
                 )
                 for name, vm in snapshot.vms.items()

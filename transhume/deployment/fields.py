@@ -97,7 +97,7 @@ def _absolute_path(text: str) -> str:
     if plain == "/":
         raise ValueError(f"{text} would be everything; name what is meant")
     if plain != text:
-        raise ValueError(f"{text} is never what libvirt says; write {plain}")
+        raise ValueError(f"{text} goes a roundabout way; write {plain}")
     return text
 
 

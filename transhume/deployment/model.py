@@ -3,10 +3,11 @@
 Owns addresses and paths (libvirt URIs, bridges, feeds), which the model of the knowledge knows nothing of.
 """
 
+import posixpath
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from transhume.knowledge.model import (
     ONLY_NETWORK,
@@ -216,6 +217,15 @@ class CommonFiles:
     base_images: tuple[str, ...] = ()
     """Image files with the same content at all hosts that have them: of a disk over one of them, only the
     difference needs to be copied."""
+
+    def shares(self, path: str) -> bool:
+        """Say whether a file lies under one of the folders, however its path is written."""
+        plain = PurePosixPath(posixpath.normpath(path))
+        return any(plain.is_relative_to(folder) for folder in self.shared_folders)
+
+    def has_base(self, path: str) -> bool:
+        """Say whether a file is one of the images, however its path is written."""
+        return posixpath.normpath(path) in self.base_images
 
 
 NO_COMMON_FILES = CommonFiles()

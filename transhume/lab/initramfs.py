@@ -54,7 +54,7 @@ fi
 [ -z "$TH_UNIQUE" ] || guest unique $(echo "$TH_UNIQUE" | tr ':' ' ') &
 [ -z "$TH_WRITE" ] || guest write $(echo "$TH_WRITE" | tr ':' ' ') &
 for peer in $(echo "$TH_SENDS" | tr ',' ' '); do
-    guest send ${{peer%:*}} {RECEIVE_PORT} ${{peer#*:}} &
+    guest send ${{peer%:*}} {RECEIVE_PORT} ${{peer##*:}} &
 done
 echo "lab guest is up"
 while :; do guest commands {COMMANDS_PORT}; sleep 1; done

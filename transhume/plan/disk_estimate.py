@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from transhume.knowledge.model import CloudName, Snapshot, Vm, VmName
 from transhume.plan.past_moves import Past
+from transhume.plan.settings import PlannerSettings
 from transhume.policies.composition import terms_for
 from transhume.policies.model import Policy
 
@@ -47,9 +48,13 @@ class DiskEstimate:
 
     @classmethod
     def learnt_from(
-        cls, snapshot: Snapshot, policies: Sequence[Policy], past: Sequence[Past], *, factor: float
+        cls,
+        snapshot: Snapshot,
+        policies: Sequence[Policy],
+        past: Sequence[Past],
+        settings: PlannerSettings,
     ) -> "DiskEstimate":
-        """Learn from moves that were made, the latest first; the factor is an assumption until they tell."""
+        """Learn from moves that were made, the latest first; until they tell, the settings hold."""
         factors = list(_factors(past))
         return cls(
             held_bytes={
@@ -57,8 +62,8 @@ class DiskEstimate:
                 for vm in snapshot.vms.values()
                 if vm.disk_bytes and terms_for(policies, vm).copy_disks
             },
-            factor=statistics.geometric_mean(factors) if factors else factor,
-            common=frozenset(_in_common(past)),
+            factor=statistics.geometric_mean(factors) if factors else settings.disk_factor,
+            common=_in_common(past, settings.common_disks),
             known_bytes={
                 (each.vm, each.cloud): each.known_disk_bytes
                 for each in snapshot.warmth
@@ -94,12 +99,13 @@ def _factors(past: Sequence[Past]) -> Iterator[float]:
             yield sent / vm.disk_bytes
 
 
-def _in_common(past: Iterable[Past]) -> Iterator[tuple[VmName, Way]]:
-    """Yield whose disks stayed where they were when it last went a way."""
-    seen = set()
-    for vm, source, destination, measured in past:
-        way = vm.name, frozenset((source, destination))
-        if measured.disk_bytes is not None and way not in seen:
-            seen.add(way)
-            if not measured.disk_bytes:
-                yield way
+def _in_common(
+    past: Sequence[Past], assumed: Iterable[tuple[VmName, Way]]
+) -> frozenset[tuple[VmName, Way]]:
+    """Return whose disks stayed where they were when it last went a way."""
+    last = {
+        (vm.name, frozenset((source, destination))): measured.disk_bytes
+        for vm, source, destination, measured in reversed(past)
+        if measured.disk_bytes is not None
+    }
+    return frozenset(way for way in {*assumed, *last} if not last.get(way))

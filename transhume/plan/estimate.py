@@ -120,7 +120,7 @@ class Estimator:
                 (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
                 for each in snapshot.warmth
             },
-            disks=DiskEstimate.learnt_from(snapshot, policies, past, factor=settings.disk_factor),
+            disks=DiskEstimate.learnt_from(snapshot, policies, past, settings),
         )
 
     def predict(
@@ -232,10 +232,10 @@ def _read(vm: Vm, disks: Copied) -> float:
 
 def _bytes_read(move: Past) -> int:
     """Return what was read of a VM; 0 where nobody can tell."""
-    if not move.measured.disk_bytes:
-        return move.vm.needs.memory_bytes
-    held = move.vm.disk_bytes
-    return move.vm.needs.memory_bytes + held if held else 0
+    held, copied = move.vm.disk_bytes, move.measured.disk_bytes
+    if (held and copied is None) or (copied and not held):
+        return 0
+    return move.vm.needs.memory_bytes + (held if copied else 0)
 
 
 def _bytes_on_the_wire(move: Past) -> int:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from transhume.knowledge.model import CloudName, VmName
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerSettings:
@@ -18,6 +20,8 @@ class PlannerSettings:
     """Bytes sent for each byte of a VM's memory, until past moves tell better."""
     disk_factor: float = 1.0
     """Bytes sent for each byte that copied disks hold, until past moves tell better."""
+    common_disks: frozenset[tuple[VmName, frozenset[CloudName]]] = frozenset()
+    """The VMs whose disks both of these clouds see, or all of one, until moves tell better."""
     max_dirty_inflation: float = 4.0
     """How many times over a busy guest's memory is sent at most: then the hypervisor slows the guest."""
     link_bytes_per_second: float = 12.5e6

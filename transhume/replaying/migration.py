@@ -59,6 +59,7 @@ class MigrationModel:
             settings,
             memory_factor=learnt.factor,
             disk_factor=learnt.disks.factor,
+            common_disks=learnt.disks.common,
             downtime_seconds=learnt.downtime_seconds,
         )
         return cls(
@@ -70,10 +71,7 @@ class MigrationModel:
     def under(self, policies: Sequence[Policy]) -> "MigrationModel":
         """Return the model where these policies say whose disks are copied."""
         estimator = self.estimator
-        disks = DiskEstimate.learnt_from(
-            estimator.snapshot, policies, (), factor=self.settings.disk_factor
-        )
-        disks = replace(disks, common=estimator.disks.common)
+        disks = DiskEstimate.learnt_from(estimator.snapshot, policies, (), self.settings)
         return replace(self, estimator=replace(estimator, disks=disks))
 
     def predict(

@@ -32,6 +32,7 @@ from transhume.knowledge.model import (
     Snapshot,
     Step,
     StepResult,
+    Transfer,
     VmName,
     total,
 )
@@ -401,6 +402,7 @@ class World:
                 seconds=takes.seconds,
                 downtime_seconds=takes.downtime_seconds,
                 disk_bytes=takes.disk_bytes,
+                disks=Transfer(wire_bytes=takes.disk_bytes),
             )
             self.tally.moves[step.kind] += 1
         else:

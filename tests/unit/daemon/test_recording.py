@@ -278,6 +278,18 @@ def test_the_networks_of_vms_that_change_begin_another_trace(folder: Path) -> No
     assert [load_trace(trace).start for trace in traces_in(folder)] == [START, START + 10 * MINUTE]
 
 
+def test_disks_of_which_it_becomes_known_what_they_hold_begin_another_trace(folder: Path) -> None:
+    base = snapshot()
+    unknown = {name: replace(vm, disk_bytes=0) for name, vm in base.vms.items()}
+    keeper = recorder(folder)
+    for minutes in (0, 5):
+        keeper.note(snapshot(minutes, vms=unknown))
+    keeper.note(snapshot(10))
+    before, after = map(load_trace, traces_in(folder))
+    assert {vm.disk_bytes for vm in before.facts.vms.values()} == {0}
+    assert {vm.disk_bytes for vm in after.facts.vms.values()} == {3_000_000_001}
+
+
 def test_what_was_seen_after_the_last_look_does_not_count(folder: Path) -> None:
     keeper = recorder(folder)
     keeper.note(snapshot())

@@ -575,7 +575,7 @@ def test_what_all_hosts_have_is_named_by_its_paths_there(load):
     ("path", "said"),
     [
         ("images/base.qcow2", "is meant at every host; write it whole, from / on"),
-        ("/nfs/", "/nfs/ is never what libvirt says; write /nfs"),
+        ("/nfs/", "/nfs/ goes a roundabout way; write /nfs"),
         ("//nfs/../images", "write /images"),
         ("/", "/ would be everything; name what is meant"),
     ],

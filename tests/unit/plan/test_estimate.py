@@ -14,6 +14,7 @@ from transhume.knowledge.model import (
     Snapshot,
     StepResult,
     Transfer,
+    VmName,
     Warmth,
 )
 from transhume.plan.estimate import Estimator
@@ -284,6 +285,26 @@ def test_a_move_whose_disks_nobody_counted_tells_nothing() -> None:
     found = predict_copying(with_disk(copied(MEMORY * 9, None)))
 
     assert (found.bytes, found.disk_bytes) == (MEMORY // 2 + DISK, DISK)
+
+
+def test_what_they_took_longer_is_nobodys_either() -> None:
+    past = copied(MEMORY * 9, None)
+    assert past.measured is not None
+    slow = replace(past, measured=replace(past.measured, seconds=10_000.0))
+
+    assert predict_copying(with_disk(slow)).seconds == predict_copying(with_disk()).seconds
+
+
+def test_disks_that_are_known_to_be_common_beforehand_stay_until_a_move_tells_better() -> None:
+    assumed = replace(SETTINGS, common_disks=frozenset({(VmName("vm1"), frozenset((A, B)))}))
+
+    def disk_bytes(known: Snapshot) -> int:
+        estimator = Estimator.learnt_from(known, assumed, (COPYING,))
+        (mover,) = known.vms.values()
+        return estimator.predict(mover, A, B, price(B, 3.6), 0.1).disk_bytes
+
+    assert disk_bytes(with_disk()) == 0
+    assert disk_bytes(with_disk(copied(MEMORY / 2, DISK))) == DISK
 
 
 def by_gateways(outcome: Outcome, **disks: int) -> Outcome:

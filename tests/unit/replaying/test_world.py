@@ -19,6 +19,7 @@ from transhume.knowledge.model import (
     Resources,
     RevocationNotice,
     StepResult,
+    Transfer,
     Vm,
     VmName,
 )
@@ -296,3 +297,39 @@ def test_disks_that_both_ends_were_seen_to_see_arent_copied_in_a_replay_either()
     _, run = replayed(with_disks(trace(), 20 * GIB, stayed), copying)
 
     assert [move.bytes for move in run.moves] == [pytest.approx(GIB / 2, rel=1e-6)]
+
+
+def test_a_planner_in_a_replay_knows_which_disks_both_ends_see() -> None:
+    """With them, no move would pay."""
+    copying = replace(PAYING, migration=MigrationTerms(copy_disks=True))
+    stayed = [
+        moved(
+            vm,
+            ago=60,
+            source="a1",
+            destination="b1",
+            measured=Measurement(bytes=GIB // 2, seconds=60.0, disk_bytes=0),
+        )
+        for vm in ("vm1", "vm2")
+    ]
+    rise = trace(price(A, 1.2, START + HOUR, egress=0.09), hours=10)
+
+    _, seen = replayed(with_disks(rise, 200 * GIB, *stayed), copying)
+    _, unseen = replayed(with_disks(rise, 200 * GIB), copying)
+
+    assert (len(seen.moves), len(unseen.moves)) == (2, 0)
+
+
+def test_a_factor_above_1_stays_what_it_is_after_a_replayed_move() -> None:
+    pins = (Pin(who=Selector(vms=("vm1",)), cloud=B), Pin(who=Selector(vms=("vm2",)), cloud=B))
+    copying = Policy(
+        name="copying", source="here", rules=pins, migration=MigrationTerms(copy_disks=True)
+    )
+    measured = Measurement(
+        bytes=GIB // 2 + 3 * GIB, seconds=60.0, disk_bytes=3 * GIB, disks=Transfer(new_pages=1)
+    )
+    past = moved("vm1", ago=60, source="a1", destination="b1", measured=measured)
+
+    _, run = replayed(with_disks(trace(), GIB, past), copying)
+
+    assert [move.bytes for move in run.moves] == [pytest.approx(3.5 * GIB, rel=1e-3)] * 2

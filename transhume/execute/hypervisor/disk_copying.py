@@ -116,16 +116,20 @@ class DiskCopying:
 
         try:
             disks, _ = await self._connections.call(host, lambda c: _described(c, vm))
-            local = [d for d in disks if d.kind == "file" and may_be_local(d, common)]
+            files = [d for d in disks if d.kind == "file" and may_be_local(d, common)]
+            seen = {
+                path: await self._look(host, path) for path in filter(None, (d.path for d in files))
+            }
+            local = [disk for disk in files if not _is_on_network(seen.get(disk.path or ""))]
             paths = copied_files(local, common)
-            seen = {path: await self._look(host, path) for path in paths}
+            seen |= {path: await self._look(host, path) for path in set(paths) - seen.keys()}
         except libvirt.libvirtError as error:
             raise DiskUseUnknown(vm, host, str(error)) from error
-        missing = [path for path, sight in seen.items() if sight is None]
-        if missing:
+        held = [sight.allocation_bytes for path in paths if (sight := seen[path]) is not None]
+        if len(held) < len(paths):
+            missing = sorted({path for path in paths if seen[path] is None})
             raise DiskUseUnknown(vm, host, f"it doesn't see {', '.join(missing)}")
-        sights = [sight for sight in seen.values() if sight is not None]
-        return sum(s.allocation_bytes for s in sights if s.pool_type not in NETWORK_POOLS)
+        return sum(held)
 
     async def _copy(
         self, vm: VmName, source: HostName, destination: HostName, disk: Disk, left: Left
@@ -142,7 +146,7 @@ class DiskCopying:
         self, source: HostName, destination: HostName, copy: DiskCopy, options: MigrationOptions
     ) -> bool:
         backing = copy.backing
-        if backing is None or backing.path not in options.common_files.base_images:
+        if backing is None or not options.common_files.has_base(backing.path):
             return False
         return have_same_base(await self._looks(source, destination, backing.path))
 
@@ -170,6 +174,10 @@ class DiskCopying:
         for copy in copies:
             async with self._storage[host]:
                 await self._connections.call(host, partial(storage.remove, path=copy.path))
+
+
+def _is_on_network(sight: Sight | None) -> bool:
+    return sight is not None and sight.pool_type in NETWORK_POOLS
 
 
 def _is_active(connection: "libvirt.virConnect", vm: VmName) -> bool:

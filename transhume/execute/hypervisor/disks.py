@@ -107,8 +107,7 @@ def may_be_local(disk: Disk, common: CommonFiles = NO_COMMON_FILES) -> bool:
     """Say whether a disk may be the source's own, as far as its description tells."""
     if disk.read_only or disk.shareable or disk.path is None or disk.kind not in ("file", "block"):
         return False
-    path = PurePosixPath(disk.path)
-    return not any(path.is_relative_to(folder) for folder in common.shared_folders)
+    return not common.shares(disk.path)
 
 
 def copied_files(disks: Iterable[Disk], common: CommonFiles = NO_COMMON_FILES) -> tuple[str, ...]:
@@ -117,7 +116,7 @@ def copied_files(disks: Iterable[Disk], common: CommonFiles = NO_COMMON_FILES) -
     That is what is over base images, for all of its disks or none.
     """
     disks = tuple(disks)
-    shallow = all(d.backing is None or d.backing.path in common.base_images for d in disks)
+    shallow = all(d.backing is None or common.has_base(d.backing.path) for d in disks)
     own = (disk.path for disk in disks if disk.path is not None)
     beneath = (each.path for disk in disks for each in disk.chain)
     return (*own, *(() if shallow else beneath))

@@ -20,14 +20,15 @@ from transhume.knowledge.model import HostName, VmName
 from transhume.reach.libvirt import Connections
 
 VM, A1, B1 = VmName("vm1"), HostName("a1"), HostName("b1")
-DISK, BASE = "/images/vm1.qcow2", "/images/base.raw"
+DISK, OTHER_DISK, BASE = "/images/vm1.qcow2", "/images/vm1-data.qcow2", "/images/base.raw"
 COPY = MigrationOptions(disks=Disks.COPY)
 OVER_BASE = MigrationOptions(disks=Disks.COPY, common_files=CommonFiles(base_images=(BASE,)))
 
-DOMAIN = f"""<domain><devices><disk type='file' device='disk'>
-<driver name='qemu' type='qcow2'/><source file='{DISK}'/>
+ONE_DISK = f"""<disk type='file' device='disk'>
+<driver name='qemu' type='qcow2'/><source file='{{}}'/>
 <backingStore type='file'><format type='raw'/><source file='{BASE}'/></backingStore>
-<target dev='vda'/></disk></devices></domain>"""
+<target dev='vda'/></disk>"""
+DOMAIN = f"<domain><devices>{ONE_DISK.format(DISK)}</devices></domain>"
 
 
 def error(code: int) -> libvirt.libvirtError:
@@ -92,9 +93,10 @@ class Domain:
     """The VM, where it is."""
 
     record: str | None = None
+    xml: str = ""
 
     def XMLDesc(self) -> str:
-        return DOMAIN
+        return self.xml or DOMAIN
 
     def isActive(self) -> bool:
         return True
@@ -317,6 +319,14 @@ async def test_a_host_that_cant_look_into_a_folder_says_so() -> None:
     site.source.sealed = True
     with pytest.raises(DiskUseUnknown, match="a1 can't tell how much the disks of vm1 hold"):
         await site.held()
+
+
+async def test_a_base_that_two_disks_are_over_is_copied_with_each() -> None:
+    site = Site()
+    site.source.has(OTHER_DISK, 1000)
+    site.domain.xml = DOMAIN.replace("</devices>", f"{ONE_DISK.format(OTHER_DISK)}</devices>")
+    assert await site.held() == 160
+    assert await site.held(CommonFiles(base_images=(BASE,))) == 80
 
 
 async def test_a_disk_whose_file_isnt_seen_holds_nobody_knows_how_much() -> None:

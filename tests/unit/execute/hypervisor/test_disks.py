@@ -102,7 +102,13 @@ def folders(*paths: str) -> CommonFiles:
 
 def test_a_folder_that_is_shared_is_not_one_whose_name_begins_alike() -> None:
     assert may_be_local(DISK, folders("/image", "/images/g"))
-    assert not may_be_local(DISK, folders("/images/"))
+    assert not may_be_local(DISK, folders("/images"))
+
+
+def test_a_roundabout_path_is_where_it_leads_to() -> None:
+    roundabout = replace(DISK, path="/nfs/../images/g.qcow2")
+    assert may_be_local(roundabout, folders("/nfs"))
+    assert not may_be_local(roundabout, folders("/images"))
 
 
 def test_formats_and_backing_images_are_read() -> None:
@@ -130,6 +136,7 @@ def over(*paths: str) -> Disk:
         pytest.param([over(SNAPSHOT, BASE)], [BASE], {OWN, SNAPSHOT, BASE}, id="not right under"),
         pytest.param([over(BASE), over(SNAPSHOT)], [BASE], {OWN, SNAPSHOT, BASE}, id="one of two"),
         pytest.param([over(BASE), over()], [BASE], {OWN}, id="the other over nothing"),
+        pytest.param([over("/images/../images/base.qcow2")], [BASE], {OWN}, id="a relative base"),
     ],
 )
 def test_only_what_is_over_base_images_is_copied_if_that_holds_for_all_disks(

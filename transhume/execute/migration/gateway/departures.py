@@ -35,8 +35,8 @@ from transhume.execute.migration.splitting import PAGE_BYTES, Split, Splitter
 from transhume.knowledge.model import Transfer
 
 MOST_RETURNED_BYTES = 4 << 20
-FAILED = "the gateway failed"
 """Of a return path, what may wait for its hypervisor."""
+FAILED = "the gateway failed"
 
 log = structlog.get_logger()
 
@@ -148,6 +148,8 @@ class Departures:
             # Whatever has come from there since the last time needn't go back.
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(desk.coder, desk.domain.look_back)
+        if self.link.lost is not None:
+            raise LinkLost(self.link.lost)
         domain = self._opened[tenant]
         departure = Departure(answer.number, vm, desk, domain, self._standstill)
         self._departures[departure.number] = departure
@@ -168,6 +170,9 @@ class Departures:
         channel = self._open_channel(departure, connection, socket_number, urgency)
         channel.carrier = asyncio.current_task()
         try:
+            if self.link.lost is not None:  # nobody will say so any more
+                self._break_off(channel.number, self.link.lost)
+                return
             await self._both_ways(channel, connection, splitter)
         except asyncio.CancelledError:
             if not channel.broken or channel.carrier is None:
@@ -367,6 +372,7 @@ class Departures:
         if channel is not None:
             departure = channel.departure
             departure.channels.discard(number)
+            channel.credit.give(WINDOW_BYTES)  # who waits for some finds out
             if not departure.channels:
                 departure.goes_on()
             if channel.connection is not None:  # whoever carries it may still be reading

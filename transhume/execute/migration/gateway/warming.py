@@ -18,7 +18,7 @@ import structlog
 
 from transhume.errors import UsageError
 from transhume.execute.migration.gateway.departure import Departure
-from transhume.execute.migration.gateway.departures import Departures, Warming
+from transhume.execute.migration.gateway.departures import FAILED, Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
 from transhume.execute.migration.gateway.link import LinkLost
 from transhume.execute.migration.machine.guest_memory import NoGuestMemory, Pages
@@ -162,6 +162,9 @@ class Warmer:
         except (LinkLost, NoGuestMemory, OSError) as error:
             kept.why_ended = str(error)
             log.warning("warming_ended", vm=kept.vm, destination=kept.destination, why=str(error))
+        except Exception:
+            kept.why_ended = FAILED
+            log.exception("warming_failed", vm=kept.vm, destination=kept.destination)
         finally:
             warming.end()
             kept.departures.close(kept.departure)

@@ -126,9 +126,9 @@ class Destination:
             stream.close()
 
 
-async def connect_source(site: Site, migration: str) -> Stream:
+async def connect_source(site: Site, migration: str, socket: str = "ram") -> Stream:
     """Connect as a source's hypervisor does."""
-    path: Path = site.folder / f"sockets/{migration}-ram"
+    path: Path = site.folder / f"sockets/{migration}-{socket}"
     return Stream(await connect(path))
 
 

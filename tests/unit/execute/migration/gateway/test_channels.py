@@ -259,6 +259,23 @@ async def test_a_fault_in_coding_is_noticed_though_the_migration_has_been_closed
         assert_arrived(await migrate(a, b, second, content), content)
 
 
+@pytest.mark.parametrize("socket", ["ram", "disks"])
+async def test_a_hypervisor_that_connects_when_the_link_is_lost_is_broken_off(
+    tmp_path: Path, socket: str
+) -> None:
+    """Who waits to be greeted would wait for ever."""
+    async with two_sites(tmp_path) as (a, b):
+        migration = await open_way(a, b)
+        a.gateway.routes[migration].departures.link.end("the WAN is cut")
+        await asyncio.sleep(0)
+        hypervisor = await connect_source(a, migration, socket)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await hypervisor.receive()
+        assert not hypervisor.complete
+        hypervisor.close()
+        assert (await a.client.ask("close", migration=migration))["broken"] == "the WAN is cut"
+
+
 async def test_a_fault_in_reading_ends_its_own_migration_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,18 +138,19 @@ async def test_memory_is_not_scanned_while_its_hypervisor_sends_it(
 
 
 @pytest.mark.parametrize(
-    ("fault", "why"),
+    ("step", "fault"),
     [
-        pytest.param(OSError(28, "No space left on device"), "No space left", id="a full disk"),
-        pytest.param(RuntimeError("a mistake"), "the gateway failed", id="a mistake of ours"),
+        pytest.param("_encode", OSError(28, "No space left on device"), id="a full disk"),
+        pytest.param("_encode", RuntimeError("the gateway failed"), id="a mistake in coding"),
+        pytest.param("prepare", RuntimeError("the gateway failed"), id="a mistake in hashing"),
     ],
 )
 async def test_a_fault_ends_it_with_its_reason_and_moves_go_on(
     tmp_path: Path,
     guest: tuple[int, Path],
     monkeypatch: pytest.MonkeyPatch,
+    step: str,
     fault: Exception,
-    why: str,
 ) -> None:
     def fail(*_piece: Any) -> Any:
         raise fault
@@ -157,9 +158,27 @@ async def test_a_fault_ends_it_with_its_reason_and_moves_go_on(
     content = memory_stream(IMAGE)
     async with sites_with(tmp_path, guest[0]) as (a, b):
         with monkeypatch.context() as patch:
-            patch.setattr(departures, "_encode", fail)
-            assert why in (await warmed(a, b))["ended"]
+            patch.setattr(departures, step, fail)
+            assert (await warmed(a, b))["ended"] == str(fault)
         assert_arrived(await migrate(a, b, await open_way(a, b), content), content)
+
+
+async def test_it_ends_with_its_link_though_it_waits_for_credit(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departures.Credit, "give", lambda *_: None)
+    monkeypatch.setattr(departures, "WINDOW_BYTES", 1 * MIB)
+    async with sites_with(tmp_path, guest[0]) as (a, b):
+        await warm(a, b)
+        link = (await a.gateway.departures("b")).link
+        await asyncio.sleep(0.5)
+        assert (await warming(a))["sent"]["raw_bytes"] < 4 * MIB
+        monkeypatch.undo()
+        link.end("the WAN is cut")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (found := (await warming(a))["ended"]):
+                await asyncio.sleep(0.01)
+        assert found == "the WAN is cut"
 
 
 async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
