@@ -23,7 +23,7 @@ from transhume.execute.hypervisor.parameters import parameters_of
 from transhume.execute.hypervisor.pause import Pause
 from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
 from transhume.execute.hypervisor.steering import Due, Steering
-from transhume.execute.hypervisor.switchover import Switchover
+from transhume.execute.hypervisor.switchover import Switchover, link_rate
 from transhume.execute.hypervisor.turns_to_stop import TurnsToStop
 from transhume.execute.migration.transport import Progress, Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
@@ -152,7 +152,9 @@ class LibvirtHosts:
     ) -> job.Told:
         """Migrate, steering and reporting the job; return the most that it told of."""
         vm, source, _ = way
-        switchover = Switchover(options.downtime_limit_ms, await _link_rate(route, options))
+        share = options.share.bytes_per_second if options.share and route.migrate_uri else None
+        link = link_rate(await route.progress(None), share)
+        switchover = Switchover(options.downtime_limit_ms, link)
         turn = self._turns_to_stop.join(route.link, switchover.limit_seconds)
         pause.when_over(turn.end)
         order = await self._order(way, route, options, copies)
@@ -183,9 +185,8 @@ class LibvirtHosts:
                     )
                     progress = await route.progress(sample.bytes_remaining or None)
                     sample = _with_progress(sample, progress)
-                    link = progress.link_bytes_per_second if progress else None
                     now = time.monotonic()
-                    switchover.see(sample, link, now - began)
+                    switchover.see(sample, link_rate(progress, share), now - began)
                     limit_ms = switchover.due(
                         its_turn=steering.in_post_copy
                         or pause.is_over
@@ -264,14 +265,6 @@ async def _told(route: Route, pause: Pause) -> AsyncIterator[None]:
     finally:
         telling.cancel()
         await asyncio.wait({telling})
-
-
-async def _link_rate(route: Route, options: MigrationOptions) -> float | None:
-    """Return what a migration may use of its link: its share, or all that the link was seen to carry before."""
-    if options.share is not None and route.migrate_uri and options.share.bytes_per_second:
-        return options.share.bytes_per_second
-    progress = await route.progress(None)
-    return progress.link_bytes_per_second if progress else None
 
 
 _NO_JOB_TOLD = (55, 84)

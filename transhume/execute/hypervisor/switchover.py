@@ -4,16 +4,22 @@ A hypervisor stops the guest when what is left would go by within the limit, at 
 just swallowed memory. Behind a gateway that is no measure: what the destination knows goes by at hundreds of
 megabytes a second, and what is new waits for the link. It would stop the guest with tens of megabytes of new
 memory left, for many seconds on a slow link. So where the link is the narrow place, the hypervisor is held off,
-by a limit of next to nothing, until what is left crosses within the real one even if all of it is dear.
+by a limit of next to nothing, until what is left crosses within the real one even if all of it is dear. As long
+as too little has crossed to say what a link carries, it's taken for a slow one.
 """
+
+import math
 
 from transhume.execute.hypervisor.protocol import JobSample
 from transhume.execute.migration.splitting import PAGE_BYTES
+from transhume.execute.migration.transport import Progress
 from transhume.knowledge.model import Transfer
 
 DEFAULT_LIMIT_MS = 300
 """QEMU's own."""
 HELD_OFF_MS = 1
+UNKNOWN_LINK_BYTES_PER_SECOND = 12.5e6
+"""What a link is taken to carry until enough has crossed to know better."""
 _TELLING_BYTES = 1 << 20
 """So much must have gone by for its cost to be believed."""
 _NEAR_SECONDS = 3.0
@@ -21,19 +27,33 @@ _USUAL_COST = 0.5
 """Wire bytes for a byte of new memory, until that is known."""
 
 
+def link_rate(progress: Progress | None, share_bytes_per_second: float | None) -> float | None:
+    """Return how many bytes a second to reckon with; infinity where the link isn't the narrow place.
+
+    Args:
+        progress: what the transport tells; None: nothing.
+        share_bytes_per_second: what the migration may use of its link; None: nobody has said.
+    """
+    if progress is None or progress.link_bytes_per_second is not None:
+        return progress.link_bytes_per_second if progress else share_bytes_per_second
+    if share_bytes_per_second is not None:
+        return share_bytes_per_second
+    return math.inf if progress.link_is_known else UNKNOWN_LINK_BYTES_PER_SECOND
+
+
 class Switchover:
     """One migration's.
 
     Args:
         limit_ms: how long the guest may stand still at the end; None: as long as the hypervisor likes.
-        link_bytes_per_second: what the migration may use of its link; None: nobody has said, and the hypervisor
-            decides until the transport tells.
+        link_bytes_per_second: what to reckon with (see `link_rate`); None or infinity: the hypervisor decides
+            until that is something else.
     """
 
     def __init__(self, limit_ms: int | None, link_bytes_per_second: float | None) -> None:
         self._limit_ms = limit_ms or DEFAULT_LIMIT_MS
-        self._link = link_bytes_per_second
-        self.in_force_ms = limit_ms if link_bytes_per_second is None else HELD_OFF_MS
+        self._link = None if link_bytes_per_second == math.inf else link_bytes_per_second
+        self.in_force_ms = limit_ms if self._link is None else HELD_OFF_MS
         """The limit that the hypervisor is to begin with, or has; None: its own."""
         self._crosses_seconds = 0.0
         """What is left, as far as was seen last."""
@@ -69,11 +89,11 @@ class Switchover:
 
         Args:
             sample: what its hypervisor says now, at most a moment old.
-            link_bytes_per_second: what the transport has seen its link carry; None: it wasn't seen to be the
-                narrow place.
+            link_bytes_per_second: what to reckon with now; None: what was to be before.
             seconds: since the beginning.
         """
-        self._link = link_bytes_per_second or self._link
+        if self._link is not None or link_bytes_per_second != math.inf:
+            self._link = link_bytes_per_second or self._link
         if sample.rounds is None or self._link is None:
             self._seen = None
             return

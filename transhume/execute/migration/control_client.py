@@ -147,6 +147,7 @@ def progress_of(answer: Mapping[str, Any]) -> Progress:
         disks=transfer_of(answer["disks"]) if "disks" in answer else None,
         waiting_bytes=int(answer.get("waiting_bytes", 0)),
         link_bytes_per_second=None if link is None else float(link),
+        link_is_known=answer.get("link_is_known") is not False,
     )
 
 

@@ -27,6 +27,8 @@ class Progress:
     """What the hypervisor takes for sent, and the transport hasn't come to yet; raw."""
     link_bytes_per_second: float | None = None
     """What its link carries, on the wire, where that is the narrow place."""
+    link_is_known: bool = True
+    """Whether enough has crossed to say whether it is."""
 
 
 async def _uncounted(_remaining_bytes: int | None) -> None:

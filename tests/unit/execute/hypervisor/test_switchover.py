@@ -3,7 +3,13 @@
 import pytest
 
 from transhume.execute.hypervisor.protocol import JobSample
-from transhume.execute.hypervisor.switchover import DEFAULT_LIMIT_MS, HELD_OFF_MS, Switchover
+from transhume.execute.hypervisor.switchover import (
+    DEFAULT_LIMIT_MS,
+    HELD_OFF_MS,
+    Switchover,
+    link_rate,
+)
+from transhume.execute.migration.transport import Progress
 from transhume.knowledge.model import Transfer
 
 MB = 1 << 20
@@ -106,6 +112,52 @@ def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
     switchover = Switchover(None, None)
     assert switchover.in_force_ms is None, "it isn't told anything"
     assert due(switchover, sample(90 * MB, rounds=1, sent=BULK), None, 1) is None
+
+
+def test_a_guest_isnt_stopped_early_where_nobody_knows_yet_what_the_link_carries() -> None:
+    """What the destination has goes by first, very fast; all that is new is still to come."""
+    begins = Progress(transfer=gone(), link_is_known=False)
+    switchover = Switchover(300, link_rate(begins, None))
+    assert switchover.in_force_ms == HELD_OFF_MS
+    going = link_rate(begins, None)
+    assert due(switchover, sample(48 * MB, rounds=1, sent=gone(200 * MB)), going, 1) is None
+    assert due(switchover, sample(48 * MB, rounds=2, sent=gone(200 * MB)), going, 2) is None
+    assert due(switchover, sample(6 * MB, rounds=2, sent=gone(200 * MB)), going, 3) == 300
+
+
+def test_a_link_that_turns_out_to_be_wide_lets_go_in_the_second_round() -> None:
+    switchover = Switchover(None, link_rate(Progress(transfer=gone(), link_is_known=False), None))
+    wide = link_rate(Progress(transfer=gone()), None)
+    assert due(switchover, sample(90 * MB, rounds=1, sent=BULK), wide, 1) is None
+    assert due(switchover, sample(90 * MB, rounds=2, sent=BULK), wide, 2) == DEFAULT_LIMIT_MS
+
+
+def test_a_link_that_is_known_to_be_wide_leaves_it_to_the_hypervisor() -> None:
+    wide = link_rate(Progress(transfer=gone()), None)
+    switchover = Switchover(None, wide)
+    assert switchover.in_force_ms is None
+    assert due(switchover, sample(90 * MB, rounds=1, sent=BULK), wide, 1) is None
+    assert due(switchover, sample(90 * MB, rounds=1, sent=BULK), LINK, 2) == HELD_OFF_MS
+
+
+@pytest.mark.parametrize(
+    ("progress", "share", "reckoned"),
+    [
+        pytest.param(None, None, None, id="straight from host to host"),
+        pytest.param(None, LINK, LINK, id="only a share"),
+        pytest.param(
+            Progress(transfer=gone(), link_bytes_per_second=2 * LINK), LINK, 2 * LINK, id="as seen"
+        ),
+        pytest.param(Progress(transfer=gone()), LINK, LINK, id="a share of a wide link"),
+        pytest.param(
+            Progress(transfer=gone(), link_is_known=False), LINK, LINK, id="a share, at first"
+        ),
+    ],
+)
+def test_what_is_reckoned_with(
+    progress: Progress | None, share: float | None, reckoned: float | None
+) -> None:
+    assert link_rate(progress, share) == reckoned
 
 
 def test_a_link_that_turns_out_to_be_narrow_holds_off() -> None:

@@ -142,6 +142,7 @@ class Control:
             "disks": asdict(route.departure.disks),
             "waiting_bytes": route.departure.waiting_bytes,
             "link_bytes_per_second": route.departures.link_bytes_per_second,
+            "link_is_known": route.departures.link_is_known,
             "broken": route.departure.broken,
         }
 

@@ -99,6 +99,11 @@ class Departures:
         """What the link has carried of late, where it was the narrow place."""
         return self._rate.bytes_per_second
 
+    @property
+    def link_is_known(self) -> bool:
+        """Whether enough has crossed to say whether the link is the narrow place."""
+        return self._rate.tells
+
     async def run(self) -> None:
         """Take what the peer says until the link is lost, then break everything off."""
         watching = asyncio.create_task(self.link.watch(), name=f"watch {self.link.peer}")

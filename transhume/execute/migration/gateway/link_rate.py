@@ -14,9 +14,14 @@ class LinkRate:
         self._bytes, self._seconds, self._waiting = 0.0, 0.0, 0.0
 
     @property
+    def tells(self) -> bool:
+        """Whether enough was sent to say anything of the link."""
+        return self._seconds >= _TELLS_SECONDS
+
+    @property
     def bytes_per_second(self) -> float | None:
-        """On the wire; None where the link wasn't the narrow place."""
-        if self._seconds < _TELLS_SECONDS or self._waiting < _NARROW * self._seconds:
+        """On the wire; None where the link wasn't the narrow place, or nobody can say."""
+        if not self.tells or self._waiting < _NARROW * self._seconds:
             return None
         return self._bytes / self._seconds
 
