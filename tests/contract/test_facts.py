@@ -126,12 +126,16 @@ async def test_what_was_put_in_is_in_the_snapshot(store: Store) -> None:
     warm = Warmth(vm=VmName("v1"), cloud=AWAY.name, at=NOON, known_share=0.9)
     gone = Warmth(vm=VmName("gone"), cloud=AWAY.name, at=NOON, known_share=0.9)
     await store.put_warmth([warm, gone])
-    await store.put_dirty_rates(
-        DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=rate)
-        for name, rate in (("v1", 2e6), ("gone", 1e6))
+    await store.put_samples(
+        DirtyRate,
+        [
+            DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=rate)
+            for name, rate in (("v1", 2e6), ("gone", 1e6))
+        ],
     )
-    await store.put_disk_use(
-        DiskUse(vm=VmName(name), at=NOON, bytes=held) for name, held in (("v2", 7), ("gone", 8))
+    await store.put_samples(
+        DiskUse,
+        [DiskUse(vm=VmName(name), at=NOON, bytes=held) for name, held in (("v2", 7), ("gone", 8))],
     )
     await store.put_matrix(matrix)
     await store.put_groups((group,), (pattern,))
@@ -394,11 +398,12 @@ async def test_how_fast_a_vm_writes_outlives_what_the_hypervisors_say_and_ends_w
     store: Store,
 ) -> None:
     await put_vms(store, "v1", "v2")
-    await store.put_dirty_rates(
-        [DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=5e6) for name in ("v1", "v2")]
+    await store.put_samples(
+        DirtyRate,
+        [DirtyRate(vm=VmName(name), at=NOON, bytes_per_second=5e6) for name in ("v1", "v2")],
     )
     await put_vms(store, "v1", "v2")
-    await store.drop_dirty_rates([VmName("v2")])
+    await store.drop_samples(DirtyRate, [VmName("v2")])
 
     rates = {name: vm.dirty_bytes_per_second for name, vm in (await store.snapshot()).vms.items()}
     assert rates == {"v1": 5e6, "v2": None}
@@ -408,9 +413,11 @@ async def test_what_disks_hold_outlives_what_the_hypervisors_say_and_ends_with_t
     store: Store,
 ) -> None:
     await put_vms(store, "v1", "v2")
-    await store.put_disk_use([DiskUse(vm=VmName(name), at=NOON, bytes=5) for name in ("v1", "v2")])
+    await store.put_samples(
+        DiskUse, [DiskUse(vm=VmName(name), at=NOON, bytes=5) for name in ("v1", "v2")]
+    )
     await put_vms(store, "v1", "v2")
-    await store.drop_disk_use([VmName("v2")])
+    await store.drop_samples(DiskUse, [VmName("v2")])
 
     held = {name: vm.disk_bytes for name, vm in (await store.snapshot()).vms.items()}
     assert held == {"v1": 5, "v2": 0}

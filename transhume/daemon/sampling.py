@@ -19,7 +19,7 @@ from transhume.errors import Error
 from transhume.knowledge.model import DirtyRate, DiskUse, HostName, Snapshot, Vm, VmName
 from transhume.knowledge.store import Store
 
-T = TypeVar("T")
+S = TypeVar("S", bound=DirtyRate | DiskUse)
 Measure = Callable[[VmName, HostName, int], Awaitable[float]]
 """Samples a VM at a host for some seconds, and returns bytes per second."""
 Ask = Callable[[VmName, HostName], Awaitable[int]]
@@ -34,16 +34,15 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject(Generic[T]):
-    """What is asked about VMs, and where the answers are kept."""
+class Subject(Generic[S]):
+    """What is asked about VMs."""
 
+    kind: type[S]
     event: str
     """What the log says of a VM of which it can't be told."""
     every: timedelta
     concerns: Callable[[Vm], bool]
-    ask: Callable[[Snapshot, VmName], Awaitable[T]]
-    put: Callable[[Store, Iterable[T]], Awaitable[None]]
-    drop: Callable[[Store, Iterable[VmName]], Awaitable[None]]
+    ask: Callable[[Snapshot, VmName], Awaitable[S]]
 
 
 def dirty_rates(measure: Measure, clock: Clock) -> Sense:
@@ -61,12 +60,11 @@ def dirty_rates(measure: Measure, clock: Clock) -> Sense:
         return DirtyRate(vm=vm, at=clock(), bytes_per_second=smooth)
 
     subject = Subject(
+        kind=DirtyRate,
         event="dirty_rate_unknown",
         every=DIRTY_RATE_EVERY,
         concerns=lambda _vm: True,
         ask=ask,
-        put=lambda store, rates: store.put_dirty_rates(rates),
-        drop=lambda store, vms: store.drop_dirty_rates(vms),
     )
     return Sense(name="dirty rates", perceive=Sampling(subject, clock).perceive)
 
@@ -85,20 +83,19 @@ def disk_use(ask_host: Ask, clock: Clock, goes_along: Callable[[Vm], bool]) -> S
         return DiskUse(vm=vm, at=clock(), bytes=found)
 
     subject = Subject(
+        kind=DiskUse,
         event="disk_use_unknown",
         every=DISK_USE_EVERY,
         concerns=goes_along,
         ask=ask,
-        put=lambda store, found: store.put_disk_use(found),
-        drop=lambda store, vms: store.drop_disk_use(vms),
     )
     return Sense(name="disk use", perceive=Sampling(subject, clock).perceive)
 
 
-class Sampling(Generic[T]):
+class Sampling(Generic[S]):
     """Which VMs were asked about, and when, while the daemon runs."""
 
-    def __init__(self, subject: Subject[T], clock: Clock) -> None:
+    def __init__(self, subject: Subject[S], clock: Clock) -> None:
         self._subject, self._clock = subject, clock
         self._tried: dict[VmName, datetime] = {}
         self._told: set[VmName] = set()
@@ -110,12 +107,13 @@ class Sampling(Generic[T]):
             snapshot = await store.snapshot()
             gone = self._tried.keys() - snapshot.vms.keys()
             if gone:
-                await self._subject.drop(store, gone)
+                await store.drop_samples(self._subject.kind, gone)
                 self._forget(gone)
             due = self.due(snapshot)
             if due:
                 found = await asyncio.gather(*(self._ask(snapshot, vm) for vm in due))
-                await self._subject.put(store, [each for each in found if each is not None])
+                samples = [each for each in found if each is not None]
+                await store.put_samples(self._subject.kind, samples)
             yield
             if not due:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -131,7 +129,7 @@ class Sampling(Generic[T]):
         every = self._subject.every
         return [vm for tried, vm in turns[:AT_ONCE] if tried == longest_ago or now - tried >= every]
 
-    async def _ask(self, snapshot: Snapshot, vm: VmName) -> T | None:
+    async def _ask(self, snapshot: Snapshot, vm: VmName) -> S | None:
         self._tried[vm] = self._clock()
         try:
             found = await self._subject.ask(snapshot, vm)

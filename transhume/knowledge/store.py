@@ -81,6 +81,12 @@ from transhume.knowledge.underlay import UnderlayDirectory
 from transhume.knowledge.wire import connect, reaching, text
 
 T = TypeVar("T")
+S = TypeVar("S", bound=DirtyRate | DiskUse)
+"""What a hypervisor was asked about a VM."""
+_SAMPLES: dict[type, tuple[str, ChangeKind]] = {
+    DirtyRate: (keys.DIRTY_RATES, ChangeKind.DIRTY_RATES),
+    DiskUse: (keys.DISK_USE, ChangeKind.DISK_USE),
+}
 
 LONGEST_LINE = 64
 """In bytes, of what we read that isn't ours."""
@@ -206,31 +212,19 @@ class Store:
         fields = {f"{each.vm}@{each.cloud}": encode(each) for each in warmth}
         await self._announce(self._writing().replace(keys.WARMTH, fields), ChangeKind.WARMTH)
 
-    async def put_dirty_rates(self, rates: Iterable[DirtyRate]) -> None:
-        """Set how fast VMs write to their memory; what isn't mentioned stays."""
-        fields = {str(rate.vm): encode(rate) for rate in rates}
-        writing = self._writing().merge(keys.DIRTY_RATES, fields)
-        await self._announce(writing, ChangeKind.DIRTY_RATES)
+    async def put_samples(self, kind: type[S], samples: Iterable[S]) -> None:
+        """Set what hypervisors were asked about VMs; of those that aren't mentioned it stays."""
+        key, change = _SAMPLES[kind]
+        fields = {str(each.vm): encode(each) for each in samples}
+        await self._announce(self._writing().merge(key, fields), change)
 
-    async def drop_dirty_rates(self, vms: Iterable[VmName]) -> None:
-        """Forget how fast VMs write that are gone."""
+    async def drop_samples(self, kind: type[S], vms: Iterable[VmName]) -> None:
+        """Forget what hypervisors were asked about VMs that are gone."""
+        key, change = _SAMPLES[kind]
         writing = self._writing()
         for vm in vms:
-            writing.remove(keys.DIRTY_RATES, vm)
-        await self._announce(writing, ChangeKind.DIRTY_RATES)
-
-    async def put_disk_use(self, found: Iterable[DiskUse]) -> None:
-        """Set what VMs' disks hold; what isn't mentioned stays."""
-        fields = {str(each.vm): encode(each) for each in found}
-        writing = self._writing().merge(keys.DISK_USE, fields)
-        await self._announce(writing, ChangeKind.DISK_USE)
-
-    async def drop_disk_use(self, vms: Iterable[VmName]) -> None:
-        """Forget what the disks of VMs hold that are gone."""
-        writing = self._writing()
-        for vm in vms:
-            writing.remove(keys.DISK_USE, vm)
-        await self._announce(writing, ChangeKind.DISK_USE)
+            writing.remove(key, vm)
+        await self._announce(writing, change)
 
     async def put_matrix(self, matrix: CommunicationMatrix) -> None:
         """Replace the matrix of the recent past."""

@@ -95,7 +95,7 @@ def _factors(past: Sequence[Past]) -> Iterator[float]:
             continue
         if disks is None:
             yield min(1.0, sent / vm.disk_bytes)
-        elif disks.own_pages <= disks.new_pages:
+        elif not disks.mostly_sent_before:
             yield sent / vm.disk_bytes
 
 

@@ -24,6 +24,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from transhume.knowledge.model import (
     BYTES_PER_GB,
@@ -37,7 +38,7 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
-from transhume.plan.disk_estimate import LEAST_UNKNOWN, Copied, DiskEstimate
+from transhume.plan.disk_estimate import LEAST_UNKNOWN, DiskEstimate
 from transhume.plan.past_moves import Past, past_moves
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.model import Policy
@@ -135,31 +136,42 @@ class Estimator:
             price: what the destination asks.
             egress: dollars for each 10^9 bytes that leave the source.
         """
-        rate, crosses = self.link_rate(source, destination), source != destination
-        disks = self.disks.copied(vm, source, destination)
-        count, seconds = self.transfer(vm, source, destination)
-        crossing = count / BYTES_PER_GB * egress if crosses else 0.0
+        way = self._way(vm, source, destination)
+        count, seconds = self._taken(vm, way)
+        crossing = count / BYTES_PER_GB * egress if way.crosses else 0.0
         twice = price.compute_dollars_per_hour(vm.needs) * seconds / SECONDS_PER_HOUR
         return Prediction(
             bytes=round(count),
             seconds=seconds,
             downtime_seconds=self.downtime_seconds,
             dollars=crossing + twice,
-            converges=self.rewritten(vm, rate, crosses=crosses) < 1,
+            converges=self.rewritten(vm, way.rate, crosses=way.crosses) < 1,
             rounds=self.drag.rounds,
-            cpu_seconds=self.drag.cpu_seconds(_read(vm, disks), crosses=crosses),
-            disk_bytes=round(disks.sent_bytes),
+            cpu_seconds=self.drag.cpu_seconds(way.read_bytes, crosses=way.crosses),
+            disk_bytes=round(way.disk_bytes),
         )
 
-    def transfer(self, vm: Vm, source: CloudName, destination: CloudName) -> tuple[float, float]:
-        """Return the bytes of a move and its seconds."""
-        rate, crosses = self.link_rate(source, destination), source != destination
+    def seconds(self, vm: Vm, source: CloudName, destination: CloudName) -> float:
+        """Return how long a move takes."""
+        return self._taken(vm, self._way(vm, source, destination))[1]
+
+    def _way(self, vm: Vm, source: CloudName, destination: CloudName) -> "_Way":
         disks = self.disks.copied(vm, source, destination)
-        unknown = self.unknown.get((vm.name, destination), 1.0)
-        inflation = self.inflation(vm, rate, crosses=crosses)
-        count = vm.needs.memory_bytes * self.factor * inflation * unknown + disks.sent_bytes
-        dragged = self.drag.seconds(_read(vm, disks), crosses=crosses)
-        return count, count / rate + dragged + self.settings.overhead_seconds
+        return _Way(
+            rate=self.link_rate(source, destination),
+            crosses=source != destination,
+            unknown=self.unknown.get((vm.name, destination), 1.0),
+            read_bytes=vm.needs.memory_bytes + disks.read_bytes,
+            disk_bytes=disks.sent_bytes,
+        )
+
+    def _taken(self, vm: Vm, way: "_Way") -> tuple[float, float]:
+        """Return the bytes of a move and its seconds."""
+        inflation = self.inflation(vm, way.rate, crosses=way.crosses)
+        memory = vm.needs.memory_bytes * self.factor * inflation * way.unknown
+        count = memory + way.disk_bytes
+        dragged = self.drag.seconds(way.read_bytes, crosses=way.crosses)
+        return count, count / way.rate + dragged + self.settings.overhead_seconds
 
     def link_rate(self, source: CloudName, destination: CloudName) -> float:
         """Return the bytes per second that a move gets of a path: its part of it, where several share it."""
@@ -226,8 +238,17 @@ class Estimator:
         )
 
 
-def _read(vm: Vm, disks: Copied) -> float:
-    return vm.needs.memory_bytes + disks.read_bytes
+class _Way(NamedTuple):
+    """What there is to a VM's move from one cloud to another."""
+
+    rate: float
+    """Bytes per second."""
+    crosses: bool
+    unknown: float
+    """The share of its memory that the destination doesn't know."""
+    read_bytes: float
+    disk_bytes: float
+    """Sent, of disks that go along."""
 
 
 def _bytes_read(move: Past) -> int:
@@ -253,7 +274,7 @@ def _median(found: list[float]) -> float | None:
 def _was_warm(measured: Measurement) -> bool:
     """Say whether most of a VM's memory was known where it went."""
     memory = measured.memory
-    return memory is not None and memory.own_pages > memory.new_pages
+    return memory is not None and memory.mostly_sent_before
 
 
 def _thinnings(done: Iterable[Measurement]) -> Iterator[float]:

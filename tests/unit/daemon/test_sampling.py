@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.plan.worlds import vm, world
@@ -25,29 +26,25 @@ COUNT = AT_ONCE + 2
 
 
 class Kept:
-    """A store that shows a snapshot and keeps the rates."""
+    """A store that shows a snapshot and keeps the samples."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.shown = snapshot
         self.rates: dict[VmName, DirtyRate] = {}
         self.disks: dict[VmName, DiskUse] = {}
 
+    def _kept(self, kind: type) -> dict[VmName, Any]:
+        return self.rates if kind is DirtyRate else self.disks
+
     async def snapshot(self) -> Snapshot:
         return self.shown
 
-    async def put_dirty_rates(self, rates: Iterable[DirtyRate]) -> None:
-        self.rates |= {rate.vm: rate for rate in rates}
+    async def put_samples(self, kind: type, samples: Iterable[Any]) -> None:
+        self._kept(kind).update((each.vm, each) for each in samples)
 
-    async def drop_dirty_rates(self, vms: Iterable[VmName]) -> None:
+    async def drop_samples(self, kind: type, vms: Iterable[VmName]) -> None:
         for name in vms:
-            self.rates.pop(name, None)
-
-    async def put_disk_use(self, found: Iterable[DiskUse]) -> None:
-        self.disks |= {each.vm: each for each in found}
-
-    async def drop_disk_use(self, vms: Iterable[VmName]) -> None:
-        for name in vms:
-            self.disks.pop(name, None)
+            self._kept(kind).pop(name, None)
 
 
 class Stage:
@@ -124,15 +121,6 @@ async def test_a_vm_that_cant_be_measured_is_told_of_once_and_hinders_nobody() -
     assert stage.store.rates.keys() == {"vm2"}
 
 
-async def test_what_a_vm_wrote_is_forgotten_when_it_is_gone(monkeypatch) -> None:
-    monkeypatch.setattr("transhume.daemon.sampling.LOOK_SECONDS", 0.0)
-    stage = Stage(vm1=1e6, vm2=2e6)
-    await stage.look()
-    stage.store.shown = world({"a1": [vm("vm1")]}, room={"a1": 9, "b1": 9})
-    await stage.look()
-    assert stage.store.rates.keys() == {"vm1"}
-
-
 class DiskStage(Stage):
     """VMs with disks; None: nobody can tell what they hold."""
 
@@ -177,10 +165,14 @@ async def test_who_cant_tell_what_a_disk_holds_is_told_of_and_hinders_nobody() -
     assert stage.store.disks.keys() == {"vm2"}
 
 
-async def test_what_disks_held_is_forgotten_with_their_vm(monkeypatch) -> None:
+@pytest.mark.parametrize("made", [Stage, DiskStage])
+async def test_what_was_sampled_is_forgotten_with_its_vm(
+    made: type[Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("transhume.daemon.sampling.LOOK_SECONDS", 0.0)
-    stage = DiskStage(vm1=1e9, vm2=2e9)
+    stage = made(vm1=1e6, vm2=2e6)
     await stage.look()
     stage.store.shown = world({"a1": [vm("vm1")]}, room={"a1": 9, "b1": 9})
     await stage.look()
-    assert stage.store.disks.keys() == {"vm1"}
+    kept = stage.store.disks if made is DiskStage else stage.store.rates
+    assert kept.keys() == {"vm1"}

@@ -17,7 +17,6 @@ from transhume.deployment.model import CommonFiles
 from transhume.errors import DiskUseUnknown, HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor import left_copies, storage
 from transhume.execute.hypervisor.disks import (
-    NETWORK_POOLS,
     CannotCopyError,
     Copies,
     Disk,
@@ -117,11 +116,9 @@ class DiskCopying:
         try:
             disks, _ = await self._connections.call(host, lambda c: _described(c, vm))
             files = [d for d in disks if d.kind == "file" and may_be_local(d, common)]
-            seen = {
-                path: await self._look(host, path) for path in filter(None, (d.path for d in files))
-            }
-            local = [disk for disk in files if not _is_on_network(seen.get(disk.path or ""))]
-            paths = copied_files(local, common)
+            own = [(disk, await self._look(host, disk.path)) for disk in files if disk.path]
+            seen = {disk.path: sight for disk, sight in own if disk.path}
+            paths = copied_files((d for d, s in own if s is None or not s.is_on_network), common)
             seen |= {path: await self._look(host, path) for path in set(paths) - seen.keys()}
         except libvirt.libvirtError as error:
             raise DiskUseUnknown(vm, host, str(error)) from error
@@ -174,10 +171,6 @@ class DiskCopying:
         for copy in copies:
             async with self._storage[host]:
                 await self._connections.call(host, partial(storage.remove, path=copy.path))
-
-
-def _is_on_network(sight: Sight | None) -> bool:
-    return sight is not None and sight.pool_type in NETWORK_POOLS
 
 
 def _is_active(connection: "libvirt.virConnect", vm: VmName) -> bool:

@@ -65,6 +65,11 @@ class Sight:
     allocation_bytes: int = 0
     """What it takes of its file system; holes take nothing."""
 
+    @property
+    def is_on_network(self) -> bool:
+        """Whether it lies in a pool that several hosts see."""
+        return self.pool_type in NETWORK_POOLS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
@@ -125,7 +130,7 @@ def copied_files(disks: Iterable[Disk], common: CommonFiles = NO_COMMON_FILES) -
 def is_shared(looks: Looks) -> bool:
     """Say whether both hosts see one and the same file, or a pool that several hosts see."""
     before, there, after = looks.before, looks.there, looks.after
-    if before is not None and before.pool_type in NETWORK_POOLS:
+    if before is not None and before.is_on_network:
         return True
     if before is None or there is None or after is None:
         return False

@@ -34,8 +34,10 @@ def link_rate(progress: Progress | None, share_bytes_per_second: float | None) -
         progress: what the transport tells; None: nothing.
         share_bytes_per_second: what the migration may use of its link; None: nobody has said.
     """
-    if progress is None or progress.link_bytes_per_second is not None:
-        return progress.link_bytes_per_second if progress else share_bytes_per_second
+    if progress is None:
+        return share_bytes_per_second
+    if progress.link_bytes_per_second is not None:
+        return progress.link_bytes_per_second
     if share_bytes_per_second is not None:
         return share_bytes_per_second
     return math.inf if progress.link_is_known else UNKNOWN_LINK_BYTES_PER_SECOND

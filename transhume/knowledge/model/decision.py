@@ -89,6 +89,11 @@ class Transfer:
     cpu_seconds: float = 0.0
     """Of a processor of the source's gateway: finding pages, hashing and encoding."""
 
+    @property
+    def mostly_sent_before(self) -> bool:
+        """Whether more of it had been sent before by the same VM than was new."""
+        return self.own_pages > self.new_pages
+
     def __add__(self, other: "Transfer") -> "Transfer":
         """Return both together."""
         return Transfer(

@@ -162,7 +162,7 @@ class _Scene:
 
         def slowest(vm: Vm) -> float:
             here = self.snapshot.cloud_of(vm.name)
-            ways = (estimator.transfer(vm, here, there)[1] for there in clouds - {here})
+            ways = (estimator.seconds(vm, here, there) for there in clouds - {here})
             return max(ways, default=settings.overhead_seconds)
 
         return sum(map(slowest, self.vms))

@@ -85,11 +85,15 @@ class Departure:
             return link_seconds
         return max(link_seconds, self.member.pays_seconds(transfer))
 
-    def has_sent(self, transfer: Transfer, *, of_disks: bool = False) -> None:
-        """Count what a piece became."""
+    def count(self, transfer: Transfer, *, of_disks: bool) -> None:
+        """Count what became of its memory, or of its disks."""
         self.sent += transfer
         if of_disks:
             self.disks += transfer
+
+    def has_sent(self, transfer: Transfer, *, of_disks: bool = False) -> None:
+        """Count what a piece became."""
+        self.count(transfer, of_disks=of_disks)
         if self.seems_read and not self.waiting_bytes:
             self.standstill.all_is_sent(self.number)
         elif self.stopped:

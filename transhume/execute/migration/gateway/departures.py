@@ -258,9 +258,7 @@ class Departures:
                 reader.stride.went_by(await self._send(channel, prepared))
         self.link.say(Kind.END, channel.number)
         zeros = Transfer(zero_pages=splitter.understanding.zero_pages)
-        departure.sent += zeros
-        if channel.urgency is Urgency.DISK:
-            departure.disks += zeros
+        departure.count(zeros, of_disks=channel.urgency is Urgency.DISK)
         _tell_opaque(departure, splitter)
 
     async def _send(self, channel: _Channel, prepared: Prepared) -> int:
