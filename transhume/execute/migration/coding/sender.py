@@ -33,7 +33,7 @@ class Sender:
 
     Args:
         log: the pages sent, for whoever sends them back.
-        limit_bytes: what the log may hold; the oldest pages are forgotten at both ends.
+        limit_bytes: what the log may hold where its disk has room; the oldest pages are forgotten at both ends.
     """
 
     def __init__(self, log: PageLog, limit_bytes: int) -> None:
@@ -127,11 +127,12 @@ class Sender:
     def surplus(self) -> int | None:
         """Return the position below which pages must be forgotten; None where all are within the limit."""
         index = self.index
-        over = (index.next - index.first) * PAGE_BYTES - self.limit_bytes
+        limit_bytes = min(self.limit_bytes, self.log.room_bytes)
+        over = (index.next - index.first) * PAGE_BYTES - limit_bytes
         if over <= 0:
             return None
         # Somewhat more than needed, so that it isn't done for every frame.
-        return index.first + -(-(over + self.limit_bytes // 16) // PAGE_BYTES)
+        return index.first + -(-(over + limit_bytes // 16) // PAGE_BYTES)
 
     def forget_below(self, position: int) -> None:
         """Refer to nothing before a position any more; the log goes when the other end has followed.

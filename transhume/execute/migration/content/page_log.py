@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transhume.execute.migration.content.vault import Vault
+from transhume.execute.migration.content.vault import Vault, spare_bytes
 from transhume.execute.migration.splitting import PAGE_BYTES
 
 SEGMENT_PAGES = 1024
 SEGMENT_BYTES = SEGMENT_PAGES * PAGE_BYTES
 ID_BYTES = 16
+_SEGMENTS_WITHOUT_A_PLACE = 16
+"""What is kept in memory beyond its share as long as the disk is full: some is about to be forgotten."""
 
 Positions = NDArray[np.int64]
 
@@ -61,11 +63,17 @@ class PageLog:
         """What all pages of the log take."""
         return (self.next - self.first) * PAGE_BYTES
 
+    @property
+    def room_bytes(self) -> int:
+        """What all pages of the log may take, with the disk as it is: more would find no room."""
+        on_disk_bytes = max(0, self.disk_bytes + spare_bytes(self._folder))
+        return self._segments_in_memory * SEGMENT_BYTES + on_disk_bytes
+
     def append(self, pages: bytes | memoryview) -> None:
         """Add whole pages, one behind another, at the next positions.
 
         Raises:
-            OSError: an old segment can't be put on disk to make room.
+            OSError: old segments can't be put on disk to make room, one after another.
         """
         with self._lock:
             view = memoryview(pages)
@@ -143,7 +151,12 @@ class PageLog:
     def _add_segment(self, segment: int) -> None:
         while len(self._warm) >= self._segments_in_memory:
             oldest = min(self._warm)
-            self._on_disk().put(oldest, self._warm[oldest])
+            try:
+                self._on_disk().put(oldest, self._warm[oldest])
+            except OSError:
+                if len(self._warm) >= self._segments_in_memory + _SEGMENTS_WITHOUT_A_PLACE:
+                    raise
+                break
             del self._warm[oldest]
         self._warm[segment] = _memory()
 

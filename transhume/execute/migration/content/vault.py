@@ -9,13 +9,19 @@ import errno
 import os
 import secrets
 import tempfile
+from ctypes import CDLL, c_long
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
+_LIBC = CDLL(None)
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+"""Modes of fallocate(2)."""
 _BLOCK_BYTES = 16
+_LEFT_TO_OTHERS = 20
+"""One part in so many of a disk isn't taken: others have to live on it, too."""
 
 
 class Vault:
@@ -66,9 +72,10 @@ class Vault:
         return self._crypt(attempt, offset, found)
 
     def drop(self, segment: int) -> None:
-        """Forget a segment; its place is used again."""
+        """Forget a segment: the disk has its room back, and its place is used again."""
         place, _ = self._kept.pop(segment)
         self._free.append(place)
+        give_back(self._file.fileno(), place * self._segment_bytes, self._segment_bytes)
 
     def close(self) -> None:
         """Forget everything, the key first."""
@@ -80,3 +87,19 @@ class Vault:
         counter = attempt.to_bytes(8, "big") + (offset // _BLOCK_BYTES).to_bytes(8, "big")
         cipher = Cipher(AES256(self._key), CTR(counter)).encryptor()
         return cipher.update(content) + cipher.finalize()
+
+
+def spare_bytes(folder: Path) -> int:
+    """Return what segments may still take of the disk that a folder is on, or will be; less than 0 is too much.
+
+    Raises:
+        OSError: the disk doesn't say.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    disk = os.statvfs(there)
+    return (disk.f_bavail - disk.f_blocks // _LEFT_TO_OTHERS) * disk.f_frsize
+
+
+def give_back(file: int, offset: int, length: int) -> None:
+    """Make a hole in a file, where its disk has holes; elsewhere it stays as it is."""
+    _LIBC.fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, c_long(offset), c_long(length))

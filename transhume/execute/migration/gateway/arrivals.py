@@ -284,6 +284,9 @@ class Arrivals:
             raise
         if channel.desk.domain.overfull:
             raise ProtocolError("it sends page after page and has none forgotten")
+        if (room_bytes := channel.desk.domain.news_of_room()) is not None:
+            room = {"tenant": channel.desk.domain.tenant, "most_bytes": room_bytes}
+            self.link.say_words(Kind.ROOM, 0, room)
         channel.undelivered_bytes += len(raw)
         if channel.undelivered_bytes > WINDOW_BYTES + MOST_RAW_BYTES:
             raise ProtocolError("more was sent than there was credit for")

@@ -99,7 +99,9 @@ class StoreSchema(Record):
         default="512MiB", validate_default=True, description="how much of it in memory"
     )
     total: Annotated[int, Quantity(parse_bytes, "4GiB")] = Field(
-        default="4GiB", validate_default=True, description="how much in all"
+        default="4GiB",
+        validate_default=True,
+        description="how much in all; less where the folder's disk would have less than a twentieth left",
     )
     residents: Annotated[int, Quantity(parse_bytes, "1GiB")] = Field(
         default="1GiB",

@@ -405,6 +405,8 @@ class Departures:
                 self._break_off(number, f"{self.link.peer} broke it off")
             case Kind.FORGOTTEN:
                 self._forgotten(message)
+            case Kind.ROOM:
+                self._has_room(message)
             case Kind.PING:
                 self.link.say(Kind.PONG, 0)
             case Kind.PONG | Kind.CREDIT | Kind.BACK | Kind.BACK_END | Kind.RESET:
@@ -424,6 +426,12 @@ class Departures:
         match message.words:
             case {"tenant": str(tenant), "below": int(below)} if tenant in self._opened:
                 self._domains.desk(self.link.peer, tenant).domain.let_go(below)
+
+    def _has_room(self, message: Message) -> None:
+        """Have the peer keep what it has room for."""
+        match message.words:
+            case {"tenant": str(tenant), "most_bytes": int(most)} if tenant in self._opened:
+                self._domains.desk(self.link.peer, tenant).domain.have_kept(most)
 
 
 class Warming:
@@ -472,9 +480,7 @@ def _encode(desk: Desk, prepared: Prepared, level: int | None, most_new_bytes: i
     sender = desk.domain.sender
     part, rest = sender.first_part(prepared, most_new_bytes)
     pieces, transfer = sender.encode(part, level=level)
-    forgotten = sender.surplus()
-    if forgotten is not None:
-        sender.forget_below(forgotten)
+    forgotten = desk.domain.forget_surplus()
     spent = Transfer(cpu_seconds=time.thread_time() - began)
     return _Coded(pieces=pieces, transfer=transfer + spent, forgotten=forgotten, rest=rest)
 

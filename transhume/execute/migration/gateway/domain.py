@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from transhume.execute.migration.coding.frame import MOST_RAW_BYTES
 from transhume.execute.migration.coding.receiver import Receiver
@@ -22,8 +23,13 @@ from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.link import Link
 from transhume.execute.migration.gateway.messages import ProtocolError
 from transhume.knowledge.model import Transfer
+from transhume.quantities import format_bytes
 
 _HASHED_AT_ONCE = 4096
+_NEWS_OF_ROOM = 16
+"""One part in so many more or less than the peer was told of is worth telling."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,10 @@ class Domain:
     """Images here that the peer may refer to, by their order."""
     comes_by: Link | None = None
     """The link by which the peer's pages come."""
+    _short: set[bytes] = field(init=False, default_factory=set)
+    """Names of logs that may hold less than they should, because the disk is full."""
+    _told_bytes: int = field(init=False, default=0)
+    """What the peer was told that it may have kept here."""
     _owners: dict[str, int] = field(init=False, default_factory=dict)
     _stale: bytes | None = field(init=False, default=None)
     """The name of a log of the peer's that we have and it has no more."""
@@ -93,8 +103,8 @@ class Domain:
 
     def offer(self) -> dict[str, Any]:
         """Say what the peer may have of what was sent, and what we have of its pages."""
-        log = self.sender.log
-        offer: dict[str, Any] = {"log": log.name.hex(), "first": log.first, "next": log.next}
+        sent = self.sender.log
+        offer: dict[str, Any] = {"log": sent.name.hex(), "first": sent.first, "next": sent.next}
         self._offered = self.receiver.log.name if self.receiver is not None else None
         if self._offered is not None:
             offer["reverse"] = self._offered.hex()
@@ -114,7 +124,7 @@ class Domain:
             self._stale = self._offered
             self._forget_reverse()
         if isinstance(most := answer.get("most_bytes"), int):
-            self.sender.limit_bytes = max(0, min(self.limits.total_bytes, most))
+            self.have_kept(most)
         if not self._cut(there):
             self.sender.log.close()
             self.sender = Sender(self._new_log(), self.sender.limit_bytes)
@@ -123,10 +133,14 @@ class Domain:
         self.sender.fresh_window()
         return True
 
+    def have_kept(self, most_bytes: int) -> None:
+        """Have the peer keep no more than that, of what was sent."""
+        self.sender.limit_bytes = max(0, min(self.limits.total_bytes, most_bytes))
+
     def _cut(self, there: int) -> bool:
         """Keep of the log what the peer has; False where that can't be."""
-        log, index = self.sender.log, self.sender.index
-        if not max(log.first, index.first) <= there <= log.next:
+        sent, index = self.sender.log, self.sender.index
+        if not max(sent.first, index.first) <= there <= sent.next:
             return False
         try:
             self.sender.truncate(there)
@@ -134,18 +148,27 @@ class Domain:
             return False
         return True
 
+    def forget_surplus(self) -> int | None:
+        """Refer to the oldest pages no more where there are too many; return up to which position that was."""
+        sender = self.sender
+        position = sender.surplus()
+        if position is not None:
+            sender.forget_below(position)
+            self._look_for_room(sender.log, sender.limit_bytes)
+        return position
+
     def look_back(self) -> None:
         """Learn what the peer has because it sent it; takes a while, and may run beside other things."""
         self.drop_stale()
         if self.receiver is None or self.receiver.log.name == self._stale:
             return
-        log = self.receiver.log
-        self._reverse = log.name
+        received = self.receiver.log
+        self._reverse = received.name
         at = self._reverse_hashed
-        while (at := max(at, log.first)) < log.next:
-            count = min(_HASHED_AT_ONCE, log.next - at)
+        while (at := max(at, received.first)) < received.next:
+            count = min(_HASHED_AT_ONCE, received.next - at)
             try:
-                pages = log.read(np.arange(at, at + count))
+                pages = received.read(np.arange(at, at + count))
             except NotInLog:  # forgotten meanwhile
                 continue
             digests = [digest_of(page) for page in pages]
@@ -207,13 +230,30 @@ class Domain:
             receiver.add_space(Space.RESIDENTS, residents.read)
         return {
             "next": receiver.log.next,
-            "most_bytes": self.limits.total_bytes,
+            "most_bytes": self._tell_room(receiver),
             "reverse": offer.get("reverse") == self.sender.log.name.hex(),
             "residents": residents is not None,
             "catalogues": [
                 {"name": each.name.hex(), "blocks": len(each.digests)} for each in self.catalogues
             ],
         }
+
+    def news_of_room(self) -> int | None:
+        """Return what the peer may have kept here, where that isn't any more what it was told."""
+        receiver = self.receiver
+        assert receiver is not None
+        told_bytes = self._told_bytes
+        if abs(self._room(receiver) - told_bytes) * _NEWS_OF_ROOM <= told_bytes:
+            return None
+        return self._tell_room(receiver)
+
+    def _tell_room(self, receiver: Receiver) -> int:
+        self._told_bytes = self._room(receiver)
+        self._look_for_room(receiver.log, self.limits.total_bytes)
+        return self._told_bytes
+
+    def _room(self, receiver: Receiver) -> int:
+        return min(self.limits.total_bytes, receiver.log.room_bytes)
 
     def distrust(self, path: Path) -> None:
         """List an image no more, which isn't what it was when it was indexed."""
@@ -242,6 +282,20 @@ class Domain:
         receiver.add_space(Space.REVERSE, self._read_sent)
         self.receiver = receiver
         return receiver
+
+    def _look_for_room(self, pages: PageLog, wanted_bytes: int) -> None:
+        """Warn when a log begins to have less room than it should have."""
+        if pages.room_bytes >= wanted_bytes:
+            self._short.discard(pages.name)
+        elif pages.name not in self._short:
+            self._short.add(pages.name)
+            log.warning(
+                "store_short_of_room",
+                folder=str(self.limits.folder),
+                peer=self.peer,
+                room=format_bytes(pages.room_bytes),
+                hint="the oldest pages are forgotten, and sent again where they are needed",
+            )
 
     def _read_sent(self, positions: Positions) -> list[memoryview]:
         return self.sender.log.read(positions)

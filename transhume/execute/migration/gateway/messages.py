@@ -15,6 +15,7 @@
     CLOSE       source        a migration has ended
     FORGET      source        a domain's log is forgotten below a position
     FORGOTTEN   both          nothing refers to what is below it any more (JSON)
+    ROOM        destination   so much of a tenant's pages may be kept from now on (JSON)
     WANT        source        which blocks does a catalogue have, or the memory of VMs there?
     DIGESTS     destination   these
     PING, PONG  both          is anybody there?
@@ -31,7 +32,7 @@ from typing import Any
 
 from transhume.execute.migration.coding.frame import MOST_FRAME_BYTES
 
-VERSION = 4
+VERSION = 5
 
 
 class Kind(IntEnum):
@@ -56,6 +57,7 @@ class Kind(IntEnum):
     PONG = 17
     DOMAIN = 18
     KNOWN = 19
+    ROOM = 20
 
 
 HEADER = struct.Struct(">BII")

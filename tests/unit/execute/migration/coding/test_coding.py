@@ -9,6 +9,7 @@ from tests.unit.execute.migration.coding.pairs import page, pair, parts_of, spli
 from transhume.execute.migration.coding.frame import BadFrame
 from transhume.execute.migration.coding.prepared import Stream, prepare
 from transhume.execute.migration.coding.receiver import Arriving
+from transhume.execute.migration.content import page_log
 from transhume.execute.migration.content.catalogue import index_image
 from transhume.execute.migration.content.references import Space
 from transhume.execute.migration.content.vault import Vault
@@ -54,6 +55,7 @@ def test_pages_that_found_no_room_are_new_again_and_others_go_on(
     both.send(stream, arriving, split_of(kept))
     with monkeypatch.context() as patch:
         patch.setattr(Vault, "put", _full)
+        patch.setattr(page_log, "_SEGMENTS_WITHOUT_A_PLACE", 0)
         with pytest.raises(OSError, match="No space"):
             both.sender.encode(prepare(Stream(owner=2), split_of(lost)))
 

@@ -1,14 +1,17 @@
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from transhume.execute.migration.content import page_log
 from transhume.execute.migration.content.page_log import (
     SEGMENT_BYTES,
     SEGMENT_PAGES,
     NotInLog,
     PageLog,
 )
+from transhume.execute.migration.content.vault import Vault
 from transhume.execute.migration.splitting import PAGE_BYTES
 
 SMALL = 2 * SEGMENT_BYTES
@@ -40,6 +43,29 @@ def test_what_has_no_room_in_memory_is_read_from_disk(tmp_path: Path) -> None:
     everywhere = np.arange(0, log.next, 97)[::-1]
     assert numbers_of(log.read(everywhere)) == everywhere.tolist()
     log.close()
+
+
+def test_a_full_disk_is_waited_for_in_memory_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PageLog(tmp_path, memory_bytes=SMALL)
+    most = (SMALL // SEGMENT_BYTES + page_log._SEGMENTS_WITHOUT_A_PLACE) * SEGMENT_PAGES
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "put", _full)
+        log.append(pages(*range(most)))
+        with pytest.raises(OSError, match="No space"):
+            log.append(pages(most))
+    assert (log.next, log.disk_bytes) == (most, 0)
+
+    log.append(pages(most))
+    assert log.memory_bytes == SMALL
+    everywhere = np.arange(0, log.next, 97)
+    assert numbers_of(log.read(everywhere)) == everywhere.tolist()
+    log.close()
+
+
+def _full(*_segment: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_nothing_on_disk_can_be_read_without_the_key(tmp_path: Path) -> None:

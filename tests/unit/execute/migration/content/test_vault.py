@@ -1,5 +1,6 @@
 """Segments on a disk: what was put there is read back, and what found no room was never put."""
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,18 @@ def test_a_segment_is_read_back_from_any_place(vault: Vault) -> None:
     assert vault.read(9, 32, 100) == OTHER[:100]
     assert vault.read(11, 0, SEGMENT_BYTES) == THIRD
     assert (vault.numbers(), vault.kept_bytes) == ((9, 11), 2 * SEGMENT_BYTES)
+
+
+def test_the_disk_has_the_room_of_what_is_forgotten_back(vault: Vault) -> None:
+    for number in range(16):
+        vault.put(number, ONE)
+    for number in range(15):
+        vault.drop(number)
+
+    file = os.fstat(vault._file.fileno())
+    assert file.st_size == 16 * SEGMENT_BYTES
+    assert file.st_blocks * 512 <= 2 * SEGMENT_BYTES
+    assert vault.read(15, 0, SEGMENT_BYTES) == ONE
 
 
 @pytest.mark.parametrize("fits", [0.0, 0.5], ids=["nothing of it", "half of it"])
