@@ -4,25 +4,25 @@
 
 Only disks that policies have copied go along, and of them those that the destination doesn't see anyway. Nobody
 tells that beforehand; the last move of the same VM between the same clouds does. The factor is the geometric
-mean of what past moves between clouds took over what the disks hold; within a cloud it's 1. Nothing is learnt
-from moves that found most of the disk there: ahead of them it was sent, or they went back. What was counted by
-hypervisors themselves has holes in it, and counts for no more than the disk holds.
+mean of what past moves between clouds took over what the disks hold; within a cloud it's 1. It isn't learnt
+from moves that found most of the disk there because it was sent ahead, nor from VMs that went the same way
+before, which send less (see `returns`). What was counted by hypervisors themselves has holes in it, and counts
+for no more than the disk holds.
 """
 
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple
 
 from transhume.knowledge.model import CloudName, Snapshot, Vm, VmName
-from transhume.plan.past_moves import Past
+from transhume.plan.past_moves import Past, Way
+from transhume.plan.returns import Returns
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.composition import terms_for
 from transhume.policies.model import Policy
-
-Way = frozenset[CloudName]
-"""The clouds of both ends, or the one of both."""
 
 LEAST_UNKNOWN = 0.02
 """Of what a VM holds, what is sent however much is known of it: it changes, and references take bytes, too."""
@@ -45,6 +45,7 @@ class DiskEstimate:
     common: frozenset[tuple[VmName, Way]] = frozenset()
     """Whose disks both ends see."""
     known_bytes: Mapping[tuple[VmName, CloudName], int] = field(default_factory=dict)
+    returns: Returns = field(default_factory=Returns)
 
     @classmethod
     def learnt_from(
@@ -56,19 +57,21 @@ class DiskEstimate:
     ) -> "DiskEstimate":
         """Learn from moves that were made, the latest first; until they tell, the settings hold."""
         factors = list(_factors(past))
+        factor = statistics.geometric_mean(factors) if factors else settings.disk_factor
         return cls(
             held_bytes={
                 vm.name: vm.disk_bytes
                 for vm in snapshot.vms.values()
                 if vm.disk_bytes and terms_for(policies, vm).copy_disks
             },
-            factor=statistics.geometric_mean(factors) if factors else settings.disk_factor,
+            factor=factor,
             common=_in_common(past, settings.common_disks),
             known_bytes={
                 (each.vm, each.cloud): each.known_disk_bytes
                 for each in snapshot.warmth
                 if each.known_disk_bytes
             },
+            returns=Returns.learnt_from(past, _returns(past, factor), snapshot.at),
         )
 
     def copied(self, vm: Vm, source: CloudName, destination: CloudName) -> Copied:
@@ -77,26 +80,37 @@ class DiskEstimate:
         if not held or (vm.name, frozenset((source, destination))) in self.common:
             return Copied()
         known = self.known_bytes.get((vm.name, destination), 0)
-        unknown = max(LEAST_UNKNOWN * held, held - known)
+        share = self.returns.unknown(vm.name, source, destination)
+        unknown = max(LEAST_UNKNOWN * held, min(share * held, held - known))
         return Copied(held, unknown * (self.factor if source != destination else 1.0))
 
 
 def _factors(past: Sequence[Past]) -> Iterator[float]:
     """Yield, for each move that tells it, which part of what the disks hold went over the wire."""
-    left = set()
-    for move in reversed(past):
-        vm, measured = move.vm, move.measured
-        goes_back = (vm.name, move.destination) in left
-        left.add((vm.name, move.source))
-        sent, disks = measured.disk_bytes or 0, measured.disks
-        if not move.crosses or goes_back or vm.disk_bytes <= 0:
-            continue
-        if sent <= 0 or not math.isfinite(sent):
+    for move in past:
+        factor, disks = _factor_of(move), move.measured.disks
+        if factor is None or move.since is not None:
             continue
         if disks is None:
-            yield min(1.0, sent / vm.disk_bytes)
+            yield min(1.0, factor)
         elif not disks.mostly_sent_before:
-            yield sent / vm.disk_bytes
+            yield factor
+
+
+def _returns(past: Sequence[Past], factor: float) -> Iterator[tuple[timedelta, float]]:
+    """Yield how long VMs hadn't gone a way by gateways, and what disks sent of what first moves would."""
+    for move in past:
+        sent = _factor_of(move)
+        if sent is not None and move.since is not None and move.measured.disks is not None:
+            yield move.since, sent / factor
+
+
+def _factor_of(move: Past) -> float | None:
+    """Return what a move between clouds sent of what the disks hold; None where nobody can tell."""
+    sent, held = move.measured.disk_bytes or 0, move.vm.disk_bytes
+    if not move.crosses or held <= 0 or sent <= 0 or not math.isfinite(sent):
+        return None
+    return sent / held
 
 
 def _in_common(
@@ -104,8 +118,8 @@ def _in_common(
 ) -> frozenset[tuple[VmName, Way]]:
     """Return whose disks stayed where they were when it last went a way."""
     last = {
-        (vm.name, frozenset((source, destination))): measured.disk_bytes
-        for vm, source, destination, measured in reversed(past)
-        if measured.disk_bytes is not None
+        (move.vm.name, move.way): move.measured.disk_bytes
+        for move in reversed(past)
+        if move.measured.disk_bytes is not None
     }
     return frozenset(way for way in {*assumed, *last} if not last.get(way))

@@ -12,7 +12,8 @@ it: how much is the geometric mean of what they made of past moves.
 
 The factor is how much of a VM's memory goes over the wire; it's the geometric mean of what past moves took over
 memory and inflation, so that one odd move in either direction weighs little. Where a VM's memory is known
-beforehand at the destination, only the rest of it is sent; no factor is learnt from moves of such VMs.
+beforehand at the destination, because it was sent ahead or went that way before (see `returns`), only the rest
+of it is sent; no factor is learnt from moves of such VMs.
 
 The drag is how much longer moves took than their link needed, for each byte of memory and of copied disks:
 where processors are slower than links, all of it has to be read and looked up all the same. It's the median of
@@ -24,6 +25,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import NamedTuple
 
 from transhume.knowledge.model import (
@@ -40,6 +42,7 @@ from transhume.knowledge.model import (
 )
 from transhume.plan.disk_estimate import LEAST_UNKNOWN, DiskEstimate
 from transhume.plan.past_moves import Past, past_moves
+from transhume.plan.returns import Returns
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.model import Policy
 
@@ -82,6 +85,8 @@ class Estimator:
     """What becomes of a byte of memory on its way between clouds, by deduplication and compression."""
     unknown: Mapping[tuple[VmName, CloudName], float] = field(default_factory=dict)
     """The share of a VM's memory that a cloud doesn't know, where that isn't all of it."""
+    returns: Returns = field(default_factory=Returns)
+    """Of memory."""
     disks: DiskEstimate = field(default_factory=DiskEstimate)
 
     @classmethod
@@ -102,18 +107,21 @@ class Estimator:
             downtime_seconds=settings.downtime_seconds,
         )
         latest = snapshot.outcomes[:LEARNT_FROM]
-        past = tuple(past_moves(snapshot, latest))
+        past = past_moves(snapshot, latest)
         done = [o.measured for o in latest if o.result is StepResult.DONE and o.measured]
         thinnings = list(_thinnings(done))
         novice = replace(
             novice, thinning=statistics.geometric_mean(thinnings) if thinnings else 1.0
         )
         factors = list(novice._factors(past))
+        novice = replace(
+            novice, factor=statistics.geometric_mean(factors) if factors else novice.factor
+        )
         pauses = [m.downtime_seconds for m in done if m.downtime_seconds is not None]
         return cls(
             snapshot=snapshot,
             settings=settings,
-            factor=statistics.geometric_mean(factors) if factors else novice.factor,
+            factor=novice.factor,
             downtime_seconds=statistics.median(pauses) if pauses else novice.downtime_seconds,
             thinning=novice.thinning,
             drag=novice._drag(past, done),
@@ -121,6 +129,7 @@ class Estimator:
                 (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
                 for each in snapshot.warmth
             },
+            returns=Returns.learnt_from(past, novice._returns(past), snapshot.at),
             disks=DiskEstimate.learnt_from(snapshot, policies, past, settings),
         )
 
@@ -160,7 +169,10 @@ class Estimator:
         return _Way(
             rate=self.link_rate(source, destination),
             crosses=source != destination,
-            unknown=self.unknown.get((vm.name, destination), 1.0),
+            unknown=min(
+                self.unknown.get((vm.name, destination), 1.0),
+                max(LEAST_UNKNOWN, self.returns.unknown(vm.name, source, destination)),
+            ),
             read_bytes=vm.needs.memory_bytes + disks.read_bytes,
             disk_bytes=disks.sent_bytes,
         )
@@ -204,17 +216,29 @@ class Estimator:
         share = self.rewritten(vm, rate, crosses=crosses)
         return most if share >= 1 else min(most, 1 / (1 - share))
 
-    def _factors(self, past: Sequence[Past]) -> Iterator[float]:
+    def _factors(self, past: Iterable[Past]) -> Iterator[float]:
+        """Yield what VMs sent of their memory of which nothing was known."""
         for move in past:
-            vm, count = move.vm, move.measured.memory_bytes
-            if vm.disk_bytes and move.measured.disk_bytes is None:
-                continue  # its disks may be among the bytes
-            if _was_warm(move.measured) or count <= 0 or not math.isfinite(count):
-                continue
-            if vm.needs.memory_bytes > 0:
-                rate = self.link_rate(move.source, move.destination)
-                inflation = self.inflation(vm, rate, crosses=move.crosses)
-                yield count / (vm.needs.memory_bytes * inflation)
+            factor = self._factor_of(move)
+            if factor is not None and move.since is None and not _was_warm(move.measured):
+                yield factor
+
+    def _returns(self, past: Iterable[Past]) -> Iterator[tuple[timedelta, float]]:
+        """Yield how long VMs hadn't gone a way by gateways, and what they sent of what first moves would."""
+        for move in past:
+            factor = self._factor_of(move)
+            if factor is not None and move.since is not None and move.measured.transfer is not None:
+                yield move.since, factor / self.factor
+
+    def _factor_of(self, move: Past) -> float | None:
+        """Return what a move sent of the VM's memory; None where nobody can tell."""
+        vm, count = move.vm, move.measured.memory_bytes
+        if vm.disk_bytes and move.measured.disk_bytes is None:
+            return None  # its disks may be among the bytes
+        if count <= 0 or not math.isfinite(count) or vm.needs.memory_bytes <= 0:
+            return None
+        rate = self.link_rate(move.source, move.destination)
+        return count / (vm.needs.memory_bytes * self.inflation(vm, rate, crosses=move.crosses))
 
     def _drag(self, past: Sequence[Past], done: Sequence[Measurement]) -> Drag:
         spent: dict[bool, list[float]] = {True: [], False: []}
