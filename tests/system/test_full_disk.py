@@ -16,7 +16,9 @@ from tests.unit.execute.migration.gateway.hypervisors import (
     migrate,
     pages_of,
 )
+from tests.unit.execute.migration.gateway.relay import relayed_sites
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.execute.migration.content import page_log
 
 pytestmark = [
     pytest.mark.system,
@@ -75,13 +77,50 @@ async def test_gateways_leave_room_on_a_disk_that_is_too_small(disk: Path, tmp_p
             for number in range(5):
                 assert await send(a, b, f"vm{number}", pages_of(number, MANY)) == MANY
                 assert await send(b, a, f"vm{number}", pages_of(10 + number, MANY)) == MANY
-        assert free_bytes(disk) > 0
+        assert free_bytes(disk) > DISK_BYTES // 40, "a twentieth, but for what is on its way"
         recent = pages_of(4, MANY)[-1000:]
         assert await send(a, b, "again", recent) == 0
     short = [line for line in logs if line["event"] == "store_short_of_room"]
     assert short
     assert all(line["folder"] == str(disk / "store") for line in short)
     assert not [line for line in logs if line["log_level"] == "error"]
+
+
+async def test_links_that_are_lost_on_a_full_disk_leave_the_next_migration_its_room(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be forgotten is lost with them, and as long as it's kept there is no room."""
+    monkeypatch.setattr(page_log, "_SEGMENTS_WITHOUT_A_PLACE", 4)
+    async with relayed_sites(tmp_path, store=store(disk)) as (sites, a, b):
+        fill(disk)
+        for number in range(4):
+            migration = await open_way(a, b, f"lost{number}")
+            sending = asyncio.create_task(
+                migrate(a, b, migration, memory_stream(pages_of(number, MANY)))
+            )
+            await sites.relays["b"].past(20 * MIB)
+            sites.relays["b"].drop()
+            ours, theirs = await sending
+            assert not theirs.complete
+            ours.close()
+            await a.client.ask("close", migration=migration)
+        for number in range(2):
+            await send(a, b, f"after{number}", pages_of(number, MANY))
+            await send(b, a, f"after{number}", pages_of(10 + number, MANY))
+
+
+async def test_both_directions_at_once_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
+    """Each end refers to what the other has sent, while that is being forgotten."""
+    pages = pages_of(1, MANY)
+    async with two_sites(tmp_path, store=store(disk)) as (a, b):
+        await send(a, b, "vm0", pages)
+        await send(b, a, "vm0", pages)
+        fill(disk)
+        for number in range(2):
+            await asyncio.gather(
+                send(a, b, f"there{number}", pages_of(20 + number, MANY // 2) + pages[:4000]),
+                send(b, a, f"back{number}", pages[::-1]),
+            )
 
 
 async def test_a_disk_that_others_have_filled_fails_no_migration(

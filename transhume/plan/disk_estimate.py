@@ -18,8 +18,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from transhume.knowledge.model import CloudName, Snapshot, Vm, VmName
-from transhume.plan.past_moves import Past, Way
-from transhume.plan.returns import Returns
+from transhume.plan.past_moves import LEARNT_FROM, Past, Way
+from transhume.plan.returns import Carried, Returns
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.composition import terms_for
 from transhume.policies.model import Policy
@@ -56,7 +56,8 @@ class DiskEstimate:
         settings: PlannerSettings,
     ) -> "DiskEstimate":
         """Learn from moves that were made, the latest first; until they tell, the settings hold."""
-        factors = list(_factors(past))
+        carried = Carried.of(past, _by_gateways)
+        factors = list(_factors(past, carried))
         factor = statistics.geometric_mean(factors) if factors else settings.disk_factor
         return cls(
             held_bytes={
@@ -71,7 +72,7 @@ class DiskEstimate:
                 for each in snapshot.warmth
                 if each.known_disk_bytes
             },
-            returns=Returns.learnt_from(past, _returns(past, factor), snapshot.at),
+            returns=Returns.learnt_from(carried, _returns(past, carried, factor), snapshot.at),
         )
 
     def copied(self, vm: Vm, source: CloudName, destination: CloudName) -> Copied:
@@ -85,11 +86,15 @@ class DiskEstimate:
         return Copied(held, unknown * (self.factor if source != destination else 1.0))
 
 
-def _factors(past: Sequence[Past]) -> Iterator[float]:
+def _by_gateways(move: Past) -> bool:
+    return move.measured.disks is not None and bool(move.measured.disk_bytes)
+
+
+def _factors(past: Sequence[Past], carried: Carried) -> Iterator[float]:
     """Yield, for each move that tells it, which part of what the disks hold went over the wire."""
-    for move in past:
+    for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False):
         factor, disks = _factor_of(move), move.measured.disks
-        if factor is None or move.since is not None:
+        if factor is None or since is not None:
             continue
         if disks is None:
             yield min(1.0, factor)
@@ -97,12 +102,14 @@ def _factors(past: Sequence[Past]) -> Iterator[float]:
             yield factor
 
 
-def _returns(past: Sequence[Past], factor: float) -> Iterator[tuple[timedelta, float]]:
+def _returns(
+    past: Sequence[Past], carried: Carried, factor: float
+) -> Iterator[tuple[timedelta, float]]:
     """Yield how long VMs hadn't gone a way by gateways, and what disks sent of what first moves would."""
-    for move in past:
+    for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False):
         sent = _factor_of(move)
-        if sent is not None and move.since is not None and move.measured.disks is not None:
-            yield move.since, sent / factor
+        if sent is not None and since is not None and factor > 0:
+            yield since, sent / factor
 
 
 def _factor_of(move: Past) -> float | None:

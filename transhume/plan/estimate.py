@@ -41,13 +41,10 @@ from transhume.knowledge.model import (
     VmName,
 )
 from transhume.plan.disk_estimate import LEAST_UNKNOWN, DiskEstimate
-from transhume.plan.past_moves import Past, past_moves
-from transhume.plan.returns import Returns
+from transhume.plan.past_moves import LEARNT_FROM, Past, past_moves
+from transhume.plan.returns import Carried, Returns
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.model import Policy
-
-LEARNT_FROM = 50
-"""How many of the latest moves the factor and the pause are learnt from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +104,19 @@ class Estimator:
             downtime_seconds=settings.downtime_seconds,
         )
         latest = snapshot.outcomes[:LEARNT_FROM]
-        past = past_moves(snapshot, latest)
+        past = tuple(past_moves(snapshot, snapshot.outcomes))
+        carried = Carried.of(past, lambda move: move.measured.transfer is not None)
+        first = [
+            move
+            for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False)
+            if since is None and not _was_warm(move.measured)
+        ]
         done = [o.measured for o in latest if o.result is StepResult.DONE and o.measured]
-        thinnings = list(_thinnings(done))
+        thinnings = list(_thinnings(first))
         novice = replace(
             novice, thinning=statistics.geometric_mean(thinnings) if thinnings else 1.0
         )
-        factors = list(novice._factors(past))
+        factors = [factor for move in first if (factor := novice._factor_of(move)) is not None]
         novice = replace(
             novice, factor=statistics.geometric_mean(factors) if factors else novice.factor
         )
@@ -124,12 +127,12 @@ class Estimator:
             factor=novice.factor,
             downtime_seconds=statistics.median(pauses) if pauses else novice.downtime_seconds,
             thinning=novice.thinning,
-            drag=novice._drag(past, done),
+            drag=novice._drag(past[:LEARNT_FROM], done),
             unknown={
                 (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
                 for each in snapshot.warmth
             },
-            returns=Returns.learnt_from(past, novice._returns(past), snapshot.at),
+            returns=Returns.learnt_from(carried, novice._returns(past, carried), snapshot.at),
             disks=DiskEstimate.learnt_from(snapshot, policies, past, settings),
         )
 
@@ -216,19 +219,12 @@ class Estimator:
         share = self.rewritten(vm, rate, crosses=crosses)
         return most if share >= 1 else min(most, 1 / (1 - share))
 
-    def _factors(self, past: Iterable[Past]) -> Iterator[float]:
-        """Yield what VMs sent of their memory of which nothing was known."""
-        for move in past:
-            factor = self._factor_of(move)
-            if factor is not None and move.since is None and not _was_warm(move.measured):
-                yield factor
-
-    def _returns(self, past: Iterable[Past]) -> Iterator[tuple[timedelta, float]]:
+    def _returns(self, past: Sequence[Past], carried: Carried) -> Iterator[tuple[timedelta, float]]:
         """Yield how long VMs hadn't gone a way by gateways, and what they sent of what first moves would."""
-        for move in past:
+        for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False):
             factor = self._factor_of(move)
-            if factor is not None and move.since is not None and move.measured.transfer is not None:
-                yield move.since, factor / self.factor
+            if factor is not None and since is not None and self.factor > 0:
+                yield since, factor / self.factor
 
     def _factor_of(self, move: Past) -> float | None:
         """Return what a move sent of the VM's memory; None where nobody can tell."""
@@ -301,11 +297,9 @@ def _was_warm(measured: Measurement) -> bool:
     return memory is not None and memory.mostly_sent_before
 
 
-def _thinnings(done: Iterable[Measurement]) -> Iterator[float]:
-    """Yield what became of a byte on its way, for each move by gateways that was no visit before."""
-    for measured in done:
-        memory = measured.memory
-        if memory is None or _was_warm(measured):
-            continue
-        if memory.raw_bytes > 0 and memory.wire_bytes > 0:
+def _thinnings(first: Iterable[Past]) -> Iterator[float]:
+    """Yield what became of a byte on its way, for each move by gateways of memory that wasn't known."""
+    for move in first:
+        memory = move.measured.memory
+        if memory is not None and memory.raw_bytes > 0 and memory.wire_bytes > 0:
             yield min(1.0, memory.wire_bytes / memory.raw_bytes)

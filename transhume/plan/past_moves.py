@@ -1,18 +1,13 @@
 """The moves that were made by VMs that are still known: what estimates are learnt from."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
-from transhume.knowledge.model import (
-    CloudName,
-    Measurement,
-    Outcome,
-    Snapshot,
-    StepResult,
-    Vm,
-    VmName,
-)
+from transhume.knowledge.model import CloudName, Measurement, Outcome, Snapshot, StepResult, Vm
+
+LEARNT_FROM = 50
+"""How many of the latest moves are learnt from."""
 
 Way = frozenset[CloudName]
 """The clouds of both ends, or the one of both."""
@@ -25,9 +20,8 @@ class Past(NamedTuple):
     source: CloudName
     destination: CloudName
     measured: Measurement
+    started_at: datetime
     ended_at: datetime
-    since: timedelta | None
-    """How long ago gateways had carried the VM the same way, in either direction; None where they never had."""
 
     @property
     def crosses(self) -> bool:
@@ -40,26 +34,19 @@ class Past(NamedTuple):
         return frozenset((self.source, self.destination))
 
 
-def past_moves(snapshot: Snapshot, outcomes: Iterable[Outcome]) -> tuple[Past, ...]:
-    """Return those whose VM and hosts are still known, in the order of the outcomes: the latest first."""
-    found: list[Past] = []
-    last: dict[tuple[VmName, Way], datetime] = {}
-    for outcome, move in reversed(list(_made(snapshot, outcomes))):
-        before = last.get((outcome.vm, move.way))
-        found.append(move._replace(since=outcome.started_at - before if before else None))
-        if move.measured.transfer is not None and move.crosses:
-            last[outcome.vm, move.way] = outcome.ended_at
-    return tuple(reversed(found))
-
-
-def _made(snapshot: Snapshot, outcomes: Iterable[Outcome]) -> Iterator[tuple[Outcome, Past]]:
+def past_moves(snapshot: Snapshot, outcomes: Iterable[Outcome]) -> Iterator[Past]:
+    """Yield those whose VM and hosts are still known, in the order of the outcomes."""
     for outcome in outcomes:
         vm, measured = snapshot.vms.get(outcome.vm), outcome.measured
         source, destination = map(snapshot.hosts.get, (outcome.source, outcome.destination))
         if outcome.result is not StepResult.DONE or vm is None or measured is None:
             continue
         if source is not None and destination is not None:
-            yield (
-                outcome,
-                Past(vm, source.cloud, destination.cloud, measured, outcome.ended_at, None),
+            yield Past(
+                vm,
+                source.cloud,
+                destination.cloud,
+                measured,
+                outcome.started_at,
+                outcome.ended_at,
             )

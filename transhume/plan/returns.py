@@ -4,16 +4,40 @@
 
 How much a VM changes meanwhile grows with the time. So the share holds for VMs that went that way lately: not
 longer ago than twice the longest time after which one was seen to go it again. As long as none was, a move
-is reckoned as if it were the first.
+is reckoned as if it were the first. Memory and disks are learnt apart.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from transhume.knowledge.model import CloudName, VmName
 from transhume.plan.past_moves import Past, Way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What gateways carried between clouds: memory, or disks."""
+
+    since: tuple[timedelta | None, ...]
+    """Of each move, how long before it they had carried the same VM's the same way, in either direction; None
+    where they never had, or where they had no part in it."""
+    last: Mapping[tuple[VmName, Way], datetime]
+    """When they last did."""
+
+    @classmethod
+    def of(cls, past: Sequence[Past], by_gateways: Callable[[Past], bool]) -> "Carried":
+        """Look through moves that were made, the latest first."""
+        last: dict[tuple[VmName, Way], datetime] = {}
+        since: list[timedelta | None] = []
+        for move in reversed(past):
+            before = None
+            if move.crosses and by_gateways(move):
+                before = last.get((move.vm.name, move.way))
+                last[move.vm.name, move.way] = move.ended_at
+            since.append(None if before is None else move.started_at - before)
+        return cls(since=tuple(reversed(since)), last=last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +52,12 @@ class Returns:
 
     @classmethod
     def learnt_from(
-        cls, past: Sequence[Past], shares: Iterable[tuple[timedelta, float]], now: datetime
+        cls, carried: Carried, shares: Iterable[tuple[timedelta, float]], now: datetime
     ) -> "Returns":
         """Learn from moves that were made.
 
         Args:
-            past: all of them, the latest first.
+            carried: which ways VMs went.
             shares: how long VMs had been away, and what they sent of what they'd have sent the first time.
             now: when the next may begin.
         """
@@ -43,11 +67,7 @@ class Returns:
         return cls(
             share=min(1.0, statistics.fmean(share for _, share in found)),
             not_before=now - 2 * max(away for away, _ in found),
-            last={
-                (move.vm.name, move.way): move.ended_at
-                for move in reversed(past)
-                if move.crosses and move.measured.transfer is not None
-            },
+            last=carried.last,
         )
 
     def unknown(self, vm: VmName, source: CloudName, destination: CloudName) -> float:

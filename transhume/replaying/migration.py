@@ -22,6 +22,7 @@ from transhume.knowledge.model import (
 from transhume.plan import PlannerSettings
 from transhume.plan.disk_estimate import DiskEstimate
 from transhume.plan.estimate import Estimator
+from transhume.plan.returns import Returns
 from transhume.policies.model import Policy
 from transhume.replaying.trace import Facts
 
@@ -64,7 +65,10 @@ class MigrationModel:
         )
         return cls(
             settings=found,
-            estimator=replace(learnt, snapshot=_snapshot(facts, (), at), settings=found),
+            # What VMs that went a way again have sent is the recording's, and not the replay's.
+            estimator=replace(
+                learnt, snapshot=_snapshot(facts, (), at), settings=found, returns=Returns()
+            ),
             learnt_from=len(done),
         )
 

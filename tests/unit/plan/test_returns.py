@@ -108,3 +108,41 @@ def test_hypervisors_by_themselves_know_nothing_of_what_was_there() -> None:
 
     found = predict(at(snapshot(alone(BACK), alone(OUT)), 100))
     assert memory_of(found) == pytest.approx(MEMORY / (2 * 20) ** 0.5, rel=1e-3)
+
+
+def test_a_return_is_one_however_long_ago_the_first_move_was() -> None:
+    """A cloud of many VMs was left, and they come back."""
+    names = [VmName(f"vm{number}") for number in range(1, 61)]
+    known = snapshot()
+    many = replace(known, vms={name: replace(known.vms[MOVER], name=name) for name in names})
+    out = [replace(OUT, vm=name) for name in names]
+    back = [replace(BACK, vm=name) for name in names]
+    stranger = replace(known.vms[MOVER], name=VmName("stranger"))
+    told = at(replace(many, outcomes=(*back, *out)), 100)
+
+    found = Estimator.learnt_from(told, SETTINGS, (COPYING,))
+    assert found.returns.share == pytest.approx(1 / 20 / SETTINGS.memory_factor, rel=1e-3)
+    first = found.predict(stranger, A, B, price(B, 3.6), 0.1)
+    assert first.bytes == pytest.approx(MEMORY * SETTINGS.memory_factor, rel=1e-3)
+
+
+def test_disks_that_go_along_for_the_first_time_are_no_return() -> None:
+    """Gateways had carried the VM's memory that way, and left its disks where they were."""
+    without = went("a1", "b1", ago=1000, memory=MEMORY / 2)
+    first = went("b1", "a1", ago=900, memory=MEMORY / 20, disks=DISK / 2)
+
+    found = predict(at(snapshot(first, without), 100))
+    assert memory_of(found) == pytest.approx(MEMORY / 20, rel=1e-3)
+    assert found.disk_bytes == pytest.approx(DISK / 2, rel=1e-3)
+
+
+def test_returns_dont_make_a_guest_that_writes_look_as_if_it_converged() -> None:
+    def by(share: float, outcome: Outcome) -> Outcome:
+        """Say which share of its bytes gateways sent."""
+        assert outcome.measured is not None
+        thin = Transfer(raw_bytes=MEMORY, wire_bytes=int(share * MEMORY), new_pages=1)
+        sent = replace(outcome.measured, transfer=thin, disks=None, disk_bytes=0)
+        return replace(outcome, measured=sent)
+
+    known = at(snapshot(by(0.01, BACK), by(0.5, OUT)), 100)
+    assert Estimator.learnt_from(known, SETTINGS).thinning == pytest.approx(0.5)

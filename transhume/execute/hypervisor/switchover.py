@@ -9,6 +9,7 @@ as too little has crossed to say what a link carries, it's taken for a slow one.
 """
 
 import math
+from collections import deque
 
 from transhume.execute.hypervisor.protocol import JobSample
 from transhume.execute.migration.splitting import PAGE_BYTES
@@ -65,6 +66,8 @@ class Switchover:
         self._began = 0.0
         self._first: Transfer | None = None
         """What had gone by when memory was gone through for the second time."""
+        self._lately: deque[Transfer] = deque()
+        """What had gone by since then, each time, back to where it tells what bytes cost of late."""
 
     @property
     def is_near(self) -> bool:
@@ -104,6 +107,8 @@ class Switchover:
             self._round, self._began = sample.rounds, seconds
             if sample.rounds >= 2 and self._first is None:
                 self._first = sample.transfer
+        if self._first is not None and sample.transfer is not None:
+            self._note(sample.transfer)
         self._crosses_seconds = self._crosses(sample, self._link, seconds)
 
     def due(self, *, its_turn: bool) -> int | None:
@@ -131,13 +136,30 @@ class Switchover:
         left_bytes = sample.bytes_remaining + written + sample.waiting_bytes
         return left_bytes * self._cost(sample.transfer) / link
 
+    def _note(self, sent: Transfer) -> None:
+        """Remember what has gone by, and no more of before than it takes to tell what bytes cost of late."""
+        lately = self._lately
+        lately.append(sent)
+        while len(lately) > 1 and sent.raw_bytes - lately[1].raw_bytes >= _TELLING_BYTES:
+            lately.popleft()
+
     def _cost(self, sent: Transfer) -> float:
-        """Return wire bytes for a byte of what is left: as since the first round, at most as of new pages."""
+        """Return wire bytes for a byte of what is left: as since the first round, at most as of new pages.
+
+        What of late was dearer goes on being so: it's those pages that are written to last.
+        """
         new_bytes = sent.new_pages * PAGE_BYTES
         dearest = sent.new_wire_bytes / new_bytes if new_bytes >= _TELLING_BYTES else _USUAL_COST
         if self._first is None:
             return dearest
-        raw_bytes = sent.raw_bytes - self._first.raw_bytes
-        if raw_bytes < _TELLING_BYTES:
+        since_then = _cost_between(self._first, sent)
+        if since_then is None:
             return dearest
-        return min(dearest, (sent.wire_bytes - self._first.wire_bytes) / raw_bytes)
+        of_late = _cost_between(self._lately[0], sent) if self._lately else None
+        return max(min(dearest, since_then), of_late or 0.0)
+
+
+def _cost_between(before: Transfer, now: Transfer) -> float | None:
+    """Return wire bytes for a byte of what went by; None where that's too little to tell."""
+    raw_bytes = now.raw_bytes - before.raw_bytes
+    return (now.wire_bytes - before.wire_bytes) / raw_bytes if raw_bytes >= _TELLING_BYTES else None

@@ -108,6 +108,25 @@ def test_memory_that_is_like_what_was_sent_before_costs_what_it_was_seen_to_cost
     assert due(switchover, sample(12 * MB, rounds=3, sent=later), LINK, 25) == 300
 
 
+def test_pages_that_were_dearer_of_late_are_expected_to_go_on_being_so() -> None:
+    """Those that a guest writes to last are of one kind, and what came before them of another."""
+    second, dear = gone(104 * MB, 21 * MB), gone(2 * MB, 1.6 * MB, new_pages=2 * PAGES)
+    course = [BULK, BULK + second, BULK + second + dear]
+    switchover = Switchover(300, LINK)
+    for seconds, sent in enumerate(course, 11):
+        due(switchover, sample(9 * MB, rounds=2, sent=sent), LINK, seconds)
+    assert due(switchover, sample(0.6 * MB, rounds=3, sent=course[-1]), LINK, 15) is None
+    assert due(switchover, sample(0.4 * MB, rounds=3, sent=course[-1]), LINK, 16) == 300
+
+
+def test_pages_that_were_dear_once_arent_for_ever() -> None:
+    dear, cheap = gone(2 * MB, 2 * MB, new_pages=2 * PAGES), gone(2 * MB, 0.1 * MB)
+    switchover = Switchover(300, LINK)
+    for seconds, sent in enumerate((BULK, BULK + dear, BULK + dear + cheap), 11):
+        due(switchover, sample(9 * MB, rounds=2, sent=sent), LINK, seconds)
+    assert due(switchover, sample(0.9 * MB, rounds=3, sent=BULK + dear + cheap), LINK, 15) == 300
+
+
 def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
     switchover = Switchover(None, None)
     assert switchover.in_force_ms is None, "it isn't told anything"

@@ -39,7 +39,7 @@ class Sender:
     def __init__(self, log: PageLog, limit_bytes: int) -> None:
         self.log = log
         self.index = PageIndex()
-        self.limit_bytes = limit_bytes
+        self.limit_bytes = self._most_bytes = limit_bytes
         self._window = Compressor()
 
     def encode(
@@ -140,7 +140,7 @@ class Sender:
         An end that never follows isn't waited for without limit: what it refers to may then be missing.
         """
         self.index.forget_below(position)
-        if self.log.kept_bytes > 2 * self.limit_bytes + _UNANSWERED_BYTES:
+        if self.log.kept_bytes > 2 * self._most_bytes + _UNANSWERED_BYTES:
             self.log.forget_below(self.index.first)
 
     def _keep(self, new: bytes) -> None:

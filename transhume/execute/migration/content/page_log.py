@@ -66,7 +66,10 @@ class PageLog:
     @property
     def room_bytes(self) -> int:
         """What all pages of the log may take, with the disk as it is: more would find no room."""
-        on_disk_bytes = max(0, self.disk_bytes + spare_bytes(self._folder))
+        try:
+            on_disk_bytes = max(0, self.disk_bytes + spare_bytes(self._folder))
+        except OSError:
+            on_disk_bytes = self.disk_bytes
         return self._segments_in_memory * SEGMENT_BYTES + on_disk_bytes
 
     def append(self, pages: bytes | memoryview) -> None:

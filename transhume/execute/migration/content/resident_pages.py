@@ -35,7 +35,11 @@ class ResidentPages:
     @property
     def full(self) -> bool:
         """Whether there is no room for another one."""
-        return len(self.digests) >= self._most_pages
+        return len(self.digests) >= self._room_pages
+
+    @property
+    def _room_pages(self) -> int:
+        return min(self._most_pages, self._log.room_bytes // PAGE_BYTES)
 
     def add(self, pages: Sequence[bytes | memoryview]) -> int:
         """Keep those that are new, as far as there is room; return how many were.
@@ -44,15 +48,20 @@ class ResidentPages:
             OSError: the log can't keep them.
         """
         added: dict[Digest, bytes | memoryview] = {}
+        room = self._room_pages - len(self.digests)
         for page in pages:
-            if len(self.digests) + len(added) >= self._most_pages:
+            if len(added) >= room:
                 break
             digest = digest_of(page)
             if digest not in self._seen:
-                self._seen.add(digest)
                 added[digest] = page
+        try:
+            self._log.append(b"".join(added.values()))
+        except OSError:
+            self._log.truncate(len(self.digests))
+            raise
         # Listed once they can be read, and never before.
-        self._log.append(b"".join(added.values()))
+        self._seen.update(added)
         self.digests += added
         return len(added)
 

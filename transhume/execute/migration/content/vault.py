@@ -55,8 +55,12 @@ class Vault:
         self._attempts += 1  # no counter is used twice, or the key would be given away
         place = self._free[-1] if self._free else len(self._kept)
         secret = self._crypt(self._attempts, 0, content)
-        if os.pwrite(self._file.fileno(), secret, place * self._segment_bytes) < len(secret):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            if os.pwrite(self._file.fileno(), secret, place * self._segment_bytes) < len(secret):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._give_back(place)
+            raise
         if self._free:
             self._free.pop()
         self._kept[segment] = place, self._attempts
@@ -75,13 +79,18 @@ class Vault:
         """Forget a segment: the disk has its room back, and its place is used again."""
         place, _ = self._kept.pop(segment)
         self._free.append(place)
-        give_back(self._file.fileno(), place * self._segment_bytes, self._segment_bytes)
+        self._give_back(place)
 
     def close(self) -> None:
         """Forget everything, the key first."""
         self._key = b""
         self._kept.clear()
         self._file.close()
+
+    def _give_back(self, place: int) -> None:
+        """Make a hole in the file, where its disk has holes; elsewhere it stays as it is."""
+        offset, length = c_long(place * self._segment_bytes), c_long(self._segment_bytes)
+        _LIBC.fallocate(self._file.fileno(), _KEEP_SIZE | _PUNCH_HOLE, offset, length)
 
     def _crypt(self, attempt: int, offset: int, content: bytes | memoryview) -> bytes:
         counter = attempt.to_bytes(8, "big") + (offset // _BLOCK_BYTES).to_bytes(8, "big")
@@ -98,8 +107,3 @@ def spare_bytes(folder: Path) -> int:
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     disk = os.statvfs(there)
     return (disk.f_bavail - disk.f_blocks // _LEFT_TO_OTHERS) * disk.f_frsize
-
-
-def give_back(file: int, offset: int, length: int) -> None:
-    """Make a hole in a file, where its disk has holes; elsewhere it stays as it is."""
-    _LIBC.fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, c_long(offset), c_long(length))

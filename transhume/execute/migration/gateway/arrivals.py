@@ -19,6 +19,7 @@ from transhume.execute.migration.content.catalogue import ImageChanged
 from transhume.execute.migration.content.digests import DIGEST_BYTES, Digest
 from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
+from transhume.execute.migration.gateway.domain import Domain
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.messages import VERSION, Kind, Message, ProtocolError
@@ -187,6 +188,8 @@ class Arrivals:
         if residents is not None:
             self._residents[message.number] = residents
         self.link.say_words(Kind.KNOWN, message.number, answer)
+        if answer["first"]:  # which may have been forgotten with no link to say so
+            self._let_go(desk.domain, answer["first"])
 
     def _take_over(self, desk: Desk) -> None:
         """End an older link, which the peer has given up: two can't both go on with one log."""
@@ -223,9 +226,12 @@ class Arrivals:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(desk.decoder, desk.domain.forget_received, below)
         await loop.run_in_executor(desk.coder, desk.domain.refer_no_more, below)
-        tenant = desk.domain.tenant
-        if not self._site.way_back(self.link.peer, tenant, below):
-            self.link.say_words(Kind.FORGOTTEN, 0, {"tenant": tenant, "below": below})
+        self._let_go(desk.domain, below)
+
+    def _let_go(self, domain: Domain, below: int) -> None:
+        """Tell the peer that nothing refers to what is below a position, behind all that may have done so."""
+        if not self._site.way_back(self.link.peer, domain.tenant, below):
+            self.link.say_words(Kind.FORGOTTEN, 0, {"tenant": domain.tenant, "below": below})
 
     def _forgotten(self, message: Message) -> None:
         match message.words:
@@ -284,14 +290,17 @@ class Arrivals:
             raise
         if channel.desk.domain.overfull:
             raise ProtocolError("it sends page after page and has none forgotten")
-        if (room_bytes := channel.desk.domain.news_of_room()) is not None:
-            room = {"tenant": channel.desk.domain.tenant, "most_bytes": room_bytes}
-            self.link.say_words(Kind.ROOM, 0, room)
+        self._tell_room(channel.desk.domain)
         channel.undelivered_bytes += len(raw)
         if channel.undelivered_bytes > WINDOW_BYTES + MOST_RAW_BYTES:
             raise ProtocolError("more was sent than there was credit for")
         if not channel.broken:
             self._take(number, channel, raw)
+
+    def _tell_room(self, domain: Domain) -> None:
+        if domain.comes_by is self.link and (room_bytes := domain.news_of_room()) is not None:
+            room = {"tenant": domain.tenant, "most_bytes": room_bytes}
+            self.link.say_words(Kind.ROOM, 0, room)
 
     def _take(self, number: int, channel: _Channel, raw: bytes) -> None:
         arrival = channel.arrival

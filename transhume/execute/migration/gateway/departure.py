@@ -27,6 +27,8 @@ class Departure:
     """Of that, what came from its disks."""
     read_bytes: int = 0
     """What was read of its hypervisor, raw."""
+    remaining_bytes: int | None = None
+    """What its hypervisor had still to send when somebody told last; raw."""
     channels: set[int] = field(default_factory=set)
     sending: "set[asyncio.Future[Any]]" = field(default_factory=set)
     """Parts of pieces that are encoded and sent whatever becomes of their channels."""
@@ -52,6 +54,7 @@ class Departure:
 
     def remains(self, remaining_bytes: int) -> None:
         """Take how much the hypervisor has still to send."""
+        self.remaining_bytes = remaining_bytes
         if self.member is not None:
             self.member.expect(remaining_bytes)
 

@@ -62,8 +62,6 @@ class _Coded:
     pieces: list[bytes | memoryview]
     """The frame's."""
     transfer: Transfer
-    forgotten: int | None
-    """The position in the log below which nothing is referred to any more, where that is news."""
     rest: Prepared | None
     """Of the piece."""
 
@@ -309,9 +307,12 @@ class Departures:
                 raise LinkLost(departure.broken or "the channel was closed")
             began = time.perf_counter()
             most_new_bytes = departure.most_piece_bytes(self._pace)
-            coded = await loop.run_in_executor(
-                desk.coder, _encode, desk, prepared, self._pace.level, most_new_bytes
-            )
+            try:
+                coded = await loop.run_in_executor(
+                    desk.coder, _encode, desk, prepared, self._pace.level, most_new_bytes
+                )
+            finally:  # the peer may have room only then, and so may we
+                self._tell_forgotten(departure)
             coding_seconds = time.perf_counter() - began
             transfer = coded.transfer
             departure.has_sent(transfer, of_disks=channel.urgency is Urgency.DISK)
@@ -326,9 +327,13 @@ class Departures:
                 self._rate.sent(transfer.wire_bytes, coding_seconds, crossed)
                 self.link.keep_short(self._rate.bytes_per_second)
                 self._pace.keep_to(self._rate.bytes_per_second)
-            if coded.forgotten is not None:
-                self.link.say_amount(Kind.FORGET, departure.domain_number, coded.forgotten)
             return coded
+
+    def _tell_forgotten(self, departure: Departure) -> None:
+        if self.link.lost is not None:  # the next one tells
+            return
+        if (first := departure.desk.domain.news_of_forgotten()) is not None:
+            self.link.say_amount(Kind.FORGET, departure.domain_number, first)
 
     @asynccontextmanager
     async def _turn(self, channel: _Channel) -> AsyncIterator[None]:
@@ -424,8 +429,10 @@ class Departures:
     def _forgotten(self, message: Message) -> None:
         """Let go of what the peer refers to no more."""
         match message.words:
-            case {"tenant": str(tenant), "below": int(below)} if tenant in self._opened:
-                self._domains.desk(self.link.peer, tenant).domain.let_go(below)
+            case {"tenant": str(tenant), "below": int(below)}:
+                desk = self._domains.find(self.link.peer, tenant)
+                if desk is not None:
+                    desk.domain.let_go(below)
 
     def _has_room(self, message: Message) -> None:
         """Have the peer keep what it has room for."""
@@ -478,11 +485,11 @@ def _look_at(sending: asyncio.Future[_Coded]) -> None:
 def _encode(desk: Desk, prepared: Prepared, level: int | None, most_new_bytes: int) -> _Coded:
     began = time.thread_time()
     sender = desk.domain.sender
+    desk.domain.forget_surplus()
     part, rest = sender.first_part(prepared, most_new_bytes)
     pieces, transfer = sender.encode(part, level=level)
-    forgotten = desk.domain.forget_surplus()
     spent = Transfer(cpu_seconds=time.thread_time() - began)
-    return _Coded(pieces=pieces, transfer=transfer + spent, forgotten=forgotten, rest=rest)
+    return _Coded(pieces=pieces, transfer=transfer + spent, rest=rest)
 
 
 def _tell_opaque(departure: Departure, splitter: Splitter) -> None:

@@ -58,6 +58,8 @@ class Domain:
     """The link by which the peer's pages come."""
     _short: set[bytes] = field(init=False, default_factory=set)
     """Names of logs that may hold less than they should, because the disk is full."""
+    _told_first: int = field(init=False, default=0)
+    """Below which position the peer was told to forget what was sent."""
     _told_bytes: int = field(init=False, default=0)
     """What the peer was told that it may have kept here."""
     _owners: dict[str, int] = field(init=False, default_factory=dict)
@@ -103,8 +105,12 @@ class Domain:
 
     def offer(self) -> dict[str, Any]:
         """Say what the peer may have of what was sent, and what we have of its pages."""
-        sent = self.sender.log
-        offer: dict[str, Any] = {"log": sent.name.hex(), "first": sent.first, "next": sent.next}
+        sent, self._told_first = self.sender.log, self.sender.index.first
+        offer: dict[str, Any] = {
+            "log": sent.name.hex(),
+            "first": self._told_first,
+            "next": sent.next,
+        }
         self._offered = self.receiver.log.name if self.receiver is not None else None
         if self._offered is not None:
             offer["reverse"] = self._offered.hex()
@@ -126,8 +132,10 @@ class Domain:
         if isinstance(most := answer.get("most_bytes"), int):
             self.have_kept(most)
         if not self._cut(there):
+            limit_bytes = self.sender.limit_bytes
             self.sender.log.close()
-            self.sender = Sender(self._new_log(), self.sender.limit_bytes)
+            self.sender = Sender(self._new_log(), self.limits.total_bytes)
+            self.sender.limit_bytes = limit_bytes
             self._reverse_hashed = 0
             return False
         self.sender.fresh_window()
@@ -148,14 +156,21 @@ class Domain:
             return False
         return True
 
-    def forget_surplus(self) -> int | None:
-        """Refer to the oldest pages no more where there are too many; return up to which position that was."""
+    def forget_surplus(self) -> None:
+        """Refer to the oldest pages no more where there are too many; `news_of_forgotten` has to be told."""
         sender = self.sender
         position = sender.surplus()
         if position is not None:
             sender.forget_below(position)
             self._look_for_room(sender.log, sender.limit_bytes)
-        return position
+
+    def news_of_forgotten(self) -> int | None:
+        """Return the position below which the peer is to forget what was sent, where it wasn't told yet."""
+        first = self.sender.index.first
+        if first <= self._told_first:
+            return None
+        self._told_first = first
+        return first
 
     def look_back(self) -> None:
         """Learn what the peer has because it sent it; takes a while, and may run beside other things."""
@@ -177,9 +192,11 @@ class Domain:
         self._reverse_hashed = at
 
     def drop_stale(self) -> None:
-        """Refer no more to a log of the peer's that another has taken the place of."""
+        """Refer no more to a log of the peer's that another has replaced, nor to what is forgotten of it."""
         if self.receiver is None or self.receiver.log.name != self._reverse:
             self._forget_reverse()
+        else:
+            self.refer_no_more(self.receiver.log.first)
 
     def know_catalogue(self, number: int, digests: Sequence[bytes]) -> None:
         """Refer to the blocks of one of the peer's catalogues from now on."""
@@ -229,6 +246,7 @@ class Domain:
         if residents is not None:
             receiver.add_space(Space.RESIDENTS, residents.read)
         return {
+            "first": receiver.log.first,
             "next": receiver.log.next,
             "most_bytes": self._tell_room(receiver),
             "reverse": offer.get("reverse") == self.sender.log.name.hex(),
@@ -242,8 +260,9 @@ class Domain:
         """Return what the peer may have kept here, where that isn't any more what it was told."""
         receiver = self.receiver
         assert receiver is not None
-        told_bytes = self._told_bytes
-        if abs(self._room(receiver) - told_bytes) * _NEWS_OF_ROOM <= told_bytes:
+        room_bytes, told_bytes = self._room(receiver), self._told_bytes
+        is_short = room_bytes < min(told_bytes, receiver.log.kept_bytes)
+        if not is_short and abs(room_bytes - told_bytes) * _NEWS_OF_ROOM <= told_bytes:
             return None
         return self._tell_room(receiver)
 

@@ -19,6 +19,8 @@ a guest that stops has no more than a few of them before it."""
 _CHEAP, _MOST_DOUBLINGS = 1 / 16, 3
 """What a piece may take on the wire, of what may be new at once, for the next one to be twice as large; and how
 often that may be."""
+_PIECES_AT_THE_END = 8
+"""A flow's rest is read in so many pieces at least, as long as they aren't smaller than what may be new."""
 _PROBE_BYTES = 64 << 20
 """So much goes by between two looks at how the other way does."""
 _LOOK_BYTES = 8 << 20
@@ -44,14 +46,21 @@ def most_batch_bytes(link_bytes_per_second: float) -> int:
 class Stride:
     """How much to read at once of one flow: twice as much after each piece that costs the link next to nothing.
 
-    Where the flow turns new all of a sudden, the link is busy for the longer with what was read.
+    Where the flow turns new all of a sudden, the link is busy for the longer with what was read. So towards the
+    flow's end it's less: a hypervisor that is rid of the last of a guest's memory stops the guest.
 
     Args:
         most_new_bytes: says how much of it may be new to the other end at once.
+        remaining_bytes: says how much there still is to read; None where nobody knows.
     """
 
-    def __init__(self, most_new_bytes: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        most_new_bytes: Callable[[], int],
+        remaining_bytes: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._most_new_bytes = most_new_bytes
+        self._remaining_bytes = remaining_bytes
         self._cheap_pieces = 0
         """How many came last, one after the other."""
 
@@ -59,7 +68,11 @@ class Stride:
     def most_bytes(self) -> int:
         """How much to read at once."""
         doublings = min(self._cheap_pieces, _MOST_DOUBLINGS)
-        return min(LARGEST_BATCH, self._most_new_bytes() << doublings)
+        most_bytes, remaining_bytes = self._most_new_bytes(), self._remaining_bytes()
+        if remaining_bytes is None:
+            return min(LARGEST_BATCH, most_bytes << doublings)
+        at_the_end = max(most_bytes, remaining_bytes // _PIECES_AT_THE_END)
+        return min(LARGEST_BATCH, most_bytes << doublings, at_the_end)
 
     def went_by(self, wire_bytes: int) -> None:
         """Take what a piece took on the wire."""

@@ -56,7 +56,9 @@ class Reader:
         self._workers = workers
         wait_for_flows(connection)
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
-        self.stride = Stride(partial(departure.most_piece_bytes, pace))
+        self.stride = Stride(
+            partial(departure.most_piece_bytes, pace), lambda: departure.remaining_bytes
+        )
         self._ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
 
     async def __aenter__(self) -> Self:

@@ -85,7 +85,7 @@ class Residents:
             try:
                 looked_at += 1
                 await _add_memory(pages, hypervisors, vm)
-            except NoGuestMemory as error:
+            except (NoGuestMemory, OSError) as error:
                 log.info("resident_not_read", vm=vm, tenant=rule.tenant, why=str(error))
         self._looked_at[rule.tenant] = looked_at
 

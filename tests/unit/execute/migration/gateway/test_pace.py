@@ -130,6 +130,17 @@ def test_more_is_read_at_once_while_it_costs_the_link_next_to_nothing() -> None:
     assert read == [2, 4, 8, 8, 8, 1, 2]
 
 
+def test_the_rest_of_a_flow_is_read_in_several_pieces() -> None:
+    may_be_new, remaining = 64 << 10, 100 << 20
+    stride = Stride(lambda: may_be_new, lambda: remaining)
+    for _ in range(3):
+        stride.went_by(300)
+    read = []
+    for remaining in (100 << 20, 3 << 20, 1 << 20, 0):  # noqa: B007  (the stride asks for it)
+        read.append(stride.most_bytes)
+    assert read == [8 * may_be_new, 6 * may_be_new, 2 * may_be_new, may_be_new]
+
+
 def test_what_is_read_at_once_follows_what_may_be_new() -> None:
     may_be_new = 1 << 20
     stride = Stride(lambda: may_be_new)
