@@ -20,11 +20,11 @@ _READ_BYTES = 4 << 20
 
 
 class ImageChanged(Exception):
-    """A block of an image isn't what it was when it was indexed."""
+    """A block of an image isn't what it was when it was indexed, or can't be read any more."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, why: str = "it was changed") -> None:
         self.path = path
-        super().__init__(f"{path} was changed since it was indexed")
+        super().__init__(f"{path} isn't what was indexed: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,19 @@ class Catalogue:
         """Return blocks of the image.
 
         Raises:
-            ImageChanged: one isn't what it was.
-            OSError: the image can't be read.
+            ImageChanged: one isn't what it was, or the image can't be read.
         """
-        found = []
-        with self.path.open("rb", buffering=0) as image:
-            for index in indices.tolist():
-                block = os.pread(image.fileno(), PAGE_BYTES, int(self.offsets[index]))
-                if digest_of(block) != self.digests[index]:
-                    raise ImageChanged(self.path)
-                found.append(memoryview(block))
-        return found
+        try:
+            with self.path.open("rb", buffering=0) as image:
+                return [self._block(image.fileno(), index) for index in indices.tolist()]
+        except OSError as error:
+            raise ImageChanged(self.path, str(error)) from error
+
+    def _block(self, image: int, index: int) -> memoryview:
+        block = os.pread(image, PAGE_BYTES, int(self.offsets[index]))
+        if digest_of(block) != self.digests[index]:
+            raise ImageChanged(self.path)
+        return memoryview(block)
 
 
 def index_image(path: Path) -> Catalogue:

@@ -5,6 +5,7 @@ channel is delivered by itself: one that waits holds up no other.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from transhume.execute.migration.content.catalogue import ImageChanged
 from transhume.execute.migration.content.digests import DIGEST_BYTES, Digest
 from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
+from transhume.execute.migration.gateway.departure import MOST_CHANNELS
 from transhume.execute.migration.gateway.domain import Domain
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
@@ -32,8 +34,6 @@ from transhume.knowledge.model import VmName
 
 _BACK_BYTES = 64 << 10
 _DIGESTS_AT_ONCE = 1 << 20
-_MOST_CHANNELS = 64
-"""Of a migration."""
 
 log = structlog.get_logger()
 
@@ -254,7 +254,7 @@ class Arrivals:
                 raise ProtocolError("a channel of no migration")
         if desk.domain.tenant != arrival.admission.tenant:
             raise ProtocolError("a channel in another tenant's domain")
-        if len(arrival.channels) >= _MOST_CHANNELS:
+        if len(arrival.channels) >= MOST_CHANNELS:
             raise ProtocolError("too many channels of a migration")
         channel = _Channel(arrival, desk)
         self._channels[message.number] = channel
@@ -284,9 +284,8 @@ class Arrivals:
             raw = await loop.run_in_executor(
                 channel.desk.decoder, receiver.decode, channel.stream, content
             )
-        except BadFrame as error:
-            if isinstance(error.__cause__, ImageChanged):
-                channel.desk.domain.distrust(error.__cause__.path)
+        except (BadFrame, OSError) as error:
+            self._distrust(channel.desk.domain, error)
             raise
         if channel.desk.domain.overfull:
             raise ProtocolError("it sends page after page and has none forgotten")
@@ -296,6 +295,16 @@ class Arrivals:
             raise ProtocolError("more was sent than there was credit for")
         if not channel.broken:
             self._take(number, channel, raw)
+
+    def _distrust(self, domain: Domain, error: BadFrame | OSError) -> None:
+        """Forget what may have been at fault here, or every frame that refers to it would fail again."""
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return
+        if isinstance(error.__cause__, ImageChanged):
+            domain.distrust(error.__cause__.path)
+        elif domain.comes_by is self.link:
+            domain.forget_peer()
+            self._site.residents.forget(domain.tenant)
 
     def _tell_room(self, domain: Domain) -> None:
         if domain.comes_by is self.link and (room_bytes := domain.news_of_room()) is not None:

@@ -39,7 +39,6 @@ from transhume.execute.migration.trust.peers import Peer
 from transhume.knowledge.model import VmName
 
 MOST_LINE_BYTES = 64 << 10
-_DEFAULT_MOST_BYTES = 1 << 50
 
 log = structlog.get_logger()
 
@@ -111,7 +110,7 @@ class Control:
                 source=str(words["source"]),
                 host=host,
                 sockets=() if words.get("warm") else sockets,
-                most_bytes=int(words.get("most_bytes", _DEFAULT_MOST_BYTES)),
+                most_bytes=int(most) if (most := words.get("most_bytes")) is not None else None,
             ),
             operator=operator,
         )

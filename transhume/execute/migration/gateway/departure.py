@@ -11,6 +11,9 @@ from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.standstill import Standstill
 from transhume.knowledge.model import Transfer
 
+MOST_CHANNELS = 64
+"""Of a migration, from its beginning to its end."""
+
 
 @dataclass(slots=True)
 class Departure:

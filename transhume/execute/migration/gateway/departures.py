@@ -205,6 +205,7 @@ class Departures:
         for number in list(departure.channels):
             self._break_off(number, departure.broken or "the migration was closed")
         departure.goes_on()
+        departure.standstill.forget(departure.number)
         if self._departures.pop(departure.number, None):
             departure.closed = True
             self._say_ends(departure)

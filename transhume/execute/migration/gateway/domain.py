@@ -278,6 +278,12 @@ class Domain:
         """List an image no more, which isn't what it was when it was indexed."""
         self.catalogues[:] = [each for each in self.catalogues if each.path != path]
 
+    def forget_peer(self) -> None:
+        """Forget all of the peer's pages; the next link begins with none."""
+        if self.receiver is not None:
+            self.receiver.log.close()
+            self.receiver = None
+
     def forget_received(self, position: int) -> None:
         """Forget the peer's log below a position; `refer_no_more` has to follow, in the sender's thread."""
         if self.receiver is not None:

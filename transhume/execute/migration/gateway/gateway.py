@@ -6,6 +6,7 @@ a destination's has its listening sockets in the same place at its own site.
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,11 @@ from pathlib import PurePosixPath
 
 import structlog
 
-from transhume.errors import PeerRefused, UsageError
+from transhume.errors import IdentityUnusable, PeerRefused, UsageError
 from transhume.execute.migration.content.catalogue import index_image
 from transhume.execute.migration.gateway.arrivals import Arrivals, ReceivingSite
 from transhume.execute.migration.gateway.configuration import GatewaySettings
-from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.departure import MOST_CHANNELS, Departure
 from transhume.execute.migration.gateway.departures import Departures
 from transhume.execute.migration.gateway.domain import StoreLimits
 from transhume.execute.migration.gateway.domains import Domains, SharedImage
@@ -43,6 +44,10 @@ from transhume.execute.migration.trust.tickets import Admissions
 UNUSED_SECONDS = 120.0
 """After so long without a hypervisor, a route is taken away."""
 DIAL_SECONDS = 10.0
+RENEWAL_SECONDS = 60.0
+"""Between two looks at whether the certificate was renewed."""
+DAY_SECONDS = 86400.0
+"""Between two looks at how long it's good for."""
 _READ_BYTES = 1 << 20
 """What is read from a peer ahead of being looked at."""
 
@@ -126,15 +131,35 @@ class Gateway:
         """
         self._here.make_folder()
         address = self.settings.listen
+        context = self._identity.server_context()
+        self._keep(self._renew(context), "looking at the certificate")
         return await asyncio.start_server(
             self._called,
             address.host,
             address.port,
-            ssl=self._identity.server_context(),
+            ssl=context,
             ssl_handshake_timeout=DIAL_SECONDS,
             ssl_shutdown_timeout=1.0,
             limit=_READ_BYTES,
         )
+
+    async def _renew(self, context: ssl.SSLContext) -> None:
+        """Show the certificate that is in the identity's folder, also once it was renewed."""
+        shown, warned_at = self._identity, time.monotonic()
+        while True:
+            await asyncio.sleep(RENEWAL_SECONDS)
+            path = shown.folder
+            try:
+                if not shown.is_renewed and time.monotonic() - warned_at < DAY_SECONDS:
+                    continue
+                warned_at = time.monotonic()
+                shown = load_identity(path, kind=PeerKind.SITE)
+                shown.equip(context)
+            except (IdentityUnusable, OSError) as error:
+                log.warning("certificate_not_renewed", folder=str(path), why=str(error))
+            else:
+                ends = shown.facts.ends.isoformat(timespec="seconds")
+                log.info("certificate_shown", folder=str(path), ends=ends)
 
     async def close(self) -> None:
         """Break everything off: hypervisors go on where they are."""
@@ -295,6 +320,10 @@ class Gateway:
                     log.warning("route_unused", vm=route.vm, seconds=UNUSED_SECONDS)
                     self.close_route(route.id)
                     return
+                continue
+            if route.connections >= MOST_CHANNELS:
+                log.warning("connection_refused", vm=route.vm, why=f"it had {MOST_CHANNELS}")
+                connection.close()
                 continue
             route.connections += 1
             splitter = NbdSplitter() if number else QemuSplitter()

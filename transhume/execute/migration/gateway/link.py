@@ -63,6 +63,8 @@ class Link:
         self._silence_seconds = silence_seconds
         self._ping_seconds = min(_PING_SECONDS, silence_seconds / 4)
         self._heard = time.monotonic()
+        """When the last bytes came, or when somebody began to listen."""
+        self._listens = False
         self._lost: str | None = None
         self._unsent_bytes = 0
         _send_at_once(writer)
@@ -126,23 +128,40 @@ class Link:
             LinkLost: there will be none.
             ProtocolError: it makes no sense.
         """
+        self._heard, self._listens = time.monotonic(), True
         try:
-            kind, number, length = parse_header(await self._reader.readexactly(HEADER.size))
-            content = await self._reader.readexactly(length)
-        except (OSError, asyncio.IncompleteReadError) as error:
+            kind, number, length = parse_header(await self._read(HEADER.size))
+            content = await self._read(length)
+        except OSError as error:
             raise LinkLost(self._lost or str(error)) from error
+        finally:
+            self._listens = False
         if self._lost is not None:  # what came before it was ended counts no more
             raise LinkLost(self._lost)
-        self._heard = time.monotonic()
         self.received_bytes += HEADER.size + length
         return Message(kind, number, content)
 
+    async def _read(self, count: int) -> bytes:
+        """Return so many bytes; each that comes is a sign of life."""
+        pieces = []
+        while count:
+            piece = await self._reader.read(count)
+            if not piece:
+                raise ConnectionResetError("the connection was ended")
+            self._heard = time.monotonic()
+            count -= len(piece)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def watch(self) -> None:
-        """Ask now and then whether the other end is there; end the link when it has been silent for long."""
+        """Ask now and then whether the other end is there; end the link when it has been silent for long.
+
+        While nobody listens here, because what was said takes long, the other end can't be heard; it hears us.
+        """
         while self._lost is None:
             await asyncio.sleep(self._ping_seconds)
             silence = time.monotonic() - self._heard
-            if silence > self._silence_seconds:
+            if self._listens and silence > self._silence_seconds:
                 self.end(f"{self.peer} has said nothing for {silence:.0f} s")
             elif silence > self._ping_seconds:
                 self.say(Kind.PING, 0)

@@ -89,6 +89,10 @@ class Residents:
                 log.info("resident_not_read", vm=vm, tenant=rule.tenant, why=str(error))
         self._looked_at[rule.tenant] = looked_at
 
+    def forget(self, tenant: str) -> None:
+        """Begin anew with a tenant's; whoever was told of the old ones has them as long as that lasts."""
+        self._pages.pop(tenant, None)
+
     def close(self) -> None:
         """Forget everything."""
         for pages in self._pages.values():

@@ -20,6 +20,7 @@ from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.warming import Warmer
 from transhume.execute.migration.machine.sockets import listen, short_path
 from transhume.execute.migration.trust.peers import Peer, PeerKind
+from transhume.reach import open_files
 from transhume.reach.signals import run_until_told
 
 log = structlog.get_logger()
@@ -85,6 +86,7 @@ def _take_place(path: Path) -> socket.socket:
 
 async def serve_gateway(settings: GatewaySettings) -> None:
     """Run a gateway until SIGINT or SIGTERM."""
+    open_files.allow_many()
     await run_until_told(_serve(settings))
 
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 
 PATIENCE_SECONDS = 2.0
 """So long after the last news of a guest nobody waits for it any more: its hypervisor may have failed."""
+LONGEST_SECONDS = 15.0
+"""So long after the first news nobody does, whatever else comes of it: its hypervisor may be lying."""
 
 
 class Standstill:
@@ -20,6 +22,8 @@ class Standstill:
 
     def __init__(self) -> None:
         self._heard_at: dict[int, float] = {}
+        self._began_at: dict[int, float] = {}
+        """Also of those that have gone on since."""
         self._unsent: set[int] = set()
         """Those of which there is more to be sent."""
         self._changed = asyncio.Event()
@@ -29,8 +33,9 @@ class Standstill:
 
     def begins(self, departure: int) -> None:
         """Take note that a guest has stopped, or that more of one that has is read or sent."""
-        known = departure in self
-        self._heard_at[departure] = asyncio.get_running_loop().time()
+        known, now = departure in self, asyncio.get_running_loop().time()
+        self._heard_at[departure] = now
+        self._began_at.setdefault(departure, now)
         self._unsent.add(departure)
         if not known:
             self._tell()
@@ -47,6 +52,11 @@ class Standstill:
             del self._heard_at[departure]
             self._unsent.discard(departure)
             self._tell()
+
+    def forget(self, departure: int) -> None:
+        """Take note that nothing more comes of a departure."""
+        self.ends(departure)
+        self._began_at.pop(departure, None)
 
     async def of_others(self, departure: int) -> None:
         """Wait until no other guest stands still; one that does so itself needn't wait."""
@@ -69,8 +79,11 @@ class Standstill:
     def _left_seconds(self, those: Collection[int], departure: int) -> float:
         if departure in self or not those:
             return 0.0
-        latest = max(self._heard_at[each] for each in those)
-        return latest + PATIENCE_SECONDS - asyncio.get_running_loop().time()
+        until = (
+            min(self._heard_at[each] + PATIENCE_SECONDS, self._began_at[each] + LONGEST_SECONDS)
+            for each in those
+        )
+        return max(until) - asyncio.get_running_loop().time()
 
     def _tell(self) -> None:
         self._changed.set()

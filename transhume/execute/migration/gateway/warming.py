@@ -63,6 +63,8 @@ class Warmer:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._beginning: dict[tuple[str, str], object] = {}
+        """The latest that was asked for of each; none where it was stopped since."""
 
     async def begin(
         self,
@@ -92,10 +94,14 @@ class Warmer:
             Refused: the destination doesn't take the ticket.
             LinkLost: it can't be reached.
         """
-        hypervisors = await self._hypervisors_of(vm, disks=disks)
         self.stop(vm, destination)
+        beginning = self._beginning[vm, destination] = object()
+        hypervisors = await self._hypervisors_of(vm, disks=disks)
         departures = await self._gateway.departures(destination)
         departure = await departures.request(vm, tenant, token)
+        if self._beginning.get((vm, destination)) is not beginning:
+            departures.close(departure)
+            raise UsageError(f"{vm} isn't to be kept warm at {destination} any more")
         member = departure.member = self._gateway.gangs.join_warming(destination, bytes_per_second)
         kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes)
         self._kept[vm, destination] = kept
@@ -105,6 +111,7 @@ class Warmer:
 
     def stop(self, vm: str, destination: str) -> Transfer | None:
         """Stop it, and return what was sent, which stays known; None where nothing was to be stopped."""
+        self._beginning.pop((vm, destination), None)
         kept = self._kept.pop((vm, destination), None)
         if kept is None:
             return None

@@ -5,6 +5,7 @@ So whoever reads much of it does that in a thread, where the kernel may wait for
 """
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -12,12 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import structlog
+
 CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
+_SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SHORT_SECONDS = 1.0
 _FLOW_BYTES = 32 << 10
 """Who has so much ready will have more at once: it is a hypervisor's whole buffer."""
 _FLOW_MICROSECONDS = 4000
 """How long that is waited for in all."""
+
+log = structlog.get_logger()
 
 
 @contextmanager
@@ -51,7 +58,13 @@ async def accept(listener: socket.socket) -> socket.socket:
         await readable(listener)
         try:
             connection, _ = listener.accept()
-        except BlockingIOError:  # it has gone again
+        except (BlockingIOError, ConnectionAbortedError):  # it has gone again
+            continue
+        except OSError as error:
+            if error.errno not in _SHORT_OF:
+                raise
+            log.error("connection_waits", why=str(error), hint="raise the limit of open files")
+            await asyncio.sleep(_SHORT_SECONDS)
             continue
         connection.setblocking(False)
         return connection

@@ -31,6 +31,7 @@ from transhume.execute.migration.relaying.splice import splice
 from transhume.execute.migration.trust.calling import call
 from transhume.execute.migration.trust.identity import Identity, load_identity
 from transhume.execute.migration.trust.peers import Peer, PeerKind
+from transhume.reach import open_files
 from transhume.reach.signals import run_until_told
 
 CALL_SECONDS = 10.0
@@ -220,4 +221,5 @@ async def serve_relay(settings: RelaySettings) -> None:
     Raises:
         IdentityUnusable: the host's certificate, its key or its authority can't be used.
     """
+    open_files.allow_many()
     await run_until_told(run_relay(settings))

@@ -18,6 +18,8 @@ from transhume.quantities import format_bytes
 TenantName = NewType("TenantName", str)
 
 ANYTHING = ("*",)
+ANY_AMOUNT = 1 << 50
+"""Bytes, more than any VM has."""
 
 
 class Refusal(StrEnum):
@@ -54,8 +56,8 @@ class AdmissionRequest:
     """Of the destination, where its hypervisor will be; None: at the gateway's own."""
     sockets: tuple[PurePosixPath, ...]
     """What the destination's side connects to: of QEMU, and of its NBD exports."""
-    most_bytes: int
-    """How much the streams may hold in all, as the hypervisors see them."""
+    most_bytes: int | None = None
+    """How much the streams may hold in all, as the hypervisors see them; None: as much as may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,9 @@ class AdmissionRule:
             yield f"its vms are {_listed(self.vms)}"
         if not _matches(request.tenant, self.tenants):
             yield f"its tenants are {_listed(self.tenants)}"
-        if self.most_bytes is not None and request.most_bytes > self.most_bytes:
-            asked, most = format_bytes(request.most_bytes), format_bytes(self.most_bytes)
+        asked_bytes = request.most_bytes or 0
+        if self.most_bytes is not None and asked_bytes > self.most_bytes:
+            asked, most = format_bytes(asked_bytes), format_bytes(self.most_bytes)
             yield f"{asked} were asked for, and its at_most is {most}"
 
 
@@ -90,8 +93,8 @@ class AdmissionPolicy:
     socket_folders: tuple[PurePosixPath, ...]
     """Where sockets have to be that the gateway is asked to connect to."""
 
-    def check(self, request: AdmissionRequest) -> None:
-        """Return if a migration may come in.
+    def admit(self, request: AdmissionRequest) -> int:
+        """Return how many bytes a migration may bring, if it may come in.
 
         Sockets are looked at by their names only: whoever connects sees that no symbolic link leads elsewhere.
 
@@ -107,6 +110,10 @@ class AdmissionPolicy:
         lacking = [list(rule.objections(request)) for rule in self.rules]
         if all(lacking):
             raise Refused(request.vm, request.source, Refusal.NO_RULE, _told(request, lacking))
+        if request.most_bytes is not None:
+            return request.most_bytes
+        admitting = (rule for rule, lacks in zip(self.rules, lacking, strict=True) if not lacks)
+        return max(ANY_AMOUNT if rule.most_bytes is None else rule.most_bytes for rule in admitting)
 
     def _may_connect(self, socket: PurePosixPath) -> bool:
         return ".." not in socket.parts and any(

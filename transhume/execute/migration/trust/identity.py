@@ -60,6 +60,16 @@ class Identity:
         context.check_hostname = False
         return self._hardened(context)
 
+    @property
+    def is_renewed(self) -> bool:
+        """Whether another certificate is in the folder by now.
+
+        Raises:
+            IdentityUnusable: it can't be read.
+        """
+        found = facts_of(read_certificate(self.folder / CERTIFICATE_FILE))
+        return found.fingerprint != self.facts.fingerprint
+
     def equip(self, context: ssl.SSLContext) -> None:
         """Let a context show this certificate; one that is in use already, from the next handshake on.
 

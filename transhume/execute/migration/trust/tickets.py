@@ -121,7 +121,7 @@ class Admissions:
             raise ValueError(f"a ticket with a lifetime of {lifetime_seconds} s; give more than 0")
         self._expire()
         try:
-            self.policy.check(request)
+            most_bytes = self.policy.admit(request)
             self._check_room(request)
         except Refused as refused:
             why = {"reason": str(refused.reason), "why": refused.seen}
@@ -129,7 +129,7 @@ class Admissions:
             raise
         token = secrets.token_bytes(TOKEN_BYTES)
         lifetime_seconds = min(lifetime_seconds, LONGEST_LIFETIME_SECONDS)
-        admission = self._admission(request, operator, lifetime_seconds)
+        admission = self._admission(request, most_bytes, operator, lifetime_seconds)
         self._open[_digest(token)] = admission
         log.info(
             "admission_granted", admission=admission.id, **_of(admission), operator=operator.name
@@ -191,7 +191,11 @@ class Admissions:
             raise Refused(request.vm, request.source, Refusal.TOO_MANY, seen)
 
     def _admission(
-        self, request: AdmissionRequest, operator: Peer, lifetime_seconds: float
+        self,
+        request: AdmissionRequest,
+        most_bytes: int,
+        operator: Peer,
+        lifetime_seconds: float,
     ) -> Admission:
         return Admission(
             id=AdmissionId(secrets.token_hex(8)),
@@ -201,7 +205,7 @@ class Admissions:
             source=request.source,
             host=request.host,
             sockets=request.sockets,
-            most_bytes=request.most_bytes,
+            most_bytes=most_bytes,
             operator=operator.name,
             expires_at=self._clock() + lifetime_seconds,
         )

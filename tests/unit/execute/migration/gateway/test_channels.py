@@ -1,6 +1,7 @@
 """Connections of hypervisors through two gateways: all bytes, both ways, whoever waits for whom."""
 
 import asyncio
+import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.execute.migration.gateway.hypervisors import (
     PATIENCE_SECONDS,
@@ -24,6 +26,8 @@ from tests.unit.execute.migration.gateway.two_sites import open_way, two_sites
 from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.gateway import departures, reader
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES
+from transhume.execute.migration.gateway.departure import MOST_CHANNELS
+from transhume.execute.migration.machine import sockets
 from transhume.execute.migration.machine.sockets import read_flow, readable
 
 T = TypeVar("T")
@@ -302,3 +306,48 @@ async def test_a_stream_whose_source_dies_is_cut_short_and_never_made_up_for(
         cut = content[: len(content) // 2]
         _, theirs = await migrate(a, b, migration, cut)
         assert theirs.content == cut
+
+
+async def test_a_hypervisor_that_connects_while_no_file_can_be_opened_is_let_in_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_SHORT_SECONDS", 0.1)
+    async with two_sites(tmp_path) as (a, b):
+        migration = await open_way(a, b)
+        destination = Destination(b, migration)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        source = await connect_source(a, migration)  # nobody has accepted it yet
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            with capture_logs() as logs:
+                await asyncio.sleep(0.25)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert {line["event"] for line in logs} == {"connection_waits"}
+        content = memory_stream(pages_of(1, 10))
+        sending = asyncio.create_task(source.send(content))
+        theirs = await destination.accept()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await theirs.receive()
+            await sending
+        assert theirs.content == content
+        source.close()
+        destination.close()
+
+
+async def test_a_hypervisor_that_connects_without_end_harms_its_own_migration_only(
+    tmp_path: Path,
+) -> None:
+    async with two_sites(tmp_path) as (a, b):
+        link = (await a.gateway.departures("b")).link
+        migration = await open_way(a, b, "many")
+        many = [await connect_source(a, migration) for _ in range(MOST_CHANNELS + 9)]
+        for each in many[MOST_CHANNELS:]:
+            await each.wait_until_broken()
+        for each in many:
+            each.close()
+        await a.client.ask("close", migration=migration)
+        content = memory_stream(pages_of(1, 10))
+        other = await open_way(a, b, "other")
+        assert_arrived(await migrate(a, b, other, content), content)
+        assert link.lost is None

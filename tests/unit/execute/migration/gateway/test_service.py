@@ -1,11 +1,51 @@
-"""A gateway's beginning and end."""
+"""A gateway's beginning and end, and what it sees to meanwhile."""
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from tests.unit.execute.migration.gateway.two_sites import free_port, site, write_site
+from tests.unit.execute.migration.gateway.two_sites import (
+    free_port,
+    open_way,
+    site,
+    two_sites,
+    write_site,
+)
 from transhume.errors import UsageError
+from transhume.execute.migration.gateway import gateway
+from transhume.execute.migration.trust import Identity, PeerKind, load_authority, load_identity
+
+
+async def test_a_certificate_that_was_renewed_is_shown_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "RENEWAL_SECONDS", 0.02)
+    shown: list[datetime] = []
+    equip = Identity.equip
+
+    def seen(identity: Identity, context: object) -> None:
+        shown.append(identity.facts.ends)
+        equip(identity, context)
+
+    async with two_sites(tmp_path) as (a, b):
+        monkeypatch.setattr(Identity, "equip", seen)
+        folder = b.folder / "identity"
+        before = (folder / "certificate.pem").read_text()
+        (folder / "certificate.pem").write_text(before[:100])
+        with capture_logs() as logs:
+            await asyncio.sleep(0.1)
+        (folder / "certificate.pem").write_text(before)
+        assert "certificate_not_renewed" in {line["event"] for line in logs}
+        authority = load_authority(tmp_path / "ca")
+        authority.renew(folder, lifetime=timedelta(days=90), now=datetime.now(UTC))
+        renewed = load_identity(folder, kind=PeerKind.SITE).facts.ends
+        async with asyncio.timeout(10):
+            while renewed not in shown:
+                await asyncio.sleep(0.02)
+        await open_way(a, b)
 
 
 async def test_a_gateway_that_finds_its_place_taken_leaves_it_and_its_port(tmp_path: Path) -> None:

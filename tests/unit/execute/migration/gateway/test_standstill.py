@@ -125,6 +125,25 @@ async def test_a_guest_that_never_runs_again_holds_nobody_up_for_long(
     await waiting
 
 
+async def test_news_without_end_of_a_guest_hold_nobody_up_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor do stops that are over at once, and begin again."""
+    monkeypatch.setattr(standstill, "LONGEST_SECONDS", 0.1)
+    still = Standstill()
+    still.begins(STOPPED)
+    waiting = await waits(still, OTHER)
+    assert not waiting.done()
+    await waiting
+    still.begins(STOPPED)
+    await still.of_others(OTHER)
+    still.ends(STOPPED)
+    still.begins(STOPPED)
+    await still.of_others(OTHER)
+    still.forget(STOPPED)
+    assert STOPPED not in still
+
+
 async def test_each_part_that_is_sent_of_a_guest_is_news_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

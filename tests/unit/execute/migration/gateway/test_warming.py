@@ -21,9 +21,11 @@ from tests.unit.execute.migration.gateway.hypervisors import (
 )
 from tests.unit.execute.migration.gateway.running_guest import running_guest
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.errors import GatewayFailed
 from transhume.execute.migration.gateway import departures
 from transhume.execute.migration.gateway import warming as warming_module
 from transhume.execute.migration.machine.guest_images import find_images
+from transhume.execute.migration.machine.hypervisors import Hypervisors
 
 MEMORY_PAGES = 4096
 IMAGE = pages_of(2, 600)
@@ -201,3 +203,47 @@ async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
         content = memory_stream(IMAGE)
         assert_arrived(await migrate(a, b, await open_way(a, b), content), content)
         assert link.lost is None
+
+
+async def held_up(a: Site, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have the gateway at a wait, before it reads any VM's memory, until the event is set."""
+    may_go_on = asyncio.Event()
+    having = a.gateway.relays.having
+
+    async def slowly(vm: str) -> Hypervisors:
+        await may_go_on.wait()
+        return await having(vm)
+
+    monkeypatch.setattr(a.gateway.relays, "having", slowly)
+    return may_go_on
+
+
+async def test_who_is_asked_for_twice_at_once_is_kept_warm_once(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sites_with(tmp_path, guest[0]) as (a, b):
+        may_go_on = await held_up(a, monkeypatch)
+        both = [asyncio.create_task(warm(a, b)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        may_go_on.set()
+        refused, begun = await asyncio.gather(*both, return_exceptions=True)
+        assert isinstance(refused, GatewayFailed)
+        assert not isinstance(begun, BaseException)
+        (kept,) = (await a.client.ask("status"))["warming"]
+        assert not kept["ended"]
+        departures = await a.gateway.departures("b")
+        assert len(departures._departures) == 1
+
+
+async def test_who_is_to_be_warm_no_more_before_it_began_never_is(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sites_with(tmp_path, guest[0]) as (a, b):
+        may_go_on = await held_up(a, monkeypatch)
+        beginning = asyncio.create_task(warm(a, b))
+        await asyncio.sleep(0.1)
+        await a.client.ask("cool", vm="vm1", destination="b")
+        may_go_on.set()
+        with pytest.raises(GatewayFailed, match="any more"):
+            await beginning
+        assert not (await a.client.ask("status"))["warming"]

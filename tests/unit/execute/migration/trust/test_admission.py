@@ -17,6 +17,7 @@ from transhume.execute.migration.trust import (
     TenantName,
     to_rules,
 )
+from transhume.execute.migration.trust.admission import ANY_AMOUNT
 from transhume.knowledge.model import VmName
 from transhume.located_yaml import read, validate
 
@@ -34,7 +35,7 @@ RULE = AdmissionRule(
 
 
 def check(*rules: AdmissionRule, request: AdmissionRequest = REQUEST) -> None:
-    AdmissionPolicy(rules=rules, socket_folders=(FOLDER,)).check(request)
+    AdmissionPolicy(rules=rules, socket_folders=(FOLDER,)).admit(request)
 
 
 def refused(*rules: AdmissionRule, request: AdmissionRequest = REQUEST) -> Refused:
@@ -46,6 +47,18 @@ def refused(*rules: AdmissionRule, request: AdmissionRequest = REQUEST) -> Refus
 def test_what_fits_a_rule_in_every_respect_is_let_in() -> None:
     check(RULE)
     check(RULE, request=replace(REQUEST, source="rented-7", vm=VmName("web-")))
+
+
+def test_where_nobody_says_how_much_comes_the_most_that_a_rule_allows_may() -> None:
+    asked = replace(REQUEST, most_bytes=None)
+
+    def admitted(*rules: AdmissionRule) -> int:
+        return AdmissionPolicy(rules=rules, socket_folders=(FOLDER,)).admit(asked)
+
+    assert admitted(RULE) == RULE.most_bytes
+    larger, others = replace(RULE, most_bytes=9), replace(RULE, sources=("c",), most_bytes=None)
+    assert admitted(larger, RULE, others) == RULE.most_bytes
+    assert admitted(RULE, replace(RULE, most_bytes=None)) == ANY_AMOUNT
 
 
 def test_without_a_rule_nothing_is_let_in() -> None:

@@ -1,0 +1,54 @@
+"""What a site has isn't what it was: one migration ends by that, and the next goes on without it."""
+
+import asyncio
+from pathlib import Path
+
+from tests.unit.execute.migration.gateway.hypervisors import (
+    PATIENCE_SECONDS,
+    assert_arrived,
+    memory_stream,
+    migrate,
+    pages_of,
+)
+from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.execute.migration.content.vault import Vault
+
+PAGES = pages_of(7, 6000)
+"""More than may be in memory of the store."""
+STORE = {"folder": "store", "memory": "8MiB"}
+
+
+async def arrives(a: Site, b: Site, vm: str, pages: list[bytes]) -> bool:
+    """Say whether a migration arrives; what comes of one that doesn't is right as far as it goes."""
+    content = memory_stream(pages)
+    migration = await open_way(a, b, vm)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        ours, theirs = await migrate(a, b, migration, content)
+    await a.client.ask("close", migration=migration)
+    if theirs.complete:
+        assert_arrived((ours, theirs), content)
+    else:
+        assert content.startswith(theirs.content)
+    return theirs.complete
+
+
+async def test_an_image_that_was_removed_fails_one_migration(tmp_path: Path) -> None:
+    image = tmp_path / "image.raw"
+    image.write_bytes(b"".join(PAGES))
+    async with two_sites(tmp_path, images=[{"path": str(image)}]) as (a, b):
+        image.unlink()
+        assert not await arrives(a, b, "vm1", PAGES)
+        assert await arrives(a, b, "vm2", PAGES)
+
+
+async def test_a_store_whose_disk_forgets_fails_one_migration(tmp_path: Path) -> None:
+    async with two_sites(tmp_path, store=STORE) as (a, b):
+        assert await arrives(a, b, "vm1", PAGES)
+        (domain,) = b.gateway.domains
+        assert domain.receiver is not None
+        vault = domain.receiver.log._vault
+        assert isinstance(vault, Vault)
+        vault._file.seek(0)
+        vault._file.write(bytes(1 << 20))
+        assert not await arrives(a, b, "vm2", PAGES)
+        assert await arrives(a, b, "vm3", PAGES)
