@@ -150,7 +150,8 @@ class Departures:
             await self._agreement.learn_residents(desk, self._opened[tenant])
             # Whatever has come from there since the last time needn't go back.
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(desk.coder, desk.domain.look_back)
+            while await loop.run_in_executor(desk.coder, desk.domain.look_back):
+                pass
         if self.link.lost is not None:
             raise LinkLost(self.link.lost)
         domain = self._opened[tenant]

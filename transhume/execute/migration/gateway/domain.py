@@ -172,24 +172,26 @@ class Domain:
         self._told_first = first
         return first
 
-    def look_back(self) -> None:
-        """Learn what the peer has because it sent it; takes a while, and may run beside other things."""
+    def look_back(self) -> bool:
+        """Learn some more of what the peer has because it sent it; say whether there is more to learn.
+
+        All of it takes a while, in which frames are to be encoded.
+        """
         self.drop_stale()
         if self.receiver is None or self.receiver.log.name == self._stale:
-            return
+            return False
         received = self.receiver.log
         self._reverse = received.name
-        at = self._reverse_hashed
-        while (at := max(at, received.first)) < received.next:
-            count = min(_HASHED_AT_ONCE, received.next - at)
-            try:
-                pages = received.read(np.arange(at, at + count))
-            except NotInLog:  # forgotten meanwhile
-                continue
-            digests = [digest_of(page) for page in pages]
-            self.sender.index.add_elsewhere(Space.REVERSE, digests, start=at)
-            at += count
-        self._reverse_hashed = at
+        at = max(self._reverse_hashed, received.first)
+        count = min(_HASHED_AT_ONCE, received.next - at)
+        try:
+            pages = received.read(np.arange(at, at + count))
+        except NotInLog:  # forgotten meanwhile
+            return True
+        digests = [digest_of(page) for page in pages]
+        self.sender.index.add_elsewhere(Space.REVERSE, digests, start=at)
+        self._reverse_hashed = at + count
+        return self._reverse_hashed < received.next
 
     def drop_stale(self) -> None:
         """Refer no more to a log of the peer's that another has replaced, nor to what is forgotten of it."""
