@@ -178,9 +178,10 @@ class Domain:
         All of it takes a while, in which frames are to be encoded.
         """
         self.drop_stale()
-        if self.receiver is None or self.receiver.log.name == self._stale:
+        receiver = self.receiver
+        if receiver is None or receiver.log.name == self._stale:
             return False
-        received = self.receiver.log
+        received = receiver.log
         self._reverse = received.name
         at = max(self._reverse_hashed, received.first)
         count = min(_HASHED_AT_ONCE, received.next - at)
@@ -195,10 +196,11 @@ class Domain:
 
     def drop_stale(self) -> None:
         """Refer no more to a log of the peer's that another has replaced, nor to what is forgotten of it."""
-        if self.receiver is None or self.receiver.log.name != self._reverse:
+        receiver = self.receiver
+        if receiver is None or receiver.log.name != self._reverse:
             self._forget_reverse()
         else:
-            self.refer_no_more(self.receiver.log.first)
+            self.refer_no_more(receiver.log.first)
 
     def know_catalogue(self, number: int, digests: Sequence[bytes]) -> None:
         """Refer to the blocks of one of the peer's catalogues from now on."""
@@ -288,8 +290,9 @@ class Domain:
 
     def forget_received(self, position: int) -> None:
         """Forget the peer's log below a position; `refer_no_more` has to follow, in the sender's thread."""
-        if self.receiver is not None:
-            self.receiver.log.forget_below(position)
+        receiver = self.receiver
+        if receiver is not None:
+            receiver.log.forget_below(position)
 
     def _receiver_of(self, name: bytes, after: int) -> Receiver:
         found = self.receiver
