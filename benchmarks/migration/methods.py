@@ -90,8 +90,7 @@ class ByLibvirt:
     async def after(self, gang: Gang) -> None:
         """Wait until libvirt is done with them at both ends."""
         for vm in gang.vms:
-            for host in (gang.source, gang.destination):
-                await self.hosts.settle(vm, host)
+            await self.hosts.settle(vm, gang.source, gang.destination)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

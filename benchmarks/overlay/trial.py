@@ -113,8 +113,7 @@ class Mover:
             took = await self.hosts.migrate(vm, *ends, lambda _: None, options)
             await way.after(moving)
         self.at = moving.destination
-        for host in ends:
-            await self.hosts.settle(vm, host)
+        await self.hosts.settle(vm, *ends)
         return took.seconds
 
     def _host(self, cloud: str) -> HostName:

@@ -194,8 +194,7 @@ class Executor:
             case Migrate():
                 return await self._migrate(step, instruction)
             case Settle():
-                for host in (step.source, step.destination):
-                    await hypervisors.settle(step.vm, host)
+                await hypervisors.settle(step.vm, step.source, step.destination)
                 return await self._look(step)
             case Look():
                 return await self._look(step)

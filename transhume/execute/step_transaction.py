@@ -107,6 +107,12 @@ class StepTransaction:
     def _after_look(self, seen: Whereabouts) -> list[Instruction]:
         step = self.step
         match (seen.source, seen.destination):
+            case (Seen.STRANDED, _) | (_, Seen.STRANDED):
+                return self._fail(
+                    f"the migration of {step.vm} broke in post-copy: {step.source} and {step.destination} "
+                    f"each have a part of its memory, and nothing was touched; end neither copy, and resume "
+                    f"it by `virsh migrate --postcopy --postcopy-resume` (see docs/when-things-fail.md)"
+                )
             case _ if seen.migrating:
                 return [Settle()]
             case (Seen.ABSENT, Seen.RUNNING):

@@ -45,6 +45,7 @@ class Domain:
     """A domain at one host, and what happens when it is told to move."""
 
     state_number: int = libvirt.VIR_DOMAIN_RUNNING
+    reason: int = 0
     job: int | Exception = NO_JOB
     active: bool = True
     goes_when_asked: bool = False
@@ -57,13 +58,16 @@ class Domain:
     on_limit: Callable[[int], None] = lambda _limit_ms: None
 
     def state(self) -> list[int]:
-        return [self.state_number, 0]
+        return [self.state_number, self.reason]
 
     def isActive(self) -> bool:
         return self.active
 
     def isPersistent(self) -> bool:
         return False
+
+    def destroy(self) -> None:
+        self.active = False
 
     def jobInfo(self) -> list[int]:
         self.active = self.active and not self.goes_when_asked
@@ -145,8 +149,24 @@ def hosts(source: Domain | None, destination: Domain | None = None, **more: bool
     return LibvirtHosts(cast("Connections", pool), Direct())
 
 
-RUNNING, PAUSED, ABSENT = Seen.RUNNING, Seen.PAUSED, Seen.ABSENT
+RUNNING, PAUSED, ABSENT, STRANDED = Seen.RUNNING, Seen.PAUSED, Seen.ABSENT, Seen.STRANDED
 AWAITED = libvirt.VIR_DOMAIN_PAUSED
+
+
+def sending(reason: int = libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, job: int = JOB) -> Domain:
+    """The source's end of post-copy."""
+    return Domain(state_number=libvirt.VIR_DOMAIN_PAUSED, reason=reason, job=job)
+
+
+def fetching(
+    reason: int = libvirt.VIR_DOMAIN_RUNNING_POSTCOPY, job: int | Exception = ASK_THE_SOURCE
+) -> Domain:
+    """The destination's."""
+    return Domain(reason=reason, job=job)
+
+
+BROKEN_HERE = libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
+BROKEN_THERE = libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED
 
 
 @pytest.mark.parametrize(
@@ -189,6 +209,25 @@ AWAITED = libvirt.VIR_DOMAIN_PAUSED
             (ABSENT, RUNNING, False),
             id="gone between two questions",
         ),
+        pytest.param(sending(), fetching(), (PAUSED, RUNNING, True), id="in post-copy"),
+        pytest.param(
+            sending(BROKEN_HERE),
+            fetching(BROKEN_THERE),
+            (STRANDED, STRANDED, False),
+            id="broken in post-copy, and libvirt keeps the job",
+        ),
+        pytest.param(
+            sending(BROKEN_HERE, NO_JOB),
+            sending(BROKEN_HERE, NO_JOB),
+            (STRANDED, STRANDED, False),
+            id="broken in post-copy, and an older libvirt has ended the job",
+        ),
+        pytest.param(
+            sending(job=NO_JOB),
+            fetching(job=NO_JOB),
+            (STRANDED, RUNNING, False),
+            id="no job brings the rest that the source has",
+        ),
     ],
 )
 async def test_whereabouts(
@@ -198,6 +237,45 @@ async def test_whereabouts(
     assert await hosts(source, destination).whereabouts(VM, A1, B1) == Whereabouts(
         source=at_source, destination=at_destination, migrating=migrating
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        pytest.param(sending(BROKEN_HERE), fetching(BROKEN_THERE), id="both ends know"),
+        pytest.param(sending(BROKEN_HERE), fetching(), id="only the source knows"),
+        pytest.param(sending(), fetching(BROKEN_THERE), id="only the destination knows"),
+    ],
+)
+async def test_a_migration_that_broke_in_post_copy_is_not_waited_for(
+    source: Domain, destination: Domain
+) -> None:
+    """libvirt keeps its job until a person resumes it, which may be never."""
+    async with asyncio.timeout(10):
+        await hosts(source, destination).settle(VM, A1, B1)
+
+
+async def test_a_migration_in_post_copy_is_waited_for() -> None:
+    source, destination = sending(), fetching()
+    source.downtime_limit_ms = HELD_OFF_MS
+
+    def ends(_limit_ms: int) -> None:
+        source.active, destination.job = False, NO_JOB
+
+    source.on_limit = ends
+    await hosts(source, destination).settle(VM, A1, B1)
+    assert not source.active
+
+
+async def test_neither_end_of_a_broken_post_copy_is_discarded() -> None:
+    source = sending(BROKEN_HERE, NO_JOB)
+    await hosts(source, fetching(BROKEN_THERE)).discard(VM, A1)
+    assert source.active
+
+
+async def test_a_vm_that_is_stranded_is_not_moved() -> None:
+    found = await hosts(fetching(BROKEN_THERE), None).obstacle(VM, A1, B1)
+    assert found == "vm1 is stranded in post-copy at a1"
 
 
 async def move(through: LibvirtHosts, options: MigrationOptions | None = None) -> int:

@@ -202,6 +202,34 @@ def test_two_running_copies_or_none_is_never_repaired_by_guessing(seen: Seen) ->
     assert isinstance(finish, Finish)
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "migrating"),
+    [
+        pytest.param(Seen.STRANDED, Seen.STRANDED, False, id="both ends know"),
+        pytest.param(
+            Seen.STRANDED, Seen.RUNNING, True, id="the destination still waits for the rest"
+        ),
+        pytest.param(Seen.STRANDED, Seen.PAUSED, False, id="paused at both ends"),
+        pytest.param(Seen.PAUSED, Seen.STRANDED, True, id="the source doesn't know yet"),
+        pytest.param(Seen.ABSENT, Seen.STRANDED, False, id="the source is gone"),
+    ],
+)
+def test_a_vm_that_is_stranded_in_post_copy_is_left_to_a_person(
+    source: Seen, destination: Seen, migrating: bool
+) -> None:
+    """Its copy at the source is older than its disks, and has pages that exist nowhere else."""
+    transaction = StepTransaction(STEP)
+    transaction.handle(Recorded(phase=Phase.INTENDED))
+    transaction.handle(MigrationFailed(why="the path broke"))
+    seen = Whereabouts(source=source, destination=destination, migrating=migrating)
+    record, finish = transaction.handle(Found(whereabouts=seen))
+    assert isinstance(record, Record)
+    assert record.phase is Phase.FAILED
+    assert isinstance(finish, Finish)
+    assert finish.result is StepResult.FAILED
+    assert "--postcopy-resume" in finish.why
+
+
 def test_a_migration_still_running_after_a_crash_is_waited_for() -> None:
     transaction = StepTransaction(STEP)
     assert transaction.handle(Resumed(phase=Phase.INTENDED)) == [Settle()]

@@ -125,12 +125,13 @@ class LibvirtHosts:
         """
         return await self._disks.bytes_held(vm, host, common)
 
-    async def settle(self, vm: VmName, host: HostName) -> None:
-        """Wait until no migration of the VM is under way at a host."""
-        while (await self._connections.call(host, lambda c: _seen(c, vm)))[1]:
-            # Whoever began it is gone, and may have held the hypervisor off.
-            await self._connections.call(host, lambda c: job.hold_off_no_more(c, vm))
-            await asyncio.sleep(SETTLE_SECONDS)
+    async def settle(self, vm: VmName, source: HostName, destination: HostName) -> None:
+        """Wait until no migration of the VM is under way at either host, or one has broken in post-copy."""
+        for host, other in ((source, destination), (destination, source)):
+            while await self._is_busy(vm, host) and not await self._is_stranded(vm, other):
+                # Whoever began it is gone, and may have held the hypervisor off.
+                await self._connections.call(host, partial(job.hold_off_no_more, vm=vm))
+                await asyncio.sleep(SETTLE_SECONDS)
 
     async def resume(self, vm: VmName, host: HostName) -> None:
         """Let a paused VM run on."""
@@ -139,6 +140,17 @@ class LibvirtHosts:
     async def discard(self, vm: VmName, host: HostName) -> None:
         """End a paused copy of a VM; one that runs is left alone."""
         await self._connections.call(host, lambda c: _discard(c, vm))
+
+    async def _is_busy(self, vm: VmName, host: HostName) -> bool:
+        _, busy = await self._connections.call(host, lambda c: _seen(c, vm))
+        return busy
+
+    async def _is_stranded(self, vm: VmName, host: HostName) -> bool:
+        """Say whether a host knows that post-copy has broken; one that gives no answer doesn't say so."""
+        with suppress(HypervisorUnreachable):
+            seen, _ = await self._connections.call(host, lambda c: _seen(c, vm))
+            return seen is Seen.STRANDED
+        return False
 
     async def _move(
         self,
@@ -277,12 +289,14 @@ def _seen(connection: "libvirt.virConnect", vm: VmName) -> tuple[Seen, bool]:
 
     try:
         domain = connection.lookupByName(vm)
-        state, _reason = domain.state()
+        state, reason = domain.state()
         if state == libvirt.VIR_DOMAIN_SHUTDOWN:
             # The hand-over: the source's copy lingers for a second or two after the VM has gone.
             return Seen.ABSENT, True
         if not domain.isActive():
             return Seen.ABSENT, False
+        if _is_broken(state, reason):
+            return Seen.STRANDED, False  # though libvirt may keep the job, until it is resumed
         busy = _busy(domain)
     except libvirt.libvirtError as error:
         if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, *_NO_JOB_TOLD):
@@ -291,8 +305,23 @@ def _seen(connection: "libvirt.virConnect", vm: VmName) -> tuple[Seen, bool]:
     if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED):
         return Seen.RUNNING, busy
     if state == libvirt.VIR_DOMAIN_PAUSED:
+        if reason == libvirt.VIR_DOMAIN_PAUSED_POSTCOPY and not busy:
+            # The guest has gone on elsewhere, and no job brings it the rest.
+            return Seen.STRANDED, False
         return Seen.PAUSED, busy
     return Seen.ABSENT, busy
+
+
+def _is_broken(state: int, reason: int) -> bool:
+    """Say whether libvirt has marked one end of a migration as one that broke in post-copy."""
+    import libvirt
+
+    # Bindings that were built with a libvirt before 8.5 don't name it.
+    running = getattr(libvirt, "VIR_DOMAIN_RUNNING_POSTCOPY_FAILED", 11)
+    return (state, reason) in (
+        (libvirt.VIR_DOMAIN_RUNNING, running),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+    )
 
 
 def _busy(domain: "libvirt.virDomain") -> bool:

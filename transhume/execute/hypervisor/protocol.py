@@ -19,6 +19,8 @@ class Seen(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     ABSENT = "absent"
+    STRANDED = "stranded in post-copy"
+    """Its migration has broken when a part of its memory was at each end: neither copy is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +85,11 @@ class Hypervisors(Protocol):
         """
         ...
 
-    async def settle(self, vm: VmName, host: HostName) -> None:
-        """Wait until no migration of the VM, whoever began it, is under way at a host."""
+    async def settle(self, vm: VmName, source: HostName, destination: HostName) -> None:
+        """Wait until no migration of the VM, whoever began it, is under way at either host.
+
+        One that has broken in post-copy isn't waited for: it ends only when a person resumes it.
+        """
         ...
 
     async def resume(self, vm: VmName, host: HostName) -> None:
