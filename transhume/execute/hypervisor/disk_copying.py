@@ -2,12 +2,12 @@
 
 Before: look at both hosts which disks need copying, write into the VM's record where files of it will be, make
 empty files at the destination. After: remove what is out of date, which is the source's files after a move and
-the destination's after a failure. The copying itself is the migration's.
+the destination's after a failure, and forget where it was. The copying itself is the migration's.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,7 @@ from transhume.execute.hypervisor.disks import (
     copied_files,
     copy_of,
     disks_of,
+    has_as_disk,
     have_same_base,
     may_be_local,
 )
@@ -71,14 +72,16 @@ class DiskCopying:
                 await self._make(destination, copy)
                 made.append(copy)
             yield copies
-        except (MoveFailed, libvirt.libvirtError, asyncio.CancelledError):
+        except (MoveFailed, libvirt.libvirtError, asyncio.CancelledError) as failure:
+            # What a cancelled call is about to make may not be seen yet.
+            maybe = made if isinstance(failure, asyncio.CancelledError) else copies.disks
             with suppress(HypervisorUnreachable, libvirt.libvirtError):
-                await self._remove_unused(vm, destination, made)
+                await self._clear(vm, destination, maybe, made, at=source)
             raise
         if not options.keep_left_copies:
             # What can't be removed now is known from the VM's record when it comes back.
             with suppress(HypervisorUnreachable, libvirt.libvirtError):
-                await self._remove_unused(vm, source, copies.disks)
+                await self._clear(vm, source, copies.disks, copies.disks, at=destination)
 
     async def needed(
         self, vm: VmName, source: HostName, destination: HostName, options: MigrationOptions
@@ -137,7 +140,10 @@ class DiskCopying:
         capacity = await self._connections.call(
             source, lambda c: int(c.lookupByName(vm).blockInfo(target)[0])
         )
-        return copy_of(disk, looks, capacity, stale=(destination, disk.path) in left)
+        stale = (destination, disk.path) in left and not await self._connections.call(
+            destination, partial(_is_anothers, vm=vm, path=disk.path)
+        )
+        return copy_of(disk, looks, capacity, stale=stale)
 
     async def _has_base(
         self, source: HostName, destination: HostName, copy: DiskCopy, options: MigrationOptions
@@ -162,15 +168,66 @@ class DiskCopying:
         async with self._storage[host]:
             await self._connections.call(host, lambda c: storage.make(c, copy))
 
-    async def _remove_unused(
-        self, vm: VmName, host: HostName, copies: "tuple[DiskCopy, ...] | list[DiskCopy]"
+    async def _clear(
+        self,
+        vm: VmName,
+        host: HostName,
+        copies: Sequence[DiskCopy],
+        made: Sequence[DiskCopy],
+        *,
+        at: HostName,
     ) -> None:
-        """Remove files of copied disks at a host, unless the VM is there."""
+        """Remove files of copied disks at a host, unless the VM is there.
+
+        Paths where nothing of the VM is left are taken out of its record: whatever is there later is
+        somebody else's.
+
+        Args:
+            vm: the VM.
+            host: where it isn't.
+            copies: its disks that files may be of there.
+            made: those among them that files were made for.
+            at: where it is.
+        """
         if await self._connections.call(host, lambda c: _is_active(c, vm)):
             return
-        for copy in copies:
-            async with self._storage[host]:
-                await self._connections.call(host, partial(storage.remove, path=copy.path))
+        gone: list[tuple[str, str]] = []
+        try:
+            for copy in copies:
+                if copy in made:
+                    await self._remove(vm, host, copy.path)
+                elif await self._look(host, copy.path) is not None:
+                    continue
+                gone.append((host, copy.path))
+        finally:
+            await self._connections.call(at, lambda c: _forget(c, vm, gone))
+
+    async def _remove(self, vm: VmName, host: HostName, path: str) -> None:
+        """Remove a file, unless another VM has it as a disk."""
+
+        def remove(connection: "libvirt.virConnect") -> None:
+            if not _is_anothers(connection, vm, path):
+                storage.remove(connection, path)
+
+        async with self._storage[host]:
+            await self._connections.call(host, remove)
+
+
+def _is_anothers(connection: "libvirt.virConnect", vm: VmName, path: str) -> bool:
+    """Say whether another VM at a host, running or not, has a file as a disk, now or after its next start."""
+    others = (domain for domain in connection.listAllDomains() if domain.name() != vm)
+    return any(has_as_disk(xml, path) for domain in others for xml in _descriptions(domain))
+
+
+def _descriptions(domain: "libvirt.virDomain") -> Iterator[str]:
+    import libvirt
+
+    try:
+        yield domain.XMLDesc()
+        yield domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
 
 
 def _is_active(connection: "libvirt.virConnect", vm: VmName) -> bool:
@@ -206,11 +263,23 @@ def _record(
     connection: "libvirt.virConnect", vm: VmName, copies: Copies, hosts: tuple[HostName, ...]
 ) -> None:
     """Note that files of the VM's disks may be at these hosts."""
-    import libvirt
-
     domain = connection.lookupByName(vm)
     paths = [copy.path for copy in copies.disks]
     left = _read_record(domain) | {(host, path) for host in hosts for path in paths}
+    _write_record(domain, left)
+
+
+def _forget(
+    connection: "libvirt.virConnect", vm: VmName, gone: Collection[tuple[str, str]]
+) -> None:
+    """Take hosts and paths out of the VM's record."""
+    domain = connection.lookupByName(vm)
+    _write_record(domain, _read_record(domain).difference(gone))
+
+
+def _write_record(domain: "libvirt.virDomain", left: Left) -> None:
+    import libvirt
+
     flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
     if domain.isPersistent():
         flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG

@@ -127,6 +127,17 @@ def copied_files(disks: Iterable[Disk], common: CommonFiles = NO_COMMON_FILES) -
     return (*own, *(() if shallow else beneath))
 
 
+def has_as_disk(domain_xml: str, path: str) -> bool:
+    """Say whether a file is one of a domain's disks, lies beneath one, or may do so by its name in a pool."""
+    disks = ET.fromstring(domain_xml).iterfind("./devices/disk")
+    sources = [source for disk in disks for source in disk.iter("source")]
+    return any(
+        path in (source.get("file"), source.get("dev"))
+        or source.get("volume") == PurePosixPath(path).name
+        for source in sources
+    )
+
+
 def is_shared(looks: Looks) -> bool:
     """Say whether both hosts see one and the same file, or a pool that several hosts see."""
     before, there, after = looks.before, looks.there, looks.after

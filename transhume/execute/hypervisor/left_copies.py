@@ -1,7 +1,8 @@
 """A VM's own record of hosts that may have files of its disks: where it doesn't run, they are out of date.
 
 The record is part of the domain's metadata: so it goes wherever the VM goes, and outlives whoever wrote it. It
-is written before a file is made, so that a file that a crash leaves behind is known to be the VM's. Pure.
+is written before a file is made, so that a file that a crash leaves behind is known to be the VM's. What has
+been removed is taken out: a file that has its path later is another's. Pure.
 """
 
 from collections.abc import Iterable

@@ -15,6 +15,7 @@ from transhume.deployment.model import NO_COMMON_FILES, CommonFiles
 from transhume.errors import DiskUseUnknown, HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor.disk_copying import DiskCopying
 from transhume.execute.hypervisor.disks import Copies
+from transhume.execute.hypervisor.left_copies import read_record
 from transhume.execute.hypervisor.options import Disks, MigrationOptions
 from transhume.knowledge.model import HostName, VmName
 from transhume.reach.libvirt import Connections
@@ -90,12 +91,23 @@ class Folder:
 
 @dataclass
 class Domain:
-    """The VM, where it is."""
+    """The VM, where it is, or another."""
 
     record: str | None = None
     xml: str = ""
+    called: str = VM
+    next_xml: str = ""
+    """What it will be after its next start, if that is something else."""
+    goes_when_asked: bool = False
 
-    def XMLDesc(self) -> str:
+    def name(self) -> str:
+        return self.called
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        if self.goes_when_asked:
+            raise error(libvirt.VIR_ERR_NO_DOMAIN)
+        if flags == libvirt.VIR_DOMAIN_XML_INACTIVE and self.next_xml:
+            return self.next_xml
         return self.xml or DOMAIN
 
     def isActive(self) -> bool:
@@ -128,6 +140,10 @@ class Host:
     pool_type: str = "dir"
     sealed: bool = False
     """Its folders can't be looked into."""
+    others: list[Domain] = field(default_factory=list)
+
+    def listAllDomains(self) -> list[Domain]:
+        return [*([self.domain] if self.domain else []), *self.others]
 
     def lookupByName(self, _name: str) -> Domain:
         if self.domain is None:
@@ -173,6 +189,15 @@ class Site:
     def arrive(self, _copies: Copies) -> None:
         assert DISK in self.destination.files
         self.source.domain, self.destination.domain = None, self.domain
+
+    async def come_back(self) -> None:
+        copying = DiskCopying(cast("Connections", self))
+        async with copying.prepared(VM, B1, A1, COPY):
+            self.source.domain, self.destination.domain = self.domain, None
+
+    @property
+    def left(self) -> set[tuple[str, str]]:
+        return set(read_record(self.domain.record))
 
 
 async def test_after_a_move_only_the_destination_has_the_disk() -> None:
@@ -246,6 +271,95 @@ async def test_what_a_crash_left_behind_is_replaced_the_next_time() -> None:
     left = site.destination.files[DISK]
     await site.move(site.arrive)
     assert site.destination.files[DISK] is not left
+
+
+async def test_a_file_that_has_been_removed_is_taken_out_of_the_record() -> None:
+    site = Site()
+    await site.move(site.arrive)
+    assert site.left == {(B1, DISK)}
+
+
+async def test_whoever_has_a_removed_files_path_later_keeps_it() -> None:
+    site = Site()
+    await site.move(site.arrive)
+    site.source.has(DISK, 5000)
+    theirs = site.source.files[DISK]
+    with pytest.raises(MoveFailed, match="isn't overwritten"):
+        await site.come_back()
+    assert site.source.files[DISK] is theirs
+
+
+async def test_a_vm_comes_back_to_where_its_file_was_removed() -> None:
+    site = Site()
+    await site.move(site.arrive)
+    await site.come_back()
+    assert DISK in site.source.files
+    assert site.left == {(A1, DISK)}
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["made, and removed", "never made"])
+async def test_after_a_failure_the_record_names_no_file_at_the_destination(full: bool) -> None:
+    site = Site()
+    site.destination.full = full
+
+    def fail(_copies: Copies) -> None:
+        raise MoveFailed("vm1", "a1", "b1", "broke")
+
+    with pytest.raises((MoveFailed, libvirt.libvirtError)):
+        await site.move(fail)
+    assert site.left == {(A1, DISK)}
+
+
+async def test_a_copy_that_is_kept_stays_in_the_record() -> None:
+    site = Site()
+    await site.move(site.arrive, MigrationOptions(disks=Disks.COPY, keep_left_copies=True))
+    assert site.left == {(A1, DISK), (B1, DISK)}
+
+
+OTHER = "<domain><devices/></domain>"
+IN_A_POOL = f"""<domain><devices><disk type='volume'>
+<source pool='images' volume='{DISK.rpartition("/")[2]}'/></disk></devices></domain>"""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(Domain(called="vm2"), id="as a disk"),
+        pytest.param(Domain(called="vm2", xml=DOMAIN.replace(BASE, DISK)), id="beneath a disk"),
+        pytest.param(Domain(called="vm2", xml=IN_A_POOL), id="by its name in a pool"),
+        pytest.param(Domain(called="vm2", xml=OTHER, next_xml=DOMAIN), id="after its next start"),
+    ],
+)
+async def test_a_left_copy_that_another_vm_has_by_now_is_that_vms(other: Domain) -> None:
+    site = Site()
+    await site.move(site.arrive, MigrationOptions(disks=Disks.COPY, keep_left_copies=True))
+    theirs = site.source.files[DISK]
+    site.source.others.append(other)
+    with pytest.raises(MoveFailed, match="isn't overwritten"):
+        await site.come_back()
+    assert site.source.files[DISK] is theirs
+
+
+async def test_a_file_that_another_vm_has_too_is_not_removed_after_a_move() -> None:
+    site = Site()
+    site.source.others.append(Domain(called="vm2"))
+    await site.move(site.arrive)
+    assert DISK in site.source.files
+    assert site.left == {(B1, DISK)}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(Domain(called="vm2", xml=OTHER), id="that has other disks"),
+        pytest.param(Domain(called="vm2", goes_when_asked=True), id="that goes just then"),
+    ],
+)
+async def test_another_vm_keeps_no_left_copy(other: Domain) -> None:
+    site = Site()
+    site.source.others.append(other)
+    await site.move(site.arrive)
+    assert DISK not in site.source.files
 
 
 async def test_a_strangers_file_is_left_as_it_is() -> None:
