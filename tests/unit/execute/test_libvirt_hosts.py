@@ -56,6 +56,7 @@ class Domain:
     remaining_bytes: int = 0
     on_stats: Callable[[], None] = lambda: None
     on_limit: Callable[[int], None] = lambda _limit_ms: None
+    on_post_copy: Callable[[], None] = lambda: None
 
     def state(self) -> list[int]:
         return [self.state_number, self.reason]
@@ -95,7 +96,7 @@ class Domain:
         self.on_limit(limit_ms)
 
     def migrateStartPostCopy(self, _flags: int) -> None:
-        pass
+        self.on_post_copy()
 
     def abortJob(self) -> None:
         self.on_abort()
@@ -496,6 +497,65 @@ def begin(through: LibvirtHosts, source: HostName, **more: Any) -> "asyncio.Task
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the end of a turn lets the next one go."""
     monkeypatch.setattr(turns_to_stop, "PATIENCE_SECONDS", math.inf)
+
+
+@dataclass
+class Fails:
+    """A call that its caller gets no answer to, until it has failed so many times."""
+
+    then: Callable[..., object]
+    failure: Exception = field(
+        default_factory=lambda: HypervisorUnreachable(A1, "qemu:///a1", "connection refused")
+    )
+    times: float = 2
+
+    def __call__(self, *given: object) -> None:
+        if self.times > 0:
+            self.times -= 1
+            raise self.failure
+        self.then(*given)
+
+
+async def test_a_source_that_falls_silent_for_a_moment_is_steered_on() -> None:
+    """The migration's own call has another connection, and nobody else would ever let the guest go."""
+    guest = Guest()
+    guest.domain.on_stats = Fails(guest.seen.release)
+    moving = begin(together(guest, Guest(), LINK), A1)
+    await guest.is_let_go()
+    guest.through.set()
+    await moving
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(HypervisorUnreachable(A1, "qemu:///a1", "refused"), id="no connection"),
+        pytest.param(error(libvirt.VIR_ERR_INTERNAL_ERROR), id="it breaks in the call"),
+    ],
+)
+async def test_a_limit_that_was_not_taken_is_set_the_next_time(failure: Exception) -> None:
+    guest = Guest()
+    lets_go = Fails(guest.let_go.set, failure)
+    guest.domain.on_limit = lambda limit_ms: lets_go() if limit_ms > HELD_OFF_MS else None
+    moving = begin(together(guest, Guest(), LINK), A1)
+    await guest.is_let_go()
+    guest.through.set()
+    await moving
+
+
+async def test_an_order_for_post_copy_that_found_nobody_is_given_again() -> None:
+    guest = Guest()
+    guest.domain.on_post_copy = Fails(guest.through.set)
+    await begin(together(guest, Guest(), LINK), A1, post_copy_after_seconds=0.001)
+    assert guest.domain.on_post_copy.times == 0
+
+
+async def test_a_time_limit_counts_for_a_source_that_tells_nothing() -> None:
+    guest = Guest(fails=True)
+    guest.domain.on_stats = Fails(guest.seen.release, times=math.inf)
+    guest.domain.on_abort = Fails(guest.through.set)
+    with pytest.raises(MoveFailed, match="aborted"):
+        await begin(together(guest, Guest(), LINK), A1, time_limit_seconds=0.3)
 
 
 @pytest.mark.usefixtures("_patient")

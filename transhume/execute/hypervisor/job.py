@@ -62,12 +62,15 @@ def _downtime_limit(domain: "libvirt.virDomain", limit_ms: int | None) -> Iterat
         raise
 
 
-def set_downtime_limit(connection: "libvirt.virConnect", vm: VmName, limit_ms: int) -> None:
-    """Let the hypervisor plan to stop a guest for so long, from now on; a migration that is over needs none."""
+def set_downtime_limit(connection: "libvirt.virConnect", vm: VmName, limit_ms: int) -> bool:
+    """Let the hypervisor plan to stop a guest for so long, from now on; say whether it was taken."""
     import libvirt
 
-    with suppress(libvirt.libvirtError):
+    try:
         connection.lookupByName(vm).migrateSetMaxDowntime(limit_ms)
+    except libvirt.libvirtError:
+        return False  # the migration is over, or the connection is
+    return True
 
 
 def hold_off_no_more(connection: "libvirt.virConnect", vm: VmName) -> None:

@@ -6,11 +6,11 @@ Owns a migration's course. Where the bytes flow is the transport's affair; which
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from transhume.deployment.model import CommonFiles
 from transhume.errors import HypervisorUnreachable, MoveFailed
@@ -31,6 +31,8 @@ from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
     import libvirt
+
+T = TypeVar("T")
 
 SAMPLE_SECONDS = 0.25
 NEAR_SAMPLE_SECONDS = 0.1
@@ -147,10 +149,14 @@ class LibvirtHosts:
 
     async def _is_stranded(self, vm: VmName, host: HostName) -> bool:
         """Say whether a host knows that post-copy has broken; one that gives no answer doesn't say so."""
+        told = await self._ask(host, lambda c: _seen(c, vm))
+        return told is not None and told[0] is Seen.STRANDED
+
+    async def _ask(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T | None:
+        """Run a call; None where the host gives no answer, which says nothing of what is under way there."""
         with suppress(HypervisorUnreachable):
-            seen, _ = await self._connections.call(host, lambda c: _seen(c, vm))
-            return seen is Seen.STRANDED
-        return False
+            return await self._connections.call(host, what)
+        return None
 
     async def _move(
         self,
@@ -186,11 +192,11 @@ class LibvirtHosts:
                             raise MoveFailed(*way, seen) from moving.exception()
                         break
                     case Due.POST_COPY:
-                        switched = self._connections.call(source, lambda c: job.post_copy(c, vm))
-                        steering.in_post_copy = await switched
+                        switched = await self._ask(source, lambda c: job.post_copy(c, vm))
+                        steering.in_post_copy = bool(switched)
                         if steering.in_post_copy:
                             turn.end()  # the guest runs at the destination
-                sample = await self._connections.call(source, lambda c: job.sample(c, vm))
+                sample = await self._ask(source, lambda c: job.sample(c, vm))
                 if sample is not None:
                     told = told.at_least(
                         job.Told(sample.bytes_sent, sample.rounds or 0, sample.disk_bytes_sent)
@@ -204,8 +210,8 @@ class LibvirtHosts:
                         or pause.is_over
                         or turn.may_stop(now, fits=switchover.fits, stands_still=pause.has_begun)
                     )
-                    if limit_ms is not None:
-                        await self._limit_downtime(vm, source, limit_ms)
+                    if limit_ms is not None and await self._limit_downtime(vm, source, limit_ms):
+                        switchover.in_force_ms = limit_ms
                     on_sample(sample)
         except asyncio.CancelledError:
             await self._give_up(vm, source, moving)
@@ -219,9 +225,9 @@ class LibvirtHosts:
         moving.result()
         return told
 
-    async def _limit_downtime(self, vm: VmName, source: HostName, limit_ms: int) -> None:
+    async def _limit_downtime(self, vm: VmName, source: HostName, limit_ms: int) -> bool:
         tell = partial(job.set_downtime_limit, vm=vm, limit_ms=limit_ms)
-        await self._connections.call(source, tell)
+        return bool(await self._ask(source, tell))
 
     async def _order(
         self,
@@ -242,8 +248,7 @@ class LibvirtHosts:
     async def _give_up(self, vm: VmName, source: HostName, moving: "asyncio.Task[None]") -> None:
         """Ask for the migration's abortion until it has ended, one way or the other."""
         while not moving.done():  # at first there may be nothing to abort yet
-            with suppress(HypervisorUnreachable):
-                await self._connections.call(source, lambda c: job.abort(c, vm))
+            await self._ask(source, lambda c: job.abort(c, vm))
             await asyncio.wait({moving}, timeout=SAMPLE_SECONDS)
 
 

@@ -57,7 +57,7 @@ class Switchover:
         self._limit_ms = limit_ms or DEFAULT_LIMIT_MS
         self._link = None if link_bytes_per_second == math.inf else link_bytes_per_second
         self.in_force_ms = limit_ms if self._link is None else HELD_OFF_MS
-        """The limit that the hypervisor is to begin with, or has; None: its own."""
+        """The limit that the hypervisor is to begin with, or has taken since; None: its own."""
         self._crosses_seconds = 0.0
         """What is left, as far as was seen last."""
         self._seen: JobSample | None = None
@@ -112,7 +112,7 @@ class Switchover:
         self._crosses_seconds = self._crosses(sample, self._link, seconds)
 
     def due(self, *, its_turn: bool) -> int | None:
-        """Return the limit that the hypervisor is to have from now on, in ms; None: the one that it has.
+        """Return the limit that the hypervisor is to have from now on, in ms; None: the one in force.
 
         Where nobody says any more what becomes of its memory, the hypervisor decides.
 
@@ -123,10 +123,7 @@ class Switchover:
             return None
         may_stop = self._seen.transfer is None or (self.fits and its_turn)
         limit_ms = self._limit_ms if may_stop else HELD_OFF_MS
-        if limit_ms == (self.in_force_ms or DEFAULT_LIMIT_MS):
-            return None
-        self.in_force_ms = limit_ms
-        return limit_ms
+        return None if limit_ms == (self.in_force_ms or DEFAULT_LIMIT_MS) else limit_ms
 
     def _crosses(self, sample: JobSample, link: float, seconds: float) -> float:
         """Return how long what is left would take, also in gateways, and what was written to since then."""

@@ -54,12 +54,24 @@ def due(
     *,
     its_turn: bool = True,
 ) -> int | None:
+    """Return what is due, which is taken."""
     switchover.see(seen, link, seconds)
-    return switchover.due(its_turn=its_turn)
+    limit_ms = switchover.due(its_turn=its_turn)
+    if limit_ms is not None:
+        switchover.in_force_ms = limit_ms
+    return limit_ms
 
 
 BULK = gone(100 * MB, 20 * MB, new_pages=50 * PAGES, new_wire=20 * MB)
 """After the first round: new pages cost 0.4."""
+
+
+def test_a_limit_is_due_until_it_has_been_taken() -> None:
+    switchover = Switchover(300, LINK)
+    switchover.see(sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12)
+    assert [switchover.due(its_turn=True) for _ in range(2)] == [300, 300]
+    switchover.in_force_ms = 300
+    assert switchover.due(its_turn=True) is None
 
 
 def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
