@@ -599,3 +599,31 @@ def test_a_partition_that_heals_ends_with_the_newest_move(loser: SiteName) -> No
     world.move(C)
     world.settle()
     assert {state.known[MAC].site for state in world.sites.values()} == {C}
+
+
+@pytest.mark.parametrize("anew", [A, B], ids=["where it was", "elsewhere"])
+@pytest.mark.parametrize("last", [bound(A, 3), bound(A, 1, BindingState.GONE)], ids=["3", "gone"])
+def test_a_site_that_was_cut_off_finds_an_address_that_was_retired_and_began_anew(
+    last: Binding, anew: SiteName
+) -> None:
+    """What it has known last ranks above what is so now, and would be believed for ever."""
+    world = Federation(register={MAC: last}, revision=1)
+    for name in VTEPS:
+        world.event(name, world.whole())
+    world.retire([last])
+    for name in (A, B):
+        world.hear(name)
+    world.home = anew
+    world.event(anew, RUNS)
+    world.register_takes(0)
+    assert world.register == {MAC: bound(anew)}, "as if it had never been"
+    world.lose(C)
+    world.event(C, world.whole())
+    assert world.sites[C].wanted() == {MAC: Route(mac=MAC, vtep=VTEPS[anew])}
+
+
+def test_what_the_register_hasnt_taken_yet_isnt_taken_for_retired() -> None:
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    assert applied(after(state, read(bound(A), revision=2))) == []
+    assert state.detours.keys() == {MAC}

@@ -220,8 +220,11 @@ class SiteAddresses:
     def _read(self, whole: Whole, now: float) -> list[Instruction]:
         lost = whole.revision < self._revision
         self._revision = whole.revision
-        changed = [entry.binding.mac for entry in whole.entries if self._learn(entry, now)]
         listed = whole.bindings
+        if not lost:
+            for mac in self._begun_anew(listed):
+                self._forget(mac)
+        changed = [entry.binding.mac for entry in whole.entries if self._learn(entry, now)]
         missing = self.known.keys() - listed.keys()
         # A knowledge that has lost its memory is told again: each site has what is with it.
         retired = set() if lost else missing - self._offered.keys()
@@ -238,6 +241,17 @@ class SiteAddresses:
             *self._apply(changed, *gone),
             *self._offer(newer, now),
             Acknowledge(revision=self._revision),
+        ]
+
+    def _begun_anew(self, listed: Mapping[MacAddress, Binding]) -> list[MacAddress]:
+        """Return what others have that is listed with a lower rank: it was retired, and has begun anew."""
+        return [
+            mac
+            for mac, binding in listed.items()
+            if (known := self.known.get(mac)) is not None
+            and known.site != self.site
+            and mac not in self._offered
+            and known.supersedes(binding)
         ]
 
     def _learn(self, entry: Entry, now: float) -> bool:
