@@ -271,6 +271,21 @@ def test_an_address_that_moves_by_itself_too_often_is_left_where_it_is() -> None
     assert after(state, Sighted(mac=MAC, device="vnet7"), now=200.0) != []
 
 
+def test_a_vm_that_runs_here_unannounced_is_claimed_at_once() -> None:
+    assert offered(after(site(), told(bound(B)), RUNS)) == [bound(A, 2)]
+
+
+def test_planned_moves_are_followed_however_many_there_are() -> None:
+    """Also where a hypervisor is faster than the news of the stop."""
+    state = site()
+    for number in range(1, 20, 2):
+        announced = told(bound(B, number), number), ARRIVING
+        assert offered(after(state, *announced, RUNS)) == [bound(A, number + 1)]
+    moving = told(bound(A, 30, BindingState.MOVING, origin=B), 30)
+    assert offered(after(state, moving, RUNS)) == [bound(A, 30)]
+    assert state.damped(0.0) == ()
+
+
 def test_what_the_register_hasnt_taken_is_offered_again() -> None:
     state = site()
     after(state, RUNS)
@@ -491,6 +506,13 @@ class Federation:
         if self.waiting[name]:
             self.event(name, self.waiting[name].popleft())
 
+    def hear_all(self) -> None:
+        while self.offers:
+            self.register_takes(0)
+        for name in VTEPS:
+            while self.waiting[name]:
+                self.hear(name)
+
     def lose(self, name: SiteName) -> None:
         self.waiting[name].clear()
         if self.offers:
@@ -511,8 +533,8 @@ class Federation:
         self.event(destination, RUNS)
 
     def settle(self) -> None:
-        """Let messages through, and time pass."""
-        for _ in range(16):
+        """Let messages through, and time pass, for longer than what moved too often is left where it is."""
+        for _ in range(24):
             self.now += 10.0
             for name in VTEPS:
                 self.ask(name)
@@ -627,3 +649,17 @@ def test_what_the_register_hasnt_taken_yet_isnt_taken_for_retired() -> None:
     after(state, read(bound(A)), LEAVING, STOPPED)
     assert applied(after(state, read(bound(A), revision=2))) == []
     assert state.detours.keys() == {MAC}
+
+
+def test_two_vms_with_one_address_dont_fight_for_it_for_ever() -> None:
+    world = Federation()
+    sequences = []
+    for _ in range(60):
+        for name in (A, B):
+            world.event(name, RUNS)
+            world.hear_all()
+        sequences.append(world.register[MAC].sequence)
+        world.now += 3.0
+    assert sequences[-1] <= 11, "five claims of each, after the first"
+    assert sequences[10:] == sequences[-1:] * 50
+    assert MAC in world.sites[A].damped(world.now - 3.0) + world.sites[B].damped(world.now - 3.0)

@@ -7,7 +7,8 @@ wins, by its sequence number, in whatever order messages come:
   comes for it here is sent on until every site has followed, and what waits in its tap with it;
 - it runs there: the destination makes the binding `settled`;
 - it runs here again (that stop was a pause, or the migration failed): it's claimed back;
-- a frame of it is seen at a local port without any announcement: this site asks its hypervisors, and claims it;
+- it runs here without any announcement, or a frame of it is seen at a local port and the hypervisors say so when
+  they are asked: it's claimed, but not too often, because two VMs may have one address;
 - for a while no hypervisor here has had its VM: its address is `gone`. Its sequence remains, so that nothing
   older is believed when it starts anew; after an hour that goes too.
 """
@@ -333,7 +334,7 @@ class SiteAddresses:
             known = self.known.get(each.mac)
             if known is None:
                 claimed.append(self._first(each))
-            elif known.site != self.site or known.state is not BindingState.SETTLED:
+            elif not self._is_settled_here(known) and self._may_claim(known, now):
                 claimed.append(self._claim(known, each.ips))
         moved = self._note(interfaces)
         instructions = self._change(claimed, now)
@@ -359,12 +360,9 @@ class SiteAddresses:
         known = self.known.get(mac)
         if interface is None or known is None or self._is_here(mac):
             return []
-        if (
-            known.state is BindingState.SETTLED
-        ):  # nobody has announced that it would come, or come back
-            self._claims[mac] = [*self._recent_claims(mac, now), now]
         self._note([interface])
-        return self._change([self._claim(known, interface.ips)], now)
+        claimed = [self._claim(known, interface.ips)] if self._may_claim(known, now) else []
+        return self._change(claimed, now)
 
     def _first(self, interface: Interface) -> Binding:
         return Binding(
@@ -409,6 +407,19 @@ class SiteAddresses:
             and mac not in self._leaving
             and mac not in self._fixed
         )
+
+    def _is_settled_here(self, known: Binding) -> bool:
+        return known.site == self.site and known.state is BindingState.SETTLED
+
+    def _may_claim(self, known: Binding, now: float) -> bool:
+        """Say whether to claim an address; it's noted where nobody has announced that it would come."""
+        mac = known.mac
+        if known.state is not BindingState.SETTLED or mac in self._taps.arriving:
+            return True
+        if self._is_damped(mac, now):
+            return False
+        self._claims[mac] = [*self._recent_claims(mac, now), now]
+        return True
 
     def _is_damped(self, mac: MacAddress, now: float) -> bool:
         return len(self._recent_claims(mac, now)) >= self.timing.moves
