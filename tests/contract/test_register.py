@@ -103,6 +103,30 @@ async def test_a_move_to_a_site_without_the_network_isnt_announced(register: Reg
         assert await register.hand_overs() == HandOvers(hand_overs=())
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["in the file", "no more"])
+async def test_a_site_that_is_gone_keeps_nobody_waiting_by_what_it_did_last(
+    register: Register, listed: bool
+) -> None:
+    """A VM that fled it could be moved nowhere any more."""
+    c = SiteName("c")
+    names = (A, B, c) if listed else (B, c)
+    sites = [OverlaySite(name=n, bridge="br0", underlay="w", vtep="192.0.2.1") for n in names]
+    overlay = ByAgents(OverlayNetwork(vni=66, sites=tuple(sites)), register, lambda: NOON)
+    await register.put([replace(BINDING, site=c)])
+    silent = AgentStatus(
+        site=A,
+        vni=66,
+        at=NOON - timedelta(days=20),
+        holder="x",
+        applied=0,
+        detours=(MACS[0],),
+    )
+    old = replace(silent, site=B, at=NOON, applied=1)
+    for status in (silent, old, replace(old, site=c, detours=())):
+        await register.report(status)
+    assert await overlay.check([MACS[0]], c) == ()
+
+
 async def test_what_has_moved_meanwhile_is_not_retired(register: Register) -> None:
     moved = replace(BINDING, sequence=5, site=B)
     await register.put([moved])

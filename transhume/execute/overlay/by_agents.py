@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from transhume.deployment.model import OverlayNetwork
 from transhume.errors import KnowledgeUnreachable, OverlayError
-from transhume.execute.overlay.tracing import late_sites
+from transhume.execute.overlay.tracing import is_silent, late_sites
 from transhume.knowledge.model import (
     Binding,
     BindingState,
@@ -71,7 +71,7 @@ class ByAgents:
         """Wait for a while until the agents have followed; say which hasn't.
 
         While a site sends on what comes for these addresses, only it and the one that has them have to: the
-        frames of others arrive by the longer way.
+        frames of others arrive by the longer way. One that says nothing any more isn't taken to do so.
         """
         revision = (await self._register.read()).revision
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -128,10 +128,14 @@ class ByAgents:
     async def _late(
         self, revision: int, macs: frozenset[MacAddress], owner: SiteName
     ) -> tuple[str, ...]:
-        statuses = await self._register.statuses()
-        sending_on = {site for site, told in statuses.items() if macs <= {*told.detours}}
+        statuses, now = await self._register.statuses(), self._clock()
+        sending_on = {
+            site
+            for site, told in statuses.items()
+            if site in self._sites and not is_silent(told, now) and macs <= {*told.detours}
+        }
         needed = {owner, *sending_on} if sending_on else self._sites
-        return late_sites(sorted(needed), revision, statuses, self._clock())
+        return late_sites(sorted(needed), revision, statuses, now)
 
 
 def _place(known: Binding | None) -> SiteName | None:

@@ -51,6 +51,11 @@ class Trace:
         )
 
 
+def is_silent(status: AgentStatus, now: datetime) -> bool:
+    """Say whether an agent hasn't been heard of lately: what it said last may hold no more."""
+    return (now - status.at).total_seconds() > STALE_SECONDS
+
+
 def late_sites(
     sites: Sequence[str], revision: int, agents: Mapping[SiteName, AgentStatus], now: datetime
 ) -> tuple[str, ...]:
@@ -122,7 +127,7 @@ def _late(
                 f"{site}: no agent has ever answered; start one there "
                 f"(transhume overlay agent --site {site})"
             )
-        elif (now - status.at).total_seconds() > STALE_SECONDS:
+        elif is_silent(status, now):
             yield f"{site}: its agent was last heard of at {status.at:%H:%M:%S} UTC"
         elif status.applied < revision:
             yield f"{site}: its agent is at revision {status.applied} of {revision}"

@@ -8,7 +8,7 @@ wins, by its sequence number, in whatever order messages come:
 - it runs there: the destination makes the binding `settled`;
 - it runs here again (that stop was a pause, or the migration failed): it's claimed back;
 - it runs here without any announcement, or a frame of it is seen at a local port and the hypervisors say so when
-  they are asked: it's claimed, but not too often, because two VMs may have one address;
+  asked: it's claimed, but not too often, because two VMs may have one address;
 - for a while no hypervisor here has had its VM: its address is `gone`. Its sequence remains, so that nothing
   older is believed when it starts anew; after an hour that goes too.
 """
