@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -328,6 +328,118 @@ def test_a_second_move_leads_the_first_sites_frames_straight_on() -> None:
     after(state, read(bound(A)), LEAVING, STOPPED)
     answer = after(state, told(bound(C, 3, BindingState.MOVING, origin=B), 3))
     assert applied(answer) == [Route(mac=MAC, vtep=VTEPS[C], detour=True)]
+
+
+OLD_IP, NEW_IP = IpAddress("10.0.0.1"), IpAddress("10.0.0.2")
+
+
+def named(binding: Binding, *ips: IpAddress, mac: MacAddress = MAC) -> Binding:
+    return replace(binding, mac=mac, ips=ips)
+
+
+@pytest.mark.parametrize(
+    ("ips", "expected"),
+    [
+        ((NEW_IP,), [named(bound(A, 5), NEW_IP)]),
+        ((OLD_IP, NEW_IP), [named(bound(A, 5), OLD_IP, NEW_IP)]),
+        ((OLD_IP,), []),
+        ((), []),
+    ],
+    ids=["other", "more", "same", "unknown"],
+)
+def test_an_address_whose_vm_has_other_ip_addresses_is_told_of_anew(
+    ips: tuple[IpAddress, ...], expected: list[Binding]
+) -> None:
+    state = site()
+    after(state, read(named(bound(A, 4), OLD_IP)))
+    runs = Runs(vm=VM, interfaces=(replace(TAP, ips=ips),))
+    assert offered(after(state, runs)) == expected
+    assert offered(after(state, runs)) == []
+
+
+@pytest.mark.parametrize(
+    "known", [bound(A, 4, BindingState.GONE), bound(B, 4)], ids=["gone", "elsewhere"]
+)
+def test_a_vm_that_comes_brings_its_ip_addresses(known: Binding) -> None:
+    """By then they may be others than the address had last."""
+    runs = Runs(vm=VM, interfaces=(replace(TAP, ips=(NEW_IP,)),))
+    answer = after(site(), read(named(known, OLD_IP)), runs)
+    assert offered(answer) == [named(bound(A, 5), NEW_IP)]
+
+
+OTHER_MAC = MacAddress("52:54:00:00:00:02")
+FIRST, SECOND = named(bound(B, 9), OLD_IP), named(bound(C), OLD_IP, NEW_IP, mac=OTHER_MAC)
+
+
+def known_as(state: SiteAddresses) -> dict[MacAddress, tuple[IpAddress, ...]]:
+    return {mac: route.ips for mac, route in state.wanted().items() if route.ips}
+
+
+def test_of_two_with_one_ip_address_the_one_that_came_last_has_it() -> None:
+    state = site()
+    after(state, told(FIRST, 1))
+    assert applied(after(state, told(SECOND, 2))) == [
+        Route(mac=OTHER_MAC, vtep=VTEPS[C], ips=(OLD_IP, NEW_IP)),
+        Route(mac=MAC, vtep=VTEPS[B]),
+    ]
+    gone = replace(SECOND, state=BindingState.GONE)
+    assert applied(after(state, told(gone, 3))) == [
+        Route(mac=OTHER_MAC, vtep=None),
+        Route(mac=MAC, vtep=VTEPS[B], ips=(OLD_IP,)),
+    ]
+
+
+def test_every_site_finds_the_same_owner_however_it_has_heard() -> None:
+    whole = Whole(
+        revision=2,
+        entries=(Entry(binding=SECOND, revision=2), Entry(binding=FIRST, revision=1)),
+    )
+    has_read, has_heard, has_claimed = site(), site(), site(C)
+    after(has_read, Read(whole=whole))
+    after(has_heard, told(FIRST, 1), told(SECOND, 2))
+    new = Interface(mac=OTHER_MAC, device="vnet1", ips=SECOND.ips)
+    after(has_claimed, told(FIRST, 1), Runs(vm=VM, interfaces=(new,)), told(SECOND, 2))
+    for state in (has_read, has_heard, has_claimed):
+        assert known_as(state) == {OTHER_MAC: (OLD_IP, NEW_IP)}
+
+
+def test_an_ip_address_goes_to_whose_word_the_register_takes_later() -> None:
+    """What was claimed here counts as newest only until the register has taken it."""
+    state = site(C)
+    new = Interface(mac=OTHER_MAC, device="vnet1", ips=SECOND.ips)
+    after(state, Runs(vm=VM, interfaces=(new,)), told(FIRST, 2))
+    assert known_as(state) == {OTHER_MAC: (OLD_IP, NEW_IP)}
+    after(state, told(SECOND, 3))
+    assert known_as(state) == {OTHER_MAC: (OLD_IP, NEW_IP)}
+    answer = after(state, told(replace(FIRST, sequence=10), 4))
+    assert known_as(state) == {MAC: (OLD_IP,), OTHER_MAC: (NEW_IP,)}
+    assert [route.mac for route in applied(answer)] == [MAC, OTHER_MAC]
+
+
+def test_a_register_that_has_lost_its_memory_is_believed_on_whose_ip_address_it_is() -> None:
+    state = site()
+    after(state, read(FIRST, revision=90), told(SECOND, 91))
+    after(state, read(SECOND, revision=1), told(FIRST, 2))
+    assert known_as(state) == {MAC: (OLD_IP,), OTHER_MAC: (NEW_IP,)}
+
+
+def test_a_site_without_hypervisors_gives_up_what_is_listed_there_no_more() -> None:
+    """A router, say, that was replaced by another one with the same IP address."""
+    state = SiteAddresses(A, 66, VTEPS, fixed=frozenset({OTHER_MAC}), only_fixed=True)
+    fixed = bound(A, 1)
+    answer = after(state, read(replace(fixed, mac=OTHER_MAC), bound(A, 4)))
+    assert offered(answer) == [GONE]
+    assert Route(mac=MAC, vtep=None) in applied(answer)
+    assert [each.mac for each in state.bound] == [OTHER_MAC]
+    assert offered(after(state, told(bound(A, 5), 2), read(bound(A, 5), revision=2))) == []
+
+
+@pytest.mark.parametrize(
+    "known", [bound(B), bound(A, 2, BindingState.MOVING, origin=B)], ids=["there", "on its way"]
+)
+def test_it_gives_up_nothing_else(known: Binding) -> None:
+    state = SiteAddresses(A, 66, VTEPS, only_fixed=True)
+    assert offered(after(state, read(known))) == []
 
 
 NOBODY, UNSURE = Present(macs=frozenset()), Present(macs=None)

@@ -78,6 +78,8 @@ class _Shared:
 
     store: Store
     hypervisors: SiteHypervisors | None
+    hostless: bool
+    """Whether the site has no hosts at all, as opposed to such as can't be asked."""
     mesh: Mesh | None
     ours: asyncio.Event
     clock: Callable[[], datetime]
@@ -111,6 +113,7 @@ async def agents_of(
     shared = _Shared(
         store=store,
         hypervisors=_hypervisors(deployment, site, connections),
+        hostless=not _hosts(deployment, site),
         mesh=_mesh(deployment, parts, store),
         ours=asyncio.Event(),
         clock=clock,
@@ -186,6 +189,7 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
             network.vni,
             _vteps([network]),
             fixed=frozenset(each.mac for each in senses.fixed),
+            only_fixed=shared.hostless,
         ),
         planes=(planes[0], planes[1]),
         register=shared.store.register(network.vni),
@@ -196,10 +200,14 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
     )
 
 
+def _hosts(deployment: Deployment, site: str) -> frozenset[HostName]:
+    return frozenset(host.name for host in deployment.hosts if host.cloud == site)
+
+
 def _hypervisors(
     deployment: Deployment, site: str, connections: Connections
 ) -> SiteHypervisors | None:
-    hosts = {host.name for host in deployment.hosts if host.cloud == site}
+    hosts = _hosts(deployment, site)
     known: list[HostName] = [each.host for each in deployment.hypervisors if each.host in hosts]
     if not known:
         return None

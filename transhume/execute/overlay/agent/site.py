@@ -7,8 +7,9 @@ wins, by its sequence number, in whatever order messages come:
   comes for it here is sent on until every site has followed, and what waits in its tap with it;
 - it runs there: the destination makes the binding `settled`;
 - it runs here again (that stop was a pause, or the migration failed): it's claimed back;
-- it runs here without any announcement, or a frame of it is seen at a local port and the hypervisors say so when
-  asked: it's claimed, but not too often, because two VMs may have one address;
+- it runs here without any announcement, or a frame of it is seen here and the hypervisors say so: it's claimed,
+  but not too often, because two VMs may have one address;
+- it runs here, and is known by other IP addresses than before: that's told as a move is;
 - for a while no hypervisor here has had its VM: its address is `gone`. Its sequence remains, so that nothing
   older is believed when it starts anew; after an hour that goes too.
 """
@@ -40,6 +41,7 @@ from transhume.execute.overlay.agent.events import (
     Ticked,
     Told,
 )
+from transhume.execute.overlay.agent.owners import OFFERED, Owners
 from transhume.execute.overlay.agent.taps import Taps
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import (
@@ -101,6 +103,7 @@ class SiteAddresses:
         vteps: the tunnels' ends at all sites.
         timing: how long it waits for what.
         fixed: addresses that are here though no hypervisor has them.
+        only_fixed: no others can be: the site has no hypervisors.
     """
 
     def __init__(
@@ -110,15 +113,20 @@ class SiteAddresses:
         vteps: Mapping[SiteName, IpAddress],
         timing: Timing = Timing(),
         fixed: frozenset[MacAddress] = frozenset(),
+        *,
+        only_fixed: bool = False,
     ) -> None:
         self.site = site
         self.vni = vni
         self._vteps = vteps
         self.timing = timing
         self._fixed = fixed
+        self._to_clear = only_fixed
+        """Whether what an earlier agent has left here has yet to be looked through."""
         self.known: dict[MacAddress, Binding] = {}
         self.detours: dict[MacAddress, Detour] = {}
         self._devices: dict[MacAddress, str] = {}
+        self._owners = Owners()
         self._revision = 0
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
@@ -215,6 +223,7 @@ class SiteAddresses:
                 self.known[mac] = Binding(
                     vni=self.vni, mac=mac, site=site_at[route.vtep], sequence=0, ips=route.ips
                 )
+                self._owners.enter(self.known[mac], revision=0)
                 self.detours[mac] = Detour(now)
         return [Expect(devices={})]  # what an earlier one expected is over, or will be said again
 
@@ -222,7 +231,10 @@ class SiteAddresses:
         lost = whole.revision < self._revision
         self._revision = whole.revision
         listed = whole.bindings
-        if not lost:
+        if lost:
+            for binding in self.known.values():
+                self._owners.enter(binding, revision=0)
+        else:
             for mac in self._begun_anew(listed):
                 self._forget(mac)
         changed = [entry.binding.mac for entry in whole.entries if self._learn(entry, now)]
@@ -241,6 +253,7 @@ class SiteAddresses:
         return [
             *self._apply(changed, *gone),
             *self._offer(newer, now),
+            *self._change(self._left_over(), now),
             Acknowledge(revision=self._revision),
         ]
 
@@ -255,6 +268,17 @@ class SiteAddresses:
             and known.supersedes(binding)
         ]
 
+    def _left_over(self) -> list[Binding]:
+        """Let settled addresses go, once, that are listed here no more and that no hypervisor would miss."""
+        if not self._to_clear:
+            return []
+        self._to_clear = False
+        return [
+            replace(known, state=BindingState.GONE)
+            for mac, known in self.known.items()
+            if self._is_settled_here(known) and self._may_go(mac)
+        ]
+
     def _learn(self, entry: Entry, now: float) -> bool:
         """Take a binding where it's newer than what is known; say whether the kernel has to follow."""
         new, mac = entry.binding, entry.binding.mac
@@ -263,9 +287,11 @@ class SiteAddresses:
             del self._offered[mac]
         if mac in self.detours and known == new:
             self.detours[mac].revision = entry.revision
+        if known == new:
+            self._owners.enter(new, entry.revision)
         if not new.supersedes(known):
             return False
-        self._enter(new, now)
+        self._enter(new, now, entry.revision)
         if new.site == self.site or self._is_gone(mac):
             return True
         if known is not None and known.site == self.site and known.state is not BindingState.GONE:
@@ -278,6 +304,7 @@ class SiteAddresses:
 
     def _forget(self, mac: MacAddress) -> None:
         del self.known[mac]
+        self._owners.forget(mac)
         self._gone.pop(mac, None)
         self._let_go(mac)
 
@@ -285,9 +312,10 @@ class SiteAddresses:
         for kept in (self.detours, self._devices, self._claims, self._looking, self._missing):
             kept.pop(mac, None)
 
-    def _enter(self, binding: Binding, now: float) -> None:
+    def _enter(self, binding: Binding, now: float, revision: float = OFFERED) -> None:
         mac = binding.mac
         self.known[mac] = binding
+        self._owners.enter(binding, revision)
         self._gone.pop(mac, None)
         if binding.state is BindingState.GONE:
             self._let_go(mac)
@@ -334,7 +362,7 @@ class SiteAddresses:
             known = self.known.get(each.mac)
             if known is None:
                 claimed.append(self._first(each))
-            elif not self._is_settled_here(known) and self._may_claim(known, now):
+            elif self._is_news(known, each.ips) and self._may_claim(known, now):
                 claimed.append(self._claim(known, each.ips))
         moved = self._note(interfaces)
         instructions = self._change(claimed, now)
@@ -371,15 +399,19 @@ class SiteAddresses:
 
     def _claim(self, known: Binding, ips: tuple[IpAddress, ...] = ()) -> Binding:
         """Return the binding that says that an address is here: a move of its own, or the end of one."""
-        came = known.site != self.site or known.state is BindingState.GONE
+        ends = known.site == self.site and known.state is BindingState.MOVING
         return replace(
             known,
             site=self.site,
-            sequence=known.sequence + came,
+            sequence=known.sequence + (not ends),
             state=BindingState.SETTLED,
             origin=None,
-            ips=known.ips or ips,
+            ips=ips or known.ips,
         )
+
+    def _is_news(self, known: Binding, ips: tuple[IpAddress, ...]) -> bool:
+        """Say whether it's news that an address is here, known by these; none says nothing."""
+        return not self._is_settled_here(known) or (bool(ips) and {*ips} != {*known.ips})
 
     def _present(self, macs: frozenset[MacAddress] | None, now: float) -> list[Instruction]:
         """Let addresses go whose VMs have been nowhere here for long, as all hypervisors say each time."""
@@ -484,7 +516,9 @@ class SiteAddresses:
         return [*self._apply(b.mac for b in bindings), *self._offer(bindings, now)]
 
     def _apply(self, macs: Iterable[MacAddress], *others: Route) -> list[Instruction]:
-        routes = (*map(self._route, macs), *others)
+        changed = dict.fromkeys(macs)
+        rivals = self._owners.take_rivals() - changed.keys()
+        routes = (*map(self._route, (*changed, *sorted(rivals))), *others)
         return [Apply(routes=routes)] if routes else []
 
     def _offer(self, bindings: list[Binding], now: float) -> list[Instruction]:
@@ -518,7 +552,8 @@ class SiteAddresses:
         binding = self.known[mac]
         if binding.state is BindingState.GONE:
             return Route(mac=mac, vtep=None)
+        ips = self._owners.owned(binding)
         if binding.site == self.site:
-            return Route(mac=mac, vtep=None, ips=binding.ips, device=self._devices.get(mac, ""))
+            return Route(mac=mac, vtep=None, ips=ips, device=self._devices.get(mac, ""))
         vtep = self._vteps.get(binding.site)
-        return Route(mac=mac, vtep=vtep, ips=binding.ips, detour=mac in self.detours)
+        return Route(mac=mac, vtep=vtep, ips=ips, detour=mac in self.detours)
