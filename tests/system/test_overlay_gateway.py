@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,12 +35,12 @@ from tests.system.overlay_sites import (
 from tests.system.test_overlay_agents import TAP, VM, VTEPS, Stage, Wire, now
 from transhume.deployment.model import GatewaySettings, OverlayNetwork
 from transhume.errors import OverlayError
-from transhume.execute.overlay import ByAgents
+from transhume.execute.overlay import ByAgents, nftables
 from transhume.execute.overlay.agent.assembly import watch_bridge
 from transhume.execute.overlay.agent.events import Runs
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
-from transhume.execute.overlay.gateway import SiteGateway, with_gateway
+from transhume.execute.overlay.gateway import SiteGateway, forwarding, with_gateway
 from transhume.execute.overlay.gateway.families import IPV4, IPV6, Family, link_local_of
 from transhume.execute.overlay.gateway.forwarding import forwards, let_all_forward
 from transhume.execute.overlay.gateway.layout import host_addresses, namespace
@@ -787,6 +788,170 @@ def test_the_gateway_goes_away_without_a_trace() -> None:
         assert first.faults() != ()
         with inside(netns_of("a")):
             assert not [name for _, name in socket.if_nameindex() if name.startswith("thv")]
+
+
+@in_both
+def test_a_host_that_forwarded_nothing_does_so_again_without_its_gateway(world: World) -> None:
+    with sites_and_outside():
+        speak_ipv6()
+        gateway = _gateways(network_with(world.nearest))[0]
+        gateway.make()
+        assert _forwards("a", world.family)
+        assert not _passes("a")
+        gateway.remove()
+        assert not _forwards("a", world.family)
+
+
+@in_both
+def test_a_gateway_leaves_alone_that_its_host_has_always_forwarded(world: World) -> None:
+    """Also where its rules go away by mistake."""
+    with sites_and_outside():
+        speak_ipv6()
+        _let_all_forward("a")
+        gateway = _gateways(network_with(world.nearest))[0]
+        gateway.make()
+        _flush_rules("a")
+        assert gateway.faults() != ()
+        gateway.make()
+        assert gateway.faults() == ()
+        assert _passes("a")
+        gateway.remove()
+        assert _forwards("a", world.family)
+        assert _passes("a")
+
+
+def test_a_host_stays_closed_when_its_rules_are_flushed() -> None:
+    """By then its own setting says that it forwards, because of the gateway."""
+    with sites_and_outside():
+        gateway = _gateways(network_with(NEAREST))[0]
+        gateway.make()
+        _flush_rules("a")
+        assert _passes("a")
+        gateway.make()
+        assert gateway.faults() == ()
+        assert not _passes("a")
+
+
+def test_a_host_of_which_nobody_knows_what_it_forwarded_is_closed() -> None:
+    with sites_and_outside():
+        gateway = _gateways(network_with(NEAREST))[0]
+        gateway.make()
+        _flush_rules("a")
+        with netlink_in(namespace(99, "a")) as within:
+            within.link("set", index=index(within, "lo"), ifalias="")
+        assert gateway.faults() != ()
+        gateway.make()
+        assert gateway.faults() == ()
+        assert not _passes("a")
+
+
+@in_both
+@pytest.mark.parametrize("leaves_first", [98, 99])
+def test_of_two_gateways_the_last_leaves_its_host_as_it_was(
+    world: World, leaves_first: int
+) -> None:
+    with sites_and_outside():
+        speak_ipv6()
+        gateways = _two_made_at_a(world)
+        gateways.pop(leaves_first).remove()
+        (last,) = gateways.values()
+        assert last.faults() == ()
+        assert not _passes("a")
+        last.remove()
+        assert not _forwards("a", world.family)
+
+
+def test_two_gateways_that_leave_at_once_leave_their_host_as_it_was() -> None:
+    with sites_and_outside():
+        gateways = _two_made_at_a(V4)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(SiteGateway.remove, gateways.values()))
+        assert not _forwards("a", IPV4)
+
+
+def test_an_older_kernel_forwards_ipv6_no_more_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.17 there is one setting for all devices, and all gateways have switched it on."""
+
+    def own(family: Family, device: str) -> str:
+        return f"ipv4/conf/{device}/forwarding" if family is IPV4 else "ipv6/conf/none"
+
+    monkeypatch.setattr(forwarding, "_own", own)
+    with sites_and_outside():
+        speak_ipv6()
+        gateways = _two_made_at_a(V6)
+        rules = nftables.table_text(netns_of("a"), "ip6", "transhume_gateway_98")
+        assert 'iifname != "thvu*" oifname != "thvu*" drop' in rules
+        for gateway in gateways.values():
+            assert _forwards("a", IPV6)
+            gateway.remove()
+        assert not _forwards("a", IPV6)
+
+
+def test_a_host_forwards_a_family_no_more_that_its_gateway_has_forgotten() -> None:
+    with sites_and_outside():
+        speak_ipv6()
+        _gateways(network_with(BOTH))[0].make()
+        assert _forwards("a", IPV6)
+        _gateways(network_with(NEAREST))[0].make()
+        assert not _forwards("a", IPV6)
+        assert _forwards("a", IPV4)
+
+
+def test_a_host_forwards_no_more_what_came_in_by_an_earlier_uplink() -> None:
+    with sites_and_outside():
+        network = network_with(NEAREST)
+        _gateways(network)[0].make()
+        site = replace(network.sites[0], uplink="wan0")
+        other = SiteGateway(network, site, NEAREST)
+        other.make()
+        assert other.faults() == ()
+        assert not _forwards("a", IPV4)
+        assert _forwards("a", IPV4, "wan0")
+
+
+def _two_made_at_a(world: World) -> dict[int, SiteGateway]:
+    """Return the gateways of two networks at the site a, by their networks' numbers."""
+    network = network_with(world.nearest)
+    with netlink_in(netns_of("a")) as netlink:
+        make_bridge(netlink, 1500, "br1")
+    site = replace(network.sites[0], bridge="br1")
+    second = SiteGateway(replace(network, vni=98), site, world.nearest)
+    gateways = {99: _gateways(network)[0], 98: second}
+    for gateway in gateways.values():
+        gateway.make()
+    return gateways
+
+
+def _forwards(site: str, family: Family, uplink: str = "out0") -> bool:
+    with inside(netns_of(site)):
+        return forwards(family, uplink)
+
+
+def _let_all_forward(site: str) -> None:
+    with inside(netns_of(site)):
+        sysctl.write("ipv4/ip_forward", "1")
+        let_all_forward()
+
+
+def _flush_rules(site: str) -> None:
+    nftables.run(netns_of(site), "flush ruleset")
+
+
+def _passes(site: str) -> bool:
+    """Say whether a site's host passes on what comes from outside, and is for the site b."""
+    there = NETWORK.sites[1].vtep
+    with netlink_in(OUT) as out:
+        out.route("replace", dst=f"{there}/32", gateway=SEEN_AS[site])
+    with (
+        closing(ear(netns_of("b"), "wan0")) as listening,
+        closing(socket_in(OUT, kind=socket.SOCK_DGRAM)) as mouth,
+    ):
+        for _ in range(20):
+            mouth.sendto(b"a stranger", (there, 9))
+            settle()
+            if any(b"a stranger" in each for each in _all_heard(listening)):
+                return True
+    return False
 
 
 @in_both

@@ -164,11 +164,6 @@ class Cables:
                     if (inner["index"], ip, length) not in known:
                         yield f"the gateway has lost its address {ip} on {self._outer[name]}"
 
-    def uplink_forwards(self, family: Family) -> bool:
-        """Say whether the host forwards what comes in by its uplink."""
-        with inside(self._site.netns):
-            return forwards(family, self._site.uplink or "")
-
     # --- how it is made ------------------------------------------------------------------------------
 
     def _inner_mtu(self) -> int:

@@ -22,10 +22,21 @@ def let_forward(family: Family, device: str) -> None:
     """Have it forward what comes in by a device, and as little else as the kernel can tell apart."""
     if forwards(family, device):
         return
-    if sysctl.read(_own(family, device)):
-        sysctl.write(_own(family, device), "1")
-    else:
+    if (setting := setting_of(family, device)) == _ALL:
         let_all_forward()
+    else:
+        sysctl.write(setting, "1")
+
+
+def setting_of(family: Family, device: str) -> str:
+    """Return which setting says whether the host forwards what comes in by a device, and perhaps by others."""
+    own = _own(family, device)
+    return own if family is IPV4 or sysctl.read(own) else _ALL
+
+
+def switch_off(setting: str) -> None:
+    """Have the host forward no more what a setting says; what heeds routers goes on doing so."""
+    sysctl.write(setting, "0")
 
 
 def let_all_forward() -> None:
@@ -39,9 +50,7 @@ def let_all_forward() -> None:
 
 def opened_with(family: Family, uplink: str) -> str:
     """Return what nftables calls the packets that the host forwards besides, once it forwards for `uplink`."""
-    if sysctl.read(_own(family, uplink)):
-        return f'iifname "{uplink}"'
-    return 'iifname != "thvu*"'
+    return 'iifname != "thvu*"' if setting_of(family, uplink) == _ALL else f'iifname "{uplink}"'
 
 
 def _own(family: Family, device: str) -> str:

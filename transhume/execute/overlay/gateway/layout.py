@@ -54,6 +54,12 @@ def namespace(vni: int, site: str) -> str:
     return f"thgw{vni}-{site}"
 
 
+def is_at(netns: str, site: str) -> bool:
+    """Say whether a namespace is named as that of any network's gateway at a site."""
+    vni = netns.removeprefix("thgw").partition("-")[0]
+    return vni.isdecimal() and netns == namespace(int(vni), site)
+
+
 def cables(vni: int) -> dict[str, str]:
     """Return the cables' ends outside, by those inside."""
     return {ACCESS: f"thvg{vni}", TRANSIT: f"thvt{vni}", UPLINK: f"thvu{vni}"}

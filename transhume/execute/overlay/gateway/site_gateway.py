@@ -3,8 +3,9 @@
 Puts cables, rules and anchors together. Everything here lasts: it works on while no agent runs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 
 from transhume.deployment.model import GatewaySettings, OverlayNetwork, OverlaySite
 from transhume.errors import OverlayError
@@ -12,8 +13,13 @@ from transhume.execute.overlay import nftables
 from transhume.execute.overlay.gateway import namespaces
 from transhume.execute.overlay.gateway.conntrack import Open, open_flows
 from transhume.execute.overlay.gateway.devices import Cables, remove_cables
-from transhume.execute.overlay.gateway.families import FAMILIES, Family, written
-from transhume.execute.overlay.gateway.forwarding import opened_with
+from transhume.execute.overlay.gateway.families import FAMILIES, written
+from transhume.execute.overlay.gateway.forwarding import (
+    forwards,
+    opened_with,
+    setting_of,
+    switch_off,
+)
 from transhume.execute.overlay.gateway.layout import (
     anchors_table,
     families,
@@ -22,6 +28,7 @@ from transhume.execute.overlay.gateway.layout import (
     prefixes,
     table,
 )
+from transhume.execute.overlay.gateway.notes import Before, note, noted, noted_by_others
 from transhume.execute.overlay.gateway.rules import (
     Held,
     Rules,
@@ -40,6 +47,8 @@ from transhume.reach.netns import inside, netlink_in
 
 Anchored = Mapping[tuple[IpAddress, Flow], SiteName]
 """At which site a VM's connection leaves."""
+_turns = Lock()
+"""Of two gateways that are made or removed at once, each would rely on what the other has noted of the host."""
 
 
 class SiteGateway:
@@ -62,9 +71,12 @@ class SiteGateway:
 
     def make(self) -> None:
         """Make what isn't as it should be; anchors that are held stay."""
-        with _explained(self.site):
-            rules = list(self._rules())
+        with _turns, _explained(self.site):
+            before = self._before()
+            rules = list(self._rules(before))
+            _leave(self._network, self._site, keeping=before)
             namespaces.make(self._netns)
+            note(self._netns, before)
             # The rules first: nothing passes a gateway that has none.
             for netns, each in rules:
                 self._keep(netns, each)
@@ -79,9 +91,12 @@ class SiteGateway:
         with _explained(self.site):
             found = list(self._cables.faults())
             if not found:
+                before = self._before()
+                if noted(self._netns) != before:
+                    found.append("the gateway hasn't noted what its host forwarded before")
                 found += [
                     f"the gateway's {each.family} rules {each.table} aren't there"
-                    for netns, each in self._rules()
+                    for netns, each in self._rules(before)
                     if seals(self._listing(netns, each)) != (each.seal,)
                 ]
             return tuple(f"{self._site.name}: {fault}" for fault in found)
@@ -132,7 +147,7 @@ class SiteGateway:
         with _explained(self.site):
             remove_gateway(self._network, self._site)
 
-    def _rules(self) -> Iterator[tuple[str | None, Rules]]:
+    def _rules(self, before: Before) -> Iterator[tuple[str | None, Rules]]:
         for family in self._families:
             yield (
                 self._netns,
@@ -147,17 +162,27 @@ class SiteGateway:
         yield self._site.netns, bridge_rules(self._network, self._settings)
         if uplink := self._site.uplink:
             for family in self._families:
-                closed = self._closed(family, uplink)
+                with inside(self._site.netns):
+                    did = before[setting_of(family, uplink)]
+                    closed = "" if did else opened_with(family, uplink)
                 yield self._site.netns, host_rules(self._network, family, uplink, closed=closed)
 
-    def _closed(self, family: Family, uplink: str) -> str:
-        """Say what the host is to forward to gateways only: what it didn't before there was one here."""
-        before = nftables.table_text(self._site.netns, family.name, table(self._network.vni))
-        did = not routes_for_us_alone(before) if before else self._cables.uplink_forwards(family)
-        if did:
-            return ""
-        with inside(self._site.netns):
-            return opened_with(family, uplink)
+    def _before(self) -> Before:
+        """Say what the host forwarded before it had gateways: all else, it's to forward to these only."""
+        if not (uplink := self._site.uplink):
+            return {}
+        earlier = _known_before(self._network, self._site)
+        found: dict[str, bool] = {}
+        for family in self._families:
+            with inside(self._site.netns):
+                setting, does = setting_of(family, uplink), forwards(family, uplink)
+            # Whoever switched it on had noted that first.
+            others = noted_by_others(self._network.vni, self._site.name)
+            known = {**others, **(earlier or {})}
+            # It may be on because of us, where there was a gateway that has noted nothing.
+            unknown = earlier is None and namespaces.exists(self._netns)
+            found[setting] = does and known.get(setting, not unknown)
+        return found
 
     def _forget_others(self) -> None:
         """Remove the rules of a family that the gateway speaks no more."""
@@ -191,10 +216,36 @@ def remove_gateway(network: OverlayNetwork, site: OverlaySite) -> None:
     Raises:
         OverlayError: the kernel refuses.
     """
-    with _explained(site.name):
+    with _turns, _explained(site.name):
+        _leave(network, site)
         remove_cables(network.vni, site)
         for family in ("ip", "ip6", "bridge"):
             nftables.delete_table(site.netns, family, table(network.vni))
+
+
+def _known_before(network: OverlayNetwork, site: OverlaySite) -> Before | None:
+    """Return what a gateway has noted; of one that hasn't, what its rules at the host say."""
+    netns = namespace(network.vni, site.name)
+    found = noted(netns)
+    if found is not None or not site.uplink:
+        return found
+    said: dict[str, bool] = {}
+    for family in FAMILIES:
+        listing = nftables.table_text(site.netns, family.name, table(network.vni))
+        if listing:
+            with inside(site.netns):
+                said[setting_of(family, site.uplink)] = not routes_for_us_alone(listing)
+    return said or None
+
+
+def _leave(network: OverlayNetwork, site: OverlaySite, keeping: Iterable[str] = ()) -> None:
+    """Have the host forward no more what it forwards only for a gateway, but for settings that it keeps."""
+    needed = {*keeping, *noted_by_others(network.vni, site.name)}
+    before = _known_before(network, site) or {}
+    with inside(site.netns):
+        for setting in (name for name, did in before.items() if not did):
+            if setting not in needed:
+                switch_off(setting)
 
 
 @contextmanager

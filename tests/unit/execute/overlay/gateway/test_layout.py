@@ -18,7 +18,9 @@ from transhume.execute.overlay.gateway.layout import (
     families,
     gateway_ips,
     host_addresses,
+    is_at,
     marks,
+    namespace,
     places,
     prefixes,
 )
@@ -139,3 +141,12 @@ def test_marks_lead_to_other_sites_only():
 )
 def test_traffic_leaves_as_the_policy_says(settings, uplinks, site, leaves_at):
     assert exit_of(network("a", "b", "c", uplinks=uplinks, gateway=settings), site) == leaves_at
+
+
+@pytest.mark.parametrize("site", ["a", "a-b", "1-a"])
+def test_a_sites_gateways_are_known_by_their_names(site: str) -> None:
+    names = [namespace(vni, each) for vni in (1, 66) for each in ("a", "a-b", "1-a", "b-a")]
+    ours = [namespace(vni, site) for vni in (1, 66)]
+    assert [
+        name for name in (*names, "a", "thgw", "thgw-a", "thgwx-a") if is_at(name, site)
+    ] == ours
