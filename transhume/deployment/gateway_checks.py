@@ -3,10 +3,10 @@
 It is at all sites, so its addresses are at none of them, and some site has to lead to the outside.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
-from transhume.deployment.model import DEFAULT_GATEWAY_MAC
+from transhume.deployment.model import DEFAULT_GATEWAY_MAC, IPV4_GATEWAYS
 from transhume.errors import Mistake
 from transhume.located_yaml import KeyPath, Located, Value
 
@@ -23,6 +23,25 @@ def gateway_checks(located: Located, sites: Sequence[KeyPath]) -> Iterator[Mista
     for name in networks:
         has_it = [site for site in sites if name in located.mapping(*site, "bridges")]
         yield from _gateway(located, ("overlay", "networks", name, "gateway"), has_it, name)
+    yield from _numbers(located, networks)
+
+
+def _numbers(located: Located, networks: Mapping[str, Value]) -> Iterator[Mistake]:
+    """What comes back to one network's gateway mustn't go into another's."""
+    path_of: dict[int, KeyPath] = {}
+    for name in networks:
+        network: KeyPath = ("overlay", "networks", name)
+        path, vni = (*network, "vni"), located.get((*network, "vni"))
+        speaks_ipv4 = located.get((*network, "gateway", "ip")) is not None
+        if not isinstance(vni, int) or isinstance(vni, bool) or not speaks_ipv4:
+            continue
+        first = path_of.setdefault(vni % IPV4_GATEWAYS, path)
+        if (other := located.get(first)) != vni:
+            message = (
+                f"the network in line {located.value_at(first).line} has number {other}, and both have an IPv4 "
+                f"gateway: their numbers mustn't differ by a multiple of {IPV4_GATEWAYS}"
+            )
+            yield located.mistake(path, message)
 
 
 def _gateway(

@@ -83,6 +83,10 @@ def detour_of(vni: int) -> int:
     return vni ^ _HALF_OF_ALL_NUMBERS
 
 
+IPV4_GATEWAYS = 1 << 16
+"""So many networks' gateways have IPv4 addresses of their own towards a host: by the number, modulo this."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlaySite:
     """A bridge that is part of one of the overlay's networks: a cloud's, or a gateway's."""

@@ -381,6 +381,33 @@ def test_each_of_several_networks_may_have_a_gateway(load):
     assert (green.gateway.ip, green.gateway.home) == ("10.9.0.254", "b")
 
 
+GATEWAYS = """clouds: {a: {overlay: {underlay: w, vtep: 10.0.0.1, uplink: u, bridges: {blue: br0, green: br1}}}}
+overlay:
+  agents: true
+  networks:
+    blue: {vni: 66, gateway: {ip: 10.1.0.1}}
+    green: {vni: 65602, gateway: {ip: 10.2.0.1}}
+"""
+
+
+def test_the_gateways_of_two_networks_need_numbers_that_their_hosts_can_tell_apart(load):
+    with pytest.raises(InvalidFile, match="6:18: the network in line 5 has number 66, and both"):
+        load(GATEWAYS)
+
+
+@pytest.mark.parametrize(
+    ("was", "written"),
+    [
+        ("65602", "65603"),
+        ("ip: 10.2.0.1", "ip6: 'fd66::1'"),
+        (", gateway: {ip: 10.2.0.1}", ""),
+    ],
+    ids=["other numbers", "IPv6 alone", "no gateway"],
+)
+def test_numbers_may_be_alike_where_no_two_ipv4_gateways_have_them(load, was, written):
+    assert len(load(GATEWAYS.replace(was, written)).networks) == 2
+
+
 @pytest.mark.parametrize(
     ("was", "written", "found"),
     [

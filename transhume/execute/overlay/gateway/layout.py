@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Address, ip_network
 
-from transhume.deployment.model import GatewaySettings, OverlayNetwork
+from transhume.deployment.model import IPV4_GATEWAYS, GatewaySettings, OverlayNetwork
 from transhume.execute.overlay.gateway.families import (
     FAMILIES,
     IPV4,
@@ -111,7 +111,8 @@ def prefixes(settings: GatewaySettings) -> tuple[Network, ...]:
 
 def host_addresses(vni: int, family: Family = IPV4) -> tuple[IpAddress, IpAddress]:
     """Return the ends of the cable to the host: the gateway's, and the host's."""
-    low = family.to_host[2 * (vni % min(family.to_host.num_addresses // 2, 1 << 24))]
+    numbers = IPV4_GATEWAYS if family is IPV4 else 1 << 24
+    low = family.to_host[2 * (vni % numbers)]
     return IpAddress(str(low)), IpAddress(str(low + 1))
 
 

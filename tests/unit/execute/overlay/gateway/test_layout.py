@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transhume.deployment.model import GatewaySettings, OverlayNetwork, OverlaySite
+from transhume.deployment.model import (
+    IPV4_GATEWAYS,
+    GatewaySettings,
+    OverlayNetwork,
+    OverlaySite,
+)
 from transhume.execute.overlay.gateway.families import IPV4, IPV6
 from transhume.execute.overlay.gateway.layout import (
     ACCESS,
@@ -71,6 +76,14 @@ def test_the_ends_of_a_cable_differ_and_so_do_networks(family):
 
     assert len(found) == 6
     assert all(ip_network(ip).subnet_of(family.to_host) for ip in found)
+
+
+def test_networks_that_share_a_cables_ends_are_those_that_the_deployment_file_mustnt_have():
+    numbers = range(1, 3 * IPV4_GATEWAYS, 77)
+    of_number = {vni: host_addresses(vni, IPV4) for vni in numbers}
+    assert len({*of_number.values()}) == len({vni % IPV4_GATEWAYS for vni in numbers})
+    assert host_addresses(66, IPV4) == host_addresses(66 + IPV4_GATEWAYS, IPV4)
+    assert host_addresses(66, IPV6) != host_addresses(66 + IPV4_GATEWAYS, IPV6)
 
 
 @pytest.mark.parametrize(
