@@ -201,7 +201,7 @@ async def test_wireguard_go_is_started_again_when_it_was_killed(underlay: Underl
         assert await underlay.talk(B, A)
 
 
-async def test_nothing_is_left_when_a_mesh_stops(sites, network, tmp_path, redis):
+async def test_only_the_guard_is_left_when_a_mesh_stops(sites, network, tmp_path, redis):
     issue(init_authority(tmp_path / "authority"), sites, tmp_path)
     async with underlay_of(sites, tmp_path, redis) as underlay:
         assert await underlay.talk(A, B)
@@ -209,6 +209,7 @@ async def test_nothing_is_left_when_a_mesh_stops(sites, network, tmp_path, redis
 
     assert programs_of(device) == []
     assert await asyncio.to_thread(links_of, A) == {"lo", "wan0"}
+    assert "transhume_thtest-ua" in await asyncio.to_thread(rules_of, A)
 
 
 async def test_only_what_was_admitted_gets_in_by_a_tunnel(underlay: Underlay):

@@ -2,12 +2,12 @@
 
 Another site is trusted with the frames of the overlay and with nothing else of this machine. So of what its
 tunnel brings, only VXLAN, pings and what the operator admits get in, and a relay passes packets on from the
-device to the same device, and nowhere else. Done by a table of nftables without connection tracking, which
-would cost each packet something.
+device to the same device, and nowhere else. Nothing for another site leaves by any other device: VXLAN asks the
+routes alone, and where ours are missing the default route would take its frames as they are. Done by a table of
+nftables without connection tracking, which would cost each packet something; it stays when the device goes.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
@@ -19,7 +19,7 @@ FAMILY = "inet"
 
 
 def set_up(settings: UnderlaySettings) -> None:
-    """Give the device its addresses and routes, guard it, and put it up. May be repeated.
+    """Guard the device, then give it its addresses and routes, and put it up. May be repeated.
 
     Raises:
         OverlayError: nftables is missing or refuses.
@@ -47,12 +47,6 @@ def set_up(settings: UnderlaySettings) -> None:
         forwards = "1" if relays(settings) else "0"
         sysctl.write(f"ipv4/conf/{settings.device}/forwarding", forwards)
         sysctl.write(f"ipv6/conf/{settings.device}/disable_ipv6", "1")
-
-
-def tear_down(settings: UnderlaySettings) -> None:
-    """Remove the guard; addresses and routes go with the device."""
-    with suppress(OverlayError):
-        nftables.delete_table(settings.netns, FAMILY, _table(settings))
 
 
 def relays(settings: UnderlaySettings) -> bool:
@@ -91,6 +85,7 @@ def guard_text(settings: UnderlaySettings) -> Iterator[str]:
         )
     yield from (f'  iifname "{name}" drop', f'  oifname "{name}" drop', " }")
     yield from (" chain outgoing {", "  type filter hook output priority filter; policy accept;")
+    yield f'  oifname != {{ "{name}", "lo" }} ip daddr {tunnels.network} drop'
     # Packets that a relay sends back out of the device that they came from make the kernel advise a detour.
     yield from (f'  oifname "{name}" icmp type redirect drop', " }", "}", "")
 

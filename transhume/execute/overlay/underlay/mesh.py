@@ -147,7 +147,10 @@ class Mesh:
             self._hear_probes(False)
 
     async def stop(self) -> None:
-        """Remove the device and its guard, and let go of everything; also after a `start` that failed."""
+        """Remove the device, and let go of everything; also after a `start` that failed.
+
+        The guard stays: the site's VXLAN devices do too, and would send by any route that there is.
+        """
         self._hear_probes(False)
         for each in (self._probes, self._nudger):
             if each is not None:
@@ -155,7 +158,6 @@ class Mesh:
         self._probes = self._nudger = None
         if self._device is not None:
             await self._in_thread(self._device.remove)
-            await self._in_thread(interface.tear_down, self.settings)
         self._thread.shutdown()
 
     async def round(self) -> None:
