@@ -17,6 +17,7 @@ from transhume.knowledge.model import (
     Binding,
     BindingState,
     HandOver,
+    IpAddress,
     MacAddress,
     SiteName,
     VmName,
@@ -150,6 +151,18 @@ async def test_what_nobody_can_read_gives_way(register: Register, client: Redis)
     await client.hset(keys.overlay(66).bindings, MACS[0], b"7 {what")
     assert (await register.read()).entries == ()
     assert await register.put([BINDING])
+
+
+async def test_addresses_are_read_in_the_form_that_kernels_have(register: Register) -> None:
+    """Whoever wrote them: nobody's kernel takes anything else, and one that is none spoils all others."""
+    ips = ("FD66:0::10", "10.66.0.9/24", "10.66.0.9", "fd66::10", "fe80::1%br0")
+    written = replace(BINDING, ips=tuple(map(IpAddress, ips)))
+    nobody = replace(BINDING, mac=MacAddress("52:54:00:00:00:xx"))
+    await register.put([written, nobody])
+
+    (entry,) = (await register.read()).entries
+
+    assert entry.binding == replace(BINDING, ips=(IpAddress("fd66::10"), IpAddress("10.66.0.9")))
 
 
 async def test_who_follows_hears_of_everything_in_order(register: Register) -> None:

@@ -371,6 +371,20 @@ def test_a_refused_route_is_named_and_the_others_hold(planes):
     assert planes["a"].actual() == {MAC: away("b")}
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(Route(mac=NOBODY, vtep=VTEP["b"], ips=(IpAddress("10.0.0.9/24"),)), id="ip"),
+        pytest.param(Route(mac=MacAddress("no:ne"), vtep=VTEP["b"]), id="mac"),
+    ],
+)
+def test_a_route_that_nobody_can_write_down_is_named_and_the_others_hold(planes, bad):
+    with pytest.raises(OverlayError, match=f"site a: the entry of {bad.mac} can't be written"):
+        planes["a"].apply([bad, away("b", ips=(IP,))])
+
+    assert planes["a"].actual() == {MAC: away("b", ips=(IP,))}
+
+
 def forge(netns: str, site: str, vni: int, to: MacAddress) -> None:
     """Send a VXLAN packet from a namespace to a site, as anybody could."""
     inner = frame(to, NOBODY, b"forged")

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -36,6 +36,7 @@ from transhume.knowledge.wire import (
     reaching,
     run_script,
 )
+from transhume.knowledge.written_addresses import usable_ips, usable_mac
 
 _PUT = """
 local taken = {}
@@ -279,8 +280,16 @@ def _entry(stored: bytes) -> Entry | None:
     """Read what the register stores; None for what was retired, or nobody can read."""
     revision, _, record = stored.partition(b" ")
     with suppress(UnreadableRecord, ValueError):
-        return Entry(binding=decode(Binding, record), revision=int(revision))
+        binding = _usable(decode(Binding, record))
+        return Entry(binding=binding, revision=int(revision)) if binding is not None else None
     return None
+
+
+def _usable(binding: Binding) -> Binding | None:
+    """Return a binding with the addresses that a kernel takes; None where it's of no MAC address."""
+    of = f"the register, site {binding.site}"
+    mac, ips = usable_mac(binding.mac, of), usable_ips(binding.ips, f"{of}, {binding.mac}")
+    return replace(binding, mac=mac, ips=ips) if mac is not None else None
 
 
 def _readable(cls: type[T], stored: Iterable[bytes | str]) -> tuple[T, ...]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
-from transhume.knowledge.model import Interface, IpAddress, MacAddress
+from transhume.knowledge.model import Interface
+from transhume.knowledge.written_addresses import usable_ips, usable_mac
 
 VM_NAMESPACE = "https://transhume.dev/xmlns/vm/1"
 
@@ -20,18 +21,18 @@ def words(text: str) -> list[str]:
 
 
 def interfaces_in(domain: Element) -> Iterator[tuple[Interface, str | None]]:
-    """Yield a domain's interfaces, each with its bridge; the metadata's addresses are the first one's."""
-    ips = tuple(IpAddress(ip) for ip in words(told_in(domain).get("ips", "")))
+    """Yield a domain's interfaces, each with its bridge; the metadata's addresses are the first one's.
+
+    What is no address is left out and told; anybody may write into the metadata.
+    """
+    name = f"VM {domain.findtext('name', '')}"
+    ips = usable_ips(words(told_in(domain).get("ips", "")), name)
     for interface in domain.iterfind("devices/interface"):
         mac, source, target = map(interface.find, ("mac", "source", "target"))
         if mac is None:
             continue
-        yield (
-            Interface(
-                mac=MacAddress(mac.attrib["address"].lower()),
-                ips=ips,
-                device=target.attrib.get("dev", "") if target is not None else "",
-            ),
-            source.get("bridge") if source is not None else None,
-        )
-        ips = ()
+        address, own, ips = usable_mac(mac.get("address", ""), name), ips, ()
+        if address is not None:
+            device = target.attrib.get("dev", "") if target is not None else ""
+            bridge = source.get("bridge") if source is not None else None
+            yield Interface(mac=address, ips=own, device=device), bridge

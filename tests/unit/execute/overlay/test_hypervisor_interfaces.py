@@ -1,5 +1,7 @@
 """What a site's hypervisors say of their VMs' interfaces, read from libvirt's XML."""
 
+from structlog.testing import capture_logs
+
 from transhume.execute.overlay.agent.domains import on_bridge, ports_in
 from transhume.knowledge.model import Interface, IpAddress, MacAddress
 
@@ -39,6 +41,23 @@ def test_an_interface_on_another_bridge_isnt_the_overlays() -> None:
 def test_of_several_interfaces_nobody_knows_which_has_an_address() -> None:
     """The metadata has the VM's addresses: to answer for the wrong one would make a black hole."""
     assert [each.ips for each in read(ON_BRIDGE, ELSEWHERE)] == [()]
+
+
+def test_what_is_no_address_is_left_out_and_told_once() -> None:
+    ips, told = "10.66.0.11,10.66.0.12", "10.66.0.11/24, FD66::0:10, ten, fd66::10"
+    xml = DOMAIN.format(interfaces=ON_BRIDGE).replace(ips, told)
+
+    with capture_logs() as logs:
+        found = [port.interface.ips for _ in range(2) for port in ports_in(xml)]
+
+    assert found == [(IpAddress("fd66::10"),)] * 2
+    assert [each["seen"] for each in logs] == ["10.66.0.11/24", "ten"]
+
+
+def test_an_interface_whose_mac_is_none_leaves_its_addresses_to_no_other() -> None:
+    damaged = ON_BRIDGE.replace("52:54:00:7A:00:01", "52:54:00:7A:00")
+    assert read(damaged) == []
+    assert [each.ips for each in read(damaged, ON_BRIDGE)] == [()]
 
 
 def test_a_domain_without_metadata_has_interfaces_too() -> None:

@@ -94,15 +94,22 @@ class SitePlane:
     def apply(self, routes: Iterable[Route]) -> None:
         """Carry out routes, all of them in one go, whatever was before.
 
-        Those that the kernel takes hold, even if it refuses another.
+        Those that the kernel takes hold, even if it refuses another, or another has an address that is none.
         """
         with self._explained():
             at, told = self._indexes(), self._have_told()
             batch: list[Request] = []
+            unsaid: list[str] = []
             for route in map(self._tellable, routes):
-                batch += requests(route, at, told.of(route.mac), self._port(route))
+                try:
+                    batch += list(requests(route, at, told.of(route.mac), self._port(route)))
+                except (OSError, ValueError) as error:
+                    unsaid.append(f"the entry of {route.mac} can't be written: {error}")
+                    continue
                 told.note(route)
             self._carry_out(batch)
+            if unsaid:
+                raise OverlayError(f"site {self._site.name}: {'; '.join(unsaid)}")
 
     def expect(self, devices: Mapping[MacAddress, str]) -> None:
         """Give what comes by the detour for these addresses to these devices, whatever their routes are.
