@@ -198,6 +198,37 @@ async def test_who_has_missed_something_reads_all_anew(register: Register, clien
         assert await anext(news) == Whole(revision=2, entries=(Entry(binding=BINDING, revision=2),))
 
 
+async def test_who_follows_a_server_that_lost_its_memory_reads_all_anew(
+    register: Register, client: Redis
+) -> None:
+    moved = replace(BINDING, sequence=5, site=B)
+    async with asyncio.timeout(10), aclosing(register.follow()) as news:
+        await anext(news)
+        await anext(news)
+        for revision, binding in enumerate((BINDING, moved), start=1):
+            await register.put([binding])
+            assert await anext(news) == Entry(binding=binding, revision=revision)
+        await client.flushall()
+        await register.put([BINDING])
+        assert await anext(news) == Whole(revision=1, entries=(Entry(binding=BINDING, revision=1),))
+        await register.put([moved])
+        assert await anext(news) == Entry(binding=moved, revision=2)
+
+
+async def test_what_was_published_before_all_was_read_is_no_news(register: Register) -> None:
+    async with asyncio.timeout(10), aclosing(register.follow()) as news:
+        await anext(news)
+        await anext(news)
+        await register.put([BINDING])
+        await register.retire([BINDING])
+        await register.put([replace(BINDING, mac=mac) for mac in MACS])
+        assert (await anext(news)).revision == 1
+        assert (await anext(news)).revision == 5
+        last = replace(BINDING, sequence=9)
+        await register.put([last])
+        assert await anext(news) == Entry(binding=last, revision=6)
+
+
 async def test_who_is_cut_off_reads_all_anew_when_the_server_is_back(
     register: Register, client: Redis
 ) -> None:

@@ -6,6 +6,8 @@ that nobody announced. Live migrations of real guests are in `test_overlay_moves
 
 import asyncio
 import os
+import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -134,6 +136,7 @@ class Stage:
     overlay: ByAgents
     store: Store
     folder: Path
+    server: AsyncExitStack
     hypervisors: dict[str, Hypervisors] = field(
         default_factory=lambda: {site: Hypervisors(here=site == "a") for site in SITES}
     )
@@ -168,6 +171,16 @@ class Stage:
                     clock=now,
                     salvage=self.salvagers[site],
                 ).run()
+
+    async def lose_knowledge(self) -> None:
+        """Kill the Redis, and start another where it was, without anything that it had."""
+        async with connect(f"unix://{self.folder / 'knowledge/socket'}") as client:
+            process = (await client.info("server"))["process_id"]
+            os.kill(process, signal.SIGKILL)
+        await self.server.aclose()
+        for path in (self.folder / "knowledge").glob("appendonly*"):
+            shutil.rmtree(path)
+        await self.server.enter_async_context(run_server(find_program(), self.folder))
 
     def stop(self, site: str) -> None:
         """Let the hypervisor of a site stop the VM."""
@@ -226,10 +239,11 @@ class Stage:
 @asynccontextmanager
 async def stage(folder: Path, *, agents: tuple[str, ...] = SITES) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(run_server(find_program(), folder))
+        running = await stack.enter_async_context(AsyncExitStack())
+        server = await running.enter_async_context(run_server(find_program(), folder))
         store = await stack.enter_async_context(Store.connect(server.url, clock=now))
         overlay = ByAgents(NETWORK, store.register(NETWORK.vni), now)
-        made = Stage(overlay, store, folder)
+        made = Stage(overlay, store, folder, running)
         for site in SITES:
             wire = Wire(folder / "knowledge/socket", folder / f"{site}.sock")
             await wire.serve(stack)
@@ -431,6 +445,27 @@ async def test_an_agent_whose_place_was_taken_gives_up(folder: Path) -> None:
         await made.store.agent_lease(NETWORK.vni, "a", "somebody else", 60.0).acquire()
         with pytest.raises(LeaseLost):
             await asyncio.wait_for(asyncio.shield(made.agents["a"]), PATIENCE_SECONDS)
+
+
+async def test_a_knowledge_that_comes_back_empty_is_told_again(folder: Path) -> None:
+    async with stage(folder) as made:
+        await made.move("a", "b")
+        await made.settled_at("b")
+
+        await made.lose_knowledge()
+
+        async with connect(f"unix://{made.folder / 'knowledge/socket'}") as client:
+            claims = [keys.overlay_agent(NETWORK.vni, site)[0] for site in SITES]
+
+            async def all_claimed() -> bool:
+                return await client.exists(*claims) == len(SITES)
+
+            await made.eventually(all_claimed)
+        await made.settled_at("b")
+        await made.move("b", "c")
+        await made.reached_everywhere()
+        await made.settled_at("c")
+        assert not any(agent.done() for agent in made.agents.values())
 
 
 async def _moving_to(made: Stage, site: str) -> bool:

@@ -229,33 +229,40 @@ class Register:
 
     async def _follow_once(self) -> AsyncIterator[News]:
         async with listening(self._client, self._keys.channel) as ear:
-            whole = await self.read()
-            last = whole.revision
+            whole = await self._read_amid(ear)
+            last, caught_up = whole.revision, False
             yield whole
             yield await self.hand_overs()
             async for said in self._heard(ear):
-                if said == b"hand-over":
+                if said is None:
+                    caught_up = True
+                elif said == b"hand-over":
                     yield await self.hand_overs()
-                    continue
-                entry = _entry(said)
-                if entry is not None and entry.revision == last + 1:
+                elif (entry := _entry(said)) is not None and entry.revision == last + 1:
                     last = entry.revision
                     yield entry
-                elif entry is None or entry.revision > last:
-                    whole = await self.read()
-                    last = whole.revision
+                # A revision that there was before: the knowledge has lost its memory, and counts anew.
+                elif entry is None or entry.revision > last or caught_up:
+                    whole = await self._read_amid(ear)
+                    last, caught_up = whole.revision, False
                     yield whole
 
-    async def _heard(self, ear: PubSub) -> AsyncIterator[bytes]:
-        """Yield what is published; ask now and then whether anybody is there."""
+    async def _read_amid(self, ear: PubSub) -> Whole:
+        """Read all, and have marked in what is published where it goes on after that, at the latest."""
+        whole = await self.read()
+        await ear.ping()
+        return whole
+
+    async def _heard(self, ear: PubSub) -> AsyncIterator[bytes | None]:
+        """Yield what is published, None for an answer; ask now and then whether anybody is there."""
         heard = time.monotonic()
         while True:
             timeout = min(BLOCK_SECONDS, self._silence_seconds / 4)
             message = await ear.get_message(timeout=timeout)
             if message is not None:
                 heard = time.monotonic()
-                if message["type"] == "message":
-                    yield message["data"]
+                if message["type"] in ("message", "pong"):
+                    yield message["data"] if message["type"] == "message" else None
             elif time.monotonic() - heard > self._silence_seconds:
                 raise KnowledgeUnreachable(
                     f"the knowledge has said nothing for {self._silence_seconds:g} s"

@@ -428,7 +428,26 @@ async def _hold(lease: Lease) -> None:
         await asyncio.sleep(LEASE_SECONDS / 3)
         # While it can't be reached nobody else can take over, and the kernel's entries hold.
         with suppress(KnowledgeUnreachable):
-            await lease.renew()
+            await _keep(lease)
+
+
+async def _keep(lease: Lease) -> None:
+    """Renew a claim. A knowledge that came back without its memory knows of none: then it's made again.
+
+    That is safe here, unlike for who decides: the claim only keeps two agents from looking after one site, who
+    would do the same to its kernel, and no write depends on it.
+
+    Raises:
+        LeaseLost: another agent has it.
+    """
+    try:
+        await lease.renew()
+    except LeaseLost as lost:
+        try:
+            await lease.acquire()
+        except LeaseHeld:
+            raise lost from None
+        log.warning("agent_claims_again", holder=lease.holder)
 
 
 async def _released(lease: Lease) -> None:
