@@ -33,12 +33,13 @@ from tests.system.overlay_sites import (
     three_sites,
 )
 from transhume.errors import LeaseLost
-from transhume.execute.overlay import ByAgents
+from transhume.execute.overlay import ByAgents, nftables
 from transhume.execute.overlay.agent.assembly import watch_bridge
 from transhume.execute.overlay.agent.events import Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses, Timing
 from transhume.execute.overlay.plane import SitePlane
+from transhume.execute.overlay.plane.names import EVERYBODY
 from transhume.execute.overlay.salvage import Salvager
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
@@ -425,6 +426,19 @@ async def test_what_somebody_breaks_is_mended(folder: Path) -> None:
         await made.reached_everywhere()
 
 
+async def test_rules_and_devices_that_somebody_breaks_are_mended(folder: Path) -> None:
+    async with stage(folder) as made:
+        await asyncio.to_thread(_break_rules_and_devices, "c")
+
+        async def mended() -> bool:
+            statuses = await made.store.register(NETWORK.vni).statuses()
+            faults = await asyncio.to_thread(_faults_at, "c")
+            return statuses[SiteName("c")].repairs > 0 and faults == ()
+
+        await made.eventually(mended)
+        await made.reached_everywhere()
+
+
 async def test_two_agents_of_one_site_dont_fight(folder: Path) -> None:
     async with stage(folder) as made:
         first = made.agents["a"]
@@ -486,6 +500,22 @@ def _sends_on(site: str) -> bool:
 def _break_device(site: str) -> None:
     with netlink_in(netns_of(site)) as netlink:
         netlink.link("del", index=index(netlink, "thvx99"))
+
+
+def _break_rules_and_devices(site: str) -> None:
+    """As a firewall's service does that begins anew, and somebody who means well."""
+    nftables.run(netns_of(site), "flush ruleset")
+    with netlink_in(netns_of(site)) as netlink:
+        tunnel = index(netlink, "thvx99")
+        netlink.brport("set", index=tunnel, learning=1, unicast_flood=1)
+        netlink.fdb("del", ifindex=tunnel, lladdr=EVERYBODY, dst=VTEPS[SiteName("a")], flags=2)
+        netlink.link("set", index=index(netlink, "thvr99"), state="down")
+
+
+def _faults_at(site: str) -> tuple[str, ...]:
+    description = next(each for each in NETWORK.sites if each.name == site)
+    with SitePlane(NETWORK, description) as plane:
+        return plane.faults()
 
 
 def _break_entries(site: str) -> None:

@@ -90,7 +90,7 @@ class AgentStatus:
     faults: tuple[str, ...] = ()
     """What was wrong when the agent last looked, and is being mended."""
     repairs: int = 0
-    """Entries that had to be mended since the agent began."""
+    """What had to be mended since the agent began: entries, devices, rules."""
     paths: tuple[str, ...] = ()
     """How each other site is reached, where what goes there is encrypted."""
     anchored: int = 0

@@ -77,6 +77,10 @@ class Plane(Protocol):
         """Return what to apply so that it does what is wanted, and nothing else."""
         ...
 
+    def faults(self) -> tuple[str, ...]:
+        """Say what of devices and rules isn't as `set_up` makes it, a line each."""
+        ...
+
 
 class Salvage(Protocol):
     """The taps of a site's VMs. Nothing of it blocks, or fails."""
@@ -403,12 +407,18 @@ class Agent:
             took = time.monotonic() - began
 
     async def _mend(self) -> None:
+        broken = await asyncio.to_thread(self._second.faults)
+        if broken:
+            self._progress.repairs += len(broken)
+            log.warning("overlay_set_up_again", site=self._addresses.site, faults=broken)
+            await self._in_thread(self._plane.set_up)
         before = self._addresses.wanted()
         found = await asyncio.to_thread(self._second.mending, before.values())
         now = self._addresses.wanted()
         # What has changed while the kernel was read is neither right nor wrong.
         wrong = [route for route in found if before.get(route.mac) == now.get(route.mac)]
-        self._progress.faults = tuple(f"{route.mac} was wrong" for route in wrong[:_MOST_FAULTS])
+        told = (*broken, *(f"{route.mac} was wrong" for route in wrong))
+        self._progress.faults = told[:_MOST_FAULTS]
         if wrong:
             self._progress.repairs += len(wrong)
             log.warning("overlay_mended", site=self._addresses.site, addresses=len(wrong))

@@ -160,8 +160,8 @@ class SitePlane:
                 for family in FAMILIES
                 if not seals(self._listing(family))
             ]
-            actual = self.actual()
-            told = map(self._tellable, wanted)
+            told = tuple(map(self._tellable, wanted))
+            actual = self.actual() if told else {}  # which takes a while where there are many
             return (*found, *differences(self._site.name, told, actual))
 
     def counters(self) -> dict[str, int]:
