@@ -28,6 +28,7 @@ from tests.system.overlay_sites import (
     SITES,
     hears,
     index,
+    make_bridge,
     netns_of,
     put_mover_at,
     three_sites,
@@ -319,6 +320,23 @@ async def test_a_lost_announcement_is_made_up_for_by_the_first_frame(folder: Pat
         await made.settled_at("b")
 
 
+async def test_a_vm_is_seen_at_a_bridge_that_was_made_anew(folder: Path) -> None:
+    async with stage(folder) as made:
+        await asyncio.to_thread(_make_bridge_anew, "b")
+        made.hypervisors["b"].silent = True
+        made.stop("a")
+        await made.resume("b")
+        with closing(socket_in(MOVER, kind=socket.SOCK_DGRAM)) as mouth:
+
+            async def spoke() -> bool:
+                mouth.sendto(b"hello", ("10.99.0.2", PORT))
+                return await made.bound_to("b")
+
+            await made.eventually(spoke)
+        await made.reached_everywhere()
+        await made.settled_at("b")
+
+
 async def test_a_guest_that_pretends_to_be_another_gets_nothing(folder: Path) -> None:
     """Frames from an address prove nothing while the hypervisor doesn't have it."""
     async with stage(folder) as made:
@@ -516,6 +534,14 @@ def _faults_at(site: str) -> tuple[str, ...]:
     description = next(each for each in NETWORK.sites if each.name == site)
     with SitePlane(NETWORK, description) as plane:
         return plane.faults()
+
+
+def _make_bridge_anew(site: str) -> None:
+    """As `ifdown` and `ifup` do; what keeps its port is only who stays at the site."""
+    with netlink_in(netns_of(site)) as netlink:
+        netlink.link("del", index=index(netlink, "br0"))
+        bridge = make_bridge(netlink, 1500)
+        netlink.link("set", index=index(netlink, "fixed"), master=bridge)
 
 
 def _break_entries(site: str) -> None:

@@ -183,6 +183,22 @@ async def test_a_tap_that_went_and_came_again_under_its_name_is_heard(sites):
             seen.forget(VM)
 
 
+async def test_a_bridge_that_was_made_anew_is_heard(sites):
+    """As `ifdown` and `ifup` do; while it's gone nothing is at its ports."""
+    async with listening() as seen:
+        await asyncio.to_thread(remove_bridge)
+        assert seen.present() == ()
+        await asyncio.to_thread(add_bridge, "br0")
+        async with plugged("a", VM) as vm:
+            vm.send(EVERYONE, b"the bridge learns")
+            await next_of(seen, VM)
+            assert VM in {each.mac for each in seen.present()}
+            seen.forget(VM)
+            vm.socket.send(rarp(VM))
+
+            assert (await next_of(seen, VM)).how is How.RARP
+
+
 async def test_what_is_at_the_ports_can_be_asked(planes):
     planes["a"].apply([Route(mac=OTHER, vtep=IpAddress(B.vtep))])
     async with plugged("a", VM) as vm:
@@ -216,14 +232,19 @@ async def test_more_than_finds_room_is_told_as_missed(sites):
             assert len({each.mac for each in seen.present()}) >= 200
 
 
-def add_second_bridge() -> None:
+def add_bridge(name: str) -> None:
     with netlink_in(netns_of("a")) as netlink:
-        netlink.link("add", ifname="br1", kind="bridge")
-        netlink.link("set", index=index(netlink, "br1"), state="up")
+        netlink.link("add", ifname=name, kind="bridge")
+        netlink.link("set", index=index(netlink, name), state="up")
+
+
+def remove_bridge() -> None:
+    with netlink_in(netns_of("a")) as netlink:
+        netlink.link("del", index=index(netlink, "br0"))
 
 
 async def test_frames_of_other_bridges_are_no_sightings(sites):
-    await asyncio.to_thread(add_second_bridge)
+    await asyncio.to_thread(add_bridge, "br1")
     async with plugged("a", OTHER, "other", "br1") as other, plugged("a", VM) as vm:
         async with listening() as seen:
             other.socket.send(rarp(OTHER))

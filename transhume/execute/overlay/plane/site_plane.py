@@ -143,6 +143,7 @@ class SitePlane:
 
     def faults(self, wanted: Iterable[Route] = ()) -> tuple[str, ...]:
         """Say what keeps the site from doing what is wanted, a line each; nothing where all is right."""
+        self._forget()  # devices may have been made anew under their names
         with self._explained():
             with netlink_in(self._site.netns) as netlink:
                 found = list(self._devices(netlink).faults())

@@ -48,6 +48,12 @@ def change_in(kind: int, body: bytes, bridge: int) -> PortChange | None:
     return PortChange(device, name, kind == NEW_LINK and master == bridge)
 
 
+def number_in(kind: int, body: bytes, name: str) -> int | None:
+    """Return the kernel's number of the link with a name; None where a message tells of no such link."""
+    change = change_in(kind, body, bridge=0) if kind == NEW_LINK else None
+    return change.device if change is not None and change.name == name else None
+
+
 class Ports:
     """The ports of a bridge at which VMs may be, by the kernel's number of them."""
 

@@ -6,6 +6,7 @@ site a VM is by right. Nothing here waits for anything; what comes in is queued 
 """
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -22,7 +23,7 @@ from transhume.execute.overlay.plane.messages import (
 )
 from transhume.execute.overlay.sightings.announcements import announced, listen_at
 from transhume.execute.overlay.sightings.damping import Damper
-from transhume.execute.overlay.sightings.ports import PortChange, Ports, all_links
+from transhume.execute.overlay.sightings.ports import PortChange, Ports, all_links, number_in
 from transhume.execute.overlay.sightings.sighting import How, Missed, Sighting
 from transhume.knowledge.model import MacAddress
 from transhume.reach.netns import inside, socket_in
@@ -65,8 +66,7 @@ class Sightings:
         self._loop = asyncio.get_running_loop()
         try:
             with inside(self._netns):
-                self._bridge_index = socket.if_nametoindex(self._bridge)
-            self._ports = Ports(self._bridge_index, self._leave_out)
+                self._watch(socket.if_nametoindex(self._bridge))
             self._kernel = socket_in(self._netns, socket.AF_NETLINK, socket.SOCK_RAW, 0)
         except (OSError, UsageError) as error:
             where = f" in namespace {self._netns}" if self._netns else ""
@@ -82,8 +82,7 @@ class Sightings:
     async def __aexit__(self, *_: object) -> None:
         self._loop.remove_reader(self._kernel)
         self._kernel.close()
-        for index in tuple(self._sockets):
-            self._close(index)
+        self._close_all()
 
     def __aiter__(self) -> AsyncIterator[Sighting | Missed]:
         return self
@@ -96,10 +95,25 @@ class Sightings:
         self._damper.forget(mac)
 
     def present(self) -> tuple[Sighting, ...]:
-        """Return which address the bridge has learnt at which port; it takes milliseconds."""
+        """Return which address the bridge has learnt at which port; it takes milliseconds.
+
+        A bridge that is gone has learnt nothing.
+        """
         with KernelTables(self._netns) as tables:
-            found = map(self._learnt, tables.entries(behind_bridge(self._bridge_index)))
-            return tuple(each for each in found if each is not None)
+            try:
+                entries = list(tables.entries(behind_bridge(self._bridge_index)))
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                return ()
+        found = map(self._learnt, entries)
+        return tuple(each for each in found if each is not None)
+
+    def _watch(self, bridge: int) -> None:
+        """Begin with a bridge, of which nothing is known yet; what was known of another holds no more."""
+        self._close_all()
+        self._bridge_index = bridge
+        self._ports = Ports(bridge, self._leave_out)
 
     def _hear_kernel(self) -> None:
         while True:
@@ -113,8 +127,15 @@ class Sightings:
                 self._look_at_links()
                 continue
             for message in messages_in(datagram):
+                if self._is_made_anew(message.kind, message.body):
+                    self._queue.put_nowait(Missed())
+                    self._look_at_links()
                 self._follow(self._ports.note(message.kind, message.body))
                 self._hear_table(message.kind, message.body)
+
+    def _is_made_anew(self, kind: int, body: bytes) -> bool:
+        """Say whether the bridge's name is another one's by now, as after an `ifdown` and `ifup`."""
+        return number_in(kind, body, self._bridge) not in (None, self._bridge_index)
 
     def _hear_table(self, kind: int, body: bytes) -> None:
         entry = entry_in(kind, body) if kind == NEW_NEIGHBOUR else None
@@ -135,6 +156,10 @@ class Sightings:
     def _look_at_links(self) -> None:
         with KernelTables(self._netns) as tables:
             answers = [(each.kind, each.body) for each in tables.messages(all_links())]
+        numbers = (number_in(kind, body, self._bridge) for kind, body in answers)
+        bridge = next((number for number in numbers if number is not None), self._bridge_index)
+        if bridge != self._bridge_index:
+            self._watch(bridge)
         self._follow(self._ports.note_all(answers))
 
     def _follow(self, changes: Iterable[PortChange]) -> None:
@@ -155,6 +180,10 @@ class Sightings:
         if opened is not None:
             self._loop.remove_reader(opened)
             opened.close()
+
+    def _close_all(self) -> None:
+        for index in tuple(self._sockets):
+            self._close(index)
 
     def _hear_port(self, opened: socket.socket, port: str) -> None:
         for sighting in announced(opened, port):
