@@ -38,6 +38,7 @@ from transhume.execute.overlay.agent.events import (
     Ticked,
     Told,
 )
+from transhume.execute.overlay.agent.offers import Offers
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.lease import Lease
@@ -167,7 +168,7 @@ class Agent:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._read = asyncio.Event()
         self._hand_overs: tuple[HandOver, ...] = ()
-        self._offers: asyncio.Queue[tuple[Binding, ...]] = asyncio.Queue()
+        self._offers = Offers()
         self._progress = _Progress()
         self._at_work = 0
         """What the thread has still to do with the kernel."""
@@ -241,7 +242,7 @@ class Agent:
             case Apply(routes=routes):
                 await self._apply(routes)
             case Offer(bindings=bindings):
-                self._offers.put_nowait(bindings)
+                self._offers.add(bindings)
             case Retire(bindings=bindings):
                 self._keep(asyncio.create_task(self._retire(bindings)))
             case Acknowledge(revision=revision):
@@ -323,7 +324,7 @@ class Agent:
 
     async def _offer(self) -> None:
         while True:
-            offered = await self._offers.get()
+            offered = await self._offers.take()
             try:
                 await self._register.put(offered)
             except KnowledgeUnreachable as error:  # it's offered again
