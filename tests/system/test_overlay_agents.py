@@ -36,11 +36,12 @@ from tests.system.overlay_sites import (
 from transhume.errors import LeaseLost
 from transhume.execute.overlay import ByAgents, nftables
 from transhume.execute.overlay.agent.assembly import watch_bridge
-from transhume.execute.overlay.agent.events import Event, Present, Runs, Stopped
+from transhume.execute.overlay.agent.events import Awaited, Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses, Timing
 from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.plane.names import EVERYBODY
+from transhume.execute.overlay.plane.rules import ARRIVING
 from transhume.execute.overlay.salvage import Salvager
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
@@ -455,6 +456,24 @@ async def test_rules_and_devices_that_somebody_breaks_are_mended(folder: Path) -
 
         await made.eventually(mended)
         await made.reached_everywhere()
+
+
+async def test_what_is_expected_is_expected_again_after_the_rules_were_flushed(
+    folder: Path,
+) -> None:
+    async with stage(folder) as made, made.overlay.hand_over(VM, [MAC], "a", "b"):
+        await asyncio.to_thread(put_mover_at, "b")
+        made.hypervisors["b"].tell(Awaited(vm=VM, interfaces=(TAP,)))
+
+        async def expected() -> bool:
+            rules = nftables.table_text(netns_of("b"), ARRIVING, "transhume_99")
+            return MAC in rules
+
+        await made.eventually(expected)
+
+        await asyncio.to_thread(nftables.run, netns_of("b"), "flush ruleset")
+
+        await made.eventually(expected)
 
 
 async def test_two_agents_of_one_site_dont_fight(folder: Path) -> None:

@@ -169,6 +169,7 @@ class Agent:
         self._read = asyncio.Event()
         self._hand_overs: tuple[HandOver, ...] = ()
         self._offers = Offers()
+        self._expected: Mapping[MacAddress, str] = {}
         self._progress = _Progress()
         self._at_work = 0
         """What the thread has still to do with the kernel."""
@@ -271,6 +272,7 @@ class Agent:
                 self._salvage.hold({})
 
     async def _expect(self, devices: Mapping[MacAddress, str]) -> None:
+        self._expected = devices
         try:
             await self._in_thread(lambda: self._plane.expect(devices))
         except OverlayError as error:  # what comes too early is lost then
@@ -413,6 +415,7 @@ class Agent:
             self._progress.repairs += len(broken)
             log.warning("overlay_set_up_again", site=self._addresses.site, faults=broken)
             await self._in_thread(self._plane.set_up)
+            await self._expect(self._expected)
         before = self._addresses.wanted()
         found = await asyncio.to_thread(self._second.mending, before.values())
         now = self._addresses.wanted()
@@ -430,6 +433,7 @@ class Agent:
             await self._in_thread(self._plane.set_up)
             wanted = self._addresses.wanted().values()
             await self._in_thread(lambda: self._plane.apply(wanted))
+            await self._expect(self._expected)
         except (OSError, OverlayError) as error:
             log.warning("overlay_not_set_up", site=self._addresses.site, why=str(error))
 
