@@ -139,7 +139,7 @@ class Stage:
     overlay: ByAgents
     store: Store
     folder: Path
-    server: AsyncExitStack
+    server: AsyncExitStack = field(default_factory=AsyncExitStack)
     hypervisors: dict[str, Hypervisors] = field(
         default_factory=lambda: {site: Hypervisors(here=site == "a") for site in SITES}
     )
@@ -246,7 +246,7 @@ async def stage(folder: Path, *, agents: tuple[str, ...] = SITES) -> AsyncIterat
         server = await running.enter_async_context(run_server(find_program(), folder))
         store = await stack.enter_async_context(Store.connect(server.url, clock=now))
         overlay = ByAgents(NETWORK, store.register(NETWORK.vni), now)
-        made = Stage(overlay, store, folder, running)
+        made = Stage(overlay, store, folder, server=running)
         for site in SITES:
             wire = Wire(folder / "knowledge/socket", folder / f"{site}.sock")
             await wire.serve(stack)
