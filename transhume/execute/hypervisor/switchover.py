@@ -24,6 +24,9 @@ UNKNOWN_LINK_BYTES_PER_SECOND = 12.5e6
 _TELLING_BYTES = 1 << 20
 """So much must have gone by for its cost to be believed."""
 _NEAR_SECONDS = 3.0
+_BESIDE_SECONDS = 0.1
+"""What a guest stands still beside the time in which what is left crosses: it writes until its hypervisor
+stops it, and its destination takes a while to hear that all is there."""
 _USUAL_COST = 0.5
 """Wire bytes for a byte of new memory, until that is known."""
 
@@ -82,7 +85,10 @@ class Switchover:
         """
         if self._seen is None or self._seen.transfer is None:
             return False
-        return self._round >= 2 and self._crosses_seconds <= self.limit_seconds
+        most_seconds = self.limit_seconds
+        if self.in_force_ms == HELD_OFF_MS:
+            most_seconds = max(most_seconds / 2, most_seconds - _BESIDE_SECONDS)
+        return self._round >= 2 and self._crosses_seconds <= most_seconds
 
     @property
     def limit_seconds(self) -> float:

@@ -67,15 +67,15 @@ BULK = gone(100 * MB, 20 * MB, new_pages=50 * PAGES, new_wire=20 * MB)
 
 
 def test_a_limit_is_due_until_it_has_been_taken() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     switchover.see(sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12)
-    assert [switchover.due(its_turn=True) for _ in range(2)] == [300, 300]
-    switchover.in_force_ms = 300
+    assert [switchover.due(its_turn=True) for _ in range(2)] == [400, 400]
+    switchover.in_force_ms = 400
     assert switchover.due(its_turn=True) is None
 
 
 def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     assert switchover.in_force_ms == HELD_OFF_MS
     assert due(switchover, sample(0.1 * MB, rounds=1, sent=BULK), LINK, 10) is None, "first round"
     assert due(switchover, sample(20 * MB, rounds=2, sent=BULK), LINK, 11) is None, (
@@ -85,58 +85,79 @@ def test_a_guest_isnt_stopped_with_much_new_memory_left() -> None:
 
 
 def test_it_may_be_stopped_when_what_is_left_crosses_within_the_limit() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     due(switchover, sample(20 * MB, rounds=2, sent=BULK), LINK, 11)
-    assert due(switchover, sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12) == 300
+    assert due(switchover, sample(0.9 * MB, rounds=2, sent=BULK), LINK, 12) == 400
     assert due(switchover, sample(0.8 * MB, rounds=2, sent=BULK), LINK, 12.1) is None, "it has it"
     assert not switchover.is_near
 
 
 def test_it_is_held_off_again_when_it_has_written_much_meanwhile() -> None:
-    switchover = Switchover(300, LINK)
-    assert due(switchover, sample(0.1 * MB, rounds=2, sent=BULK), LINK, 11) == 300
+    switchover = Switchover(400, LINK)
+    assert due(switchover, sample(0.1 * MB, rounds=2, sent=BULK), LINK, 11) == 400
     assert due(switchover, sample(9 * MB, rounds=3, sent=BULK), LINK, 12) == HELD_OFF_MS
 
 
+@pytest.mark.parametrize(
+    ("limit_ms", "most_seconds"),
+    [
+        pytest.param(300, 0.2, id="usual"),
+        pytest.param(1000, 0.9, id="long"),
+        pytest.param(100, 0.05, id="short, of which half is left"),
+    ],
+)
+def test_time_is_left_for_what_a_pause_takes_beside_and_none_is_taken_back_for_it(
+    limit_ms: int, most_seconds: float
+) -> None:
+    def left(seconds: float) -> JobSample:
+        return sample(seconds * LINK / 0.4, rounds=2, sent=BULK)
+
+    switchover = Switchover(limit_ms, LINK)
+    assert due(switchover, left(most_seconds + 0.02), LINK, 11) is None
+    assert due(switchover, left(most_seconds - 0.02), LINK, 12) == limit_ms
+    assert due(switchover, left(limit_ms / 1e3 - 0.02), LINK, 13) is None
+    assert due(switchover, left(limit_ms / 1e3 + 0.02), LINK, 14) == HELD_OFF_MS
+
+
 def test_what_has_been_written_to_since_it_was_counted_counts() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     due(switchover, sample(5 * MB, rounds=2, sent=BULK, dirty=MB), LINK, 10)
     assert due(switchover, sample(0, rounds=2, sent=BULK, dirty=MB), LINK, 14) is None
-    assert due(switchover, sample(0, rounds=3, sent=BULK, dirty=MB), LINK, 14.1) == 300
+    assert due(switchover, sample(0, rounds=3, sent=BULK, dirty=MB), LINK, 14.1) == 400
 
 
 def test_what_gateways_have_taken_and_not_sent_counts() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     first = sample(0, rounds=2, sent=BULK, waiting=2 * MB)
     assert due(switchover, first, LINK, 10) is None
-    assert due(switchover, sample(0, rounds=2, sent=BULK, waiting=0.9 * MB), LINK, 10.5) == 300
+    assert due(switchover, sample(0, rounds=2, sent=BULK, waiting=0.9 * MB), LINK, 10.5) == 400
 
 
 def test_memory_that_is_like_what_was_sent_before_costs_what_it_was_seen_to_cost() -> None:
     """A guest that writes 8 MB a second, each page a little: its differences are small."""
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     due(switchover, sample(40 * MB, rounds=2, sent=BULK), LINK, 20)
     later = BULK + gone(40 * MB, 1 * MB, new_pages=40 * PAGES, new_wire=1 * MB)
-    assert due(switchover, sample(12 * MB, rounds=3, sent=later), LINK, 25) == 300
+    assert due(switchover, sample(12 * MB, rounds=3, sent=later), LINK, 25) == 400
 
 
 def test_pages_that_were_dearer_of_late_are_expected_to_go_on_being_so() -> None:
     """Those that a guest writes to last are of one kind, and what came before them of another."""
     second, dear = gone(104 * MB, 21 * MB), gone(2 * MB, 1.6 * MB, new_pages=2 * PAGES)
     course = [BULK, BULK + second, BULK + second + dear]
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     for seconds, sent in enumerate(course, 11):
         due(switchover, sample(9 * MB, rounds=2, sent=sent), LINK, seconds)
     assert due(switchover, sample(0.6 * MB, rounds=3, sent=course[-1]), LINK, 15) is None
-    assert due(switchover, sample(0.4 * MB, rounds=3, sent=course[-1]), LINK, 16) == 300
+    assert due(switchover, sample(0.4 * MB, rounds=3, sent=course[-1]), LINK, 16) == 400
 
 
 def test_pages_that_were_dear_once_arent_for_ever() -> None:
     dear, cheap = gone(2 * MB, 2 * MB, new_pages=2 * PAGES), gone(2 * MB, 0.1 * MB)
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     for seconds, sent in enumerate((BULK, BULK + dear, BULK + dear + cheap), 11):
         due(switchover, sample(9 * MB, rounds=2, sent=sent), LINK, seconds)
-    assert due(switchover, sample(0.9 * MB, rounds=3, sent=BULK + dear + cheap), LINK, 15) == 300
+    assert due(switchover, sample(0.9 * MB, rounds=3, sent=BULK + dear + cheap), LINK, 15) == 400
 
 
 def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
@@ -148,12 +169,12 @@ def test_where_the_link_isnt_the_narrow_place_the_hypervisor_decides() -> None:
 def test_a_guest_isnt_stopped_early_where_nobody_knows_yet_what_the_link_carries() -> None:
     """What the destination has goes by first, very fast; all that is new is still to come."""
     begins = Progress(transfer=gone(), link_is_known=False)
-    switchover = Switchover(300, link_rate(begins, None))
+    switchover = Switchover(400, link_rate(begins, None))
     assert switchover.in_force_ms == HELD_OFF_MS
     going = link_rate(begins, None)
     assert due(switchover, sample(48 * MB, rounds=1, sent=gone(200 * MB)), going, 1) is None
     assert due(switchover, sample(48 * MB, rounds=2, sent=gone(200 * MB)), going, 2) is None
-    assert due(switchover, sample(6 * MB, rounds=2, sent=gone(200 * MB)), going, 3) == 300
+    assert due(switchover, sample(6 * MB, rounds=2, sent=gone(200 * MB)), going, 3) == 400
 
 
 def test_a_link_that_turns_out_to_be_wide_lets_go_in_the_second_round() -> None:
@@ -199,21 +220,21 @@ def test_a_link_that_turns_out_to_be_narrow_holds_off() -> None:
 
 @pytest.mark.parametrize("sent", [gone(), gone(new_pages=3, new_wire=9)])
 def test_what_costs_nothing_known_is_taken_as_usual(sent: Transfer) -> None:
-    switchover = Switchover(400, LINK)
+    switchover = Switchover(500, LINK)
     assert due(switchover, sample(1.1 * MB, rounds=2, sent=sent), LINK, 5) is None
-    assert due(switchover, sample(0.9 * MB, rounds=2, sent=sent), LINK, 6) == 400
+    assert due(switchover, sample(0.9 * MB, rounds=2, sent=sent), LINK, 6) == 500
 
 
 def test_what_hasnt_begun_isnt_judged() -> None:
-    assert due(Switchover(300, LINK), sample(0, rounds=None, sent=gone()), LINK, 0.5) is None
+    assert due(Switchover(400, LINK), sample(0, rounds=None, sent=gone()), LINK, 0.5) is None
 
 
 def test_where_nobody_counts_any_more_the_hypervisor_decides() -> None:
-    assert due(Switchover(300, LINK), sample(90 * MB, rounds=1, sent=None), None, 5) == 300
+    assert due(Switchover(400, LINK), sample(90 * MB, rounds=1, sent=None), None, 5) == 400
 
 
 def test_it_is_looked_at_more_often_when_it_soon_may_be_stopped() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     due(switchover, sample(40 * MB, rounds=1, sent=BULK), LINK, 10)
     assert not switchover.is_near
     due(switchover, sample(8 * MB, rounds=1, sent=BULK), LINK, 11)
@@ -221,15 +242,15 @@ def test_it_is_looked_at_more_often_when_it_soon_may_be_stopped() -> None:
 
 
 def test_it_is_held_off_until_its_turn_and_looked_at_often_meanwhile() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     assert due(switchover, sample(0, rounds=2, sent=BULK), LINK, 11, its_turn=False) is None
     assert switchover.fits
     assert switchover.is_near
-    assert due(switchover, sample(0, rounds=2, sent=BULK), LINK, 12, its_turn=True) == 300
+    assert due(switchover, sample(0, rounds=2, sent=BULK), LINK, 12, its_turn=True) == 400
 
 
 def test_it_has_no_use_for_a_turn_before_what_is_left_crosses() -> None:
-    switchover = Switchover(300, LINK)
+    switchover = Switchover(400, LINK)
     for seen in (
         sample(0, rounds=None, sent=gone()),
         sample(0, rounds=1, sent=BULK),
@@ -241,5 +262,5 @@ def test_it_has_no_use_for_a_turn_before_what_is_left_crosses() -> None:
 
 
 def test_where_nobody_counts_any_more_the_hypervisor_decides_without_a_turn() -> None:
-    switchover = Switchover(300, LINK)
-    assert due(switchover, sample(9 * MB, rounds=2, sent=None), LINK, 5, its_turn=False) == 300
+    switchover = Switchover(400, LINK)
+    assert due(switchover, sample(9 * MB, rounds=2, sent=None), LINK, 5, its_turn=False) == 400
