@@ -7,6 +7,7 @@ import select
 import signal
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,24 @@ async def test_what_was_written_is_there_after_a_restart(program: Program, state
                 assert int(await client.incr("turns")) == turn + 1
     with pytest.raises(KnowledgeUnreachable, match="transhume run"):
         find_server(None, state)
+
+
+async def test_one_that_takes_long_to_read_its_files_is_waited_for(
+    program: Program, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at what it is asked after each 1024 entries that it has read, and refuses most of that."""
+    entries = 8 * 1024
+    async with run_server(program, state) as address, connect(address.url) as client:
+        await client.eval("for i = 1, ARGV[1] do redis.call('SET', 'key ' .. i, i) end", 0, entries)
+    settings = server_module._settings
+
+    def slowly(path: Path) -> Iterator[str]:
+        yield from settings(path)
+        yield from ("--key-load-delay", "300")  # microseconds
+
+    monkeypatch.setattr(server_module, "_settings", slowly)
+    async with run_server(program, state) as address, connect(address.url) as client:
+        assert await client.dbsize() == entries
 
 
 async def test_it_dies_with_a_daemon_that_is_killed_and_the_next_needs_not_wait(

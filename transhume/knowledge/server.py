@@ -240,6 +240,7 @@ async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) 
             while process.returncode is None:
                 try:
                     await _check_version(url)
+                    await _has_loaded(url)
                 except KnowledgeUnreachable:
                     await asyncio.sleep(POLL_SECONDS)
                 else:
@@ -255,6 +256,12 @@ async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) 
 
 def _end_of(log_path: Path) -> str:
     return "\n".join(log_path.read_text(errors="replace").splitlines()[-5:])
+
+
+async def _has_loaded(url: str) -> None:
+    """Raise `KnowledgeUnreachable` as long as a server reads its files; it tells its version even then."""
+    async with connect(url) as client, reaching():
+        await client.ping()
 
 
 async def _check_version(url: str) -> None:
