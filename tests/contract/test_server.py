@@ -8,10 +8,12 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from transhume.errors import KnowledgeUnreachable, LeaseHeld
 from transhume.knowledge import server as server_module
@@ -105,6 +107,35 @@ async def test_it_dies_with_a_daemon_that_is_killed_and_the_next_needs_not_wait(
         os.close(watched)
     async with run_server(program, state) as address, Store.connect(address.url) as store:
         await store.lease("the next one", 60).acquire()
+
+
+async def test_one_that_ends_by_itself_is_begun_again_and_keeps_the_pen_where_it_is(
+    program: Program, state: Path
+) -> None:
+    async with run_server(program, state) as address, Store.connect(address.url) as store:
+        lease = store.lease("ada", 3600)
+        await lease.acquire()
+        async with connect(address.url) as client:
+            pid = (await client.info("server"))["process_id"]
+            for _ in range(2):
+                os.kill(pid, signal.SIGKILL)
+                killed, pid = pid, await _pid_of_another(client, pid)
+                assert pid != killed
+        await lease.renew()
+        with pytest.raises(LeaseHeld):
+            await store.lease("bob", 60).acquire()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def _pid_of_another(client: Redis, than: int) -> int:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(RedisError, OSError):
+                pid = int((await client.info("server"))["process_id"])
+                if pid != than:
+                    return pid
+            await asyncio.sleep(0.01)
 
 
 async def test_the_launcher_gives_up_when_its_parent_is_gone_already(state: Path) -> None:

