@@ -31,12 +31,12 @@ from tests.contract.daemon_stage import (
 )
 from transhume.daemon import undertaking
 from transhume.errors import HypervisorUnreachable, TemporaryError
-from transhume.execute.plan_transaction import reversed_step
 from transhume.knowledge.model import (
     Phase,
     Plan,
     PlanStatus,
 )
+from transhume.knowledge.model.undoing import reversed_step
 from transhume.knowledge.server import Program, run_server
 from transhume.knowledge.store import Store
 from transhume.knowledge.wire import connect

@@ -41,6 +41,7 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
+from transhume.knowledge.model.undoing import reversed_step
 from transhume.knowledge.records import Retention
 from transhume.knowledge.server import Program, run_server
 from transhume.knowledge.store import Store
@@ -295,6 +296,44 @@ async def test_an_inventory_read_during_a_move_does_not_put_the_vm_back(
     vms = (await placed.snapshot()).vms.values()
     await placed.put_inventory(vms, [], Placement(host_of={STEP.vm: STEP.source}), [])
     assert (await placed.snapshot()).placement.host_of == {"v1": "a1"}
+
+
+async def test_an_inventory_asked_for_before_a_move_ended_does_not_put_the_vm_back(
+    placed: Store, token: int
+) -> None:
+    """One host that gives no answer keeps an inventory waiting for longer than a move takes."""
+    before = await placed.arrivals()
+    for phase in (*FORWARD, Phase.COMMITTED):
+        await placed.append_journal(line(phase), token)
+    vms = (await placed.snapshot()).vms.values()
+    late = Placement(host_of={STEP.vm: STEP.source})
+    await placed.put_inventory(vms, [], late, [], before)
+    assert (await placed.snapshot()).placement.host_of == {"v1": "a1"}
+    await placed.put_inventory(vms, [], late, [], await placed.arrivals())
+    assert (await placed.snapshot()).placement.host_of == {"v1": "h1"}
+    assert await placed.arrivals() == {}
+
+
+@pytest.mark.parametrize(
+    ("phases", "on", "moving"),
+    [
+        pytest.param(FORWARD[:1], "h1", True, id="on its way back"),
+        pytest.param((*FORWARD, Phase.COMMITTED), "h1", False, id="back"),
+        pytest.param((*FORWARD[:1], Phase.UNDOING, Phase.UNDONE), "a1", False, id="not back"),
+    ],
+)
+async def test_a_vm_counts_as_being_where_an_undoing_takes_it(
+    placed: Store, token: int, phases: tuple[Phase, ...], on: str, moving: bool
+) -> None:
+    for phase in (*FORWARD, Phase.COMMITTED):
+        await placed.append_journal(line(phase), token)
+    seen = await placed.snapshot()
+    await placed.put_inventory(seen.vms.values(), [], seen.placement, [])
+    for phase in phases:
+        await placed.append_journal(replace(line(phase), step=reversed_step(STEP).id), token)
+    seen = await placed.snapshot()
+    assert seen.placement.host_of == {"v1": on}
+    assert seen.moving == ({"v1"} if moving else set())
 
 
 async def test_a_damaged_open_step_is_an_error_and_not_passed_over(

@@ -20,7 +20,7 @@ from tests.property.moving_day import (
     sized,
     used,
 )
-from transhume.execute.plan_transaction import UNDO_SUFFIX, PlanTransaction
+from transhume.execute.plan_transaction import PlanTransaction
 from transhume.knowledge.model import (
     HostName,
     MoveKind,
@@ -29,6 +29,7 @@ from transhume.knowledge.model import (
     StepResult,
     VmName,
 )
+from transhume.knowledge.model.undoing import UNDO_SUFFIX
 from transhume.plan.schedule import AlwaysSpread, Move, Terms, lower_bound, schedule
 
 UNHURRIED = settings(

@@ -22,8 +22,8 @@ from tests.system.running import (
     until,
     where,
 )
-from transhume.execute.plan_transaction import UNDO_SUFFIX
 from transhume.knowledge.model import PlanStatus, StepId, StepResult
+from transhume.knowledge.model.undoing import UNDO_SUFFIX
 from transhume.knowledge.store import Store
 from transhume.lab.guests import hypervisor
 from transhume.lab.lab import Lab

@@ -63,8 +63,11 @@ def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
     async def perceive(store: Store) -> AsyncIterator[None]:
         silent: frozenset[str] = frozenset()
         while True:
+            before = await store.arrivals()  # a host that is silent keeps us waiting
             read = await source.read(clock())
-            await store.put_inventory(read.vms, read.clusters, read.placement, read.capacity)
+            await store.put_inventory(
+                read.vms, read.clusters, read.placement, read.capacity, before
+            )
             _tell_silence(silent, read.silent)
             silent = frozenset(error.host for error in read.silent)
             yield

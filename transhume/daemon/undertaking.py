@@ -15,7 +15,6 @@ from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.perseverance import Trouble, first_cause
 from transhume.errors import KnowledgeUnreachable, LeaseLost
 from transhume.execute.executor import Executor, World
-from transhume.execute.plan_transaction import step_of
 from transhume.execute.step_transaction import RESULTS
 from transhume.knowledge.model import (
     JournalRecord,
@@ -27,6 +26,7 @@ from transhume.knowledge.model import (
     RevocationNotice,
     Snapshot,
 )
+from transhume.knowledge.model.undoing import step_of
 from transhume.knowledge.store import Store, utc_now
 
 log = structlog.get_logger()

@@ -38,7 +38,7 @@ from transhume.execute.instructions import (
 from transhume.execute.ledger import Ledger
 from transhume.execute.migration.transport import Share
 from transhume.execute.overlay.protocol import Overlay
-from transhume.execute.plan_transaction import PlanTransaction, step_of
+from transhume.execute.plan_transaction import PlanTransaction
 from transhume.execute.step_transaction import RESULTS, StepTransaction
 from transhume.knowledge.model import (
     CloudName,
@@ -54,6 +54,7 @@ from transhume.knowledge.model import (
     StepResult,
     VmName,
 )
+from transhume.knowledge.model.undoing import step_of
 
 MacsOf = Callable[[VmName], Sequence[MacAddress]]
 OverlayOf = Callable[[VmName], Overlay]

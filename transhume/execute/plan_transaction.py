@@ -13,7 +13,7 @@ crash in the middle of it is like any other. Undoings go through the plan in rev
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from transhume.knowledge.model import (
     GroupId,
@@ -25,32 +25,9 @@ from transhume.knowledge.model import (
     StepResult,
     VmName,
 )
+from transhume.knowledge.model.undoing import UNDO_SUFFIX, reversed_step
 
-UNDO_SUFFIX = "~undo"
 UNDO_ATTEMPTS = 3
-
-
-def reversed_step(step: Step) -> Step:
-    """Return the step that takes a done step back."""
-    return replace(
-        step,
-        id=StepId(step.id + UNDO_SUFFIX),
-        source=step.destination,
-        destination=step.source,
-        source_cloud=step.destination_cloud,
-        destination_cloud=step.source_cloud,
-        reason=f"undoes the move to {step.destination_cloud}",
-        saving_dollars_per_hour=-step.saving_dollars_per_hour,
-        payback_seconds=None,
-        deadline=None,
-    )
-
-
-def step_of(plan: Plan, step_id: StepId) -> Step | None:
-    """Return the step of a plan, or the undoing of one, that has this id."""
-    wanted = step_id.removesuffix(UNDO_SUFFIX)
-    found = next((step for step in plan.steps if step.id == wanted), None)
-    return reversed_step(found) if found and wanted != step_id else found
 
 
 class PlanTransaction:

@@ -5,7 +5,7 @@ written in the same transaction as the journal record. Leaves out when to write 
 (`transaction`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
@@ -78,7 +78,12 @@ def write_journal(writing: Transaction, record: JournalRecord, step: Step | None
     writing.remove(keys.OPEN_STEPS, field).remove(keys.GOING, record.vm).remove(keys.MOVES, field)
     # Until the hypervisors are asked again, the inventory would show the VM where it was.
     if step and (host := _ended_on(record.phase, step)):
-        writing.merge(keys.PLACEMENT, {record.vm: host.encode()})
+        writing.merge(keys.ARRIVED, {record.vm: f"{field} {host}".encode()})
+
+
+def hosts_arrived_at(arrivals: Mapping[str, str]) -> dict[str, str]:
+    """Return the host of each VM, of what `write_journal` keeps of steps that are over."""
+    return {vm: arrival.split(" ", 2)[-1] for vm, arrival in arrivals.items()}
 
 
 def _heading_for(phase: Phase, step: Step) -> str:

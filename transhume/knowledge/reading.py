@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from transhume.knowledge import keys
 from transhume.knowledge.codec import UnreadableRecord, decode
+from transhume.knowledge.decisions import hosts_arrived_at
 from transhume.knowledge.model import (
     CapacityReport,
     Cloud,
@@ -51,6 +52,7 @@ _HASHES = (
     keys.VMS,
     keys.CLUSTERS,
     keys.PLACEMENT,
+    keys.ARRIVED,
     keys.GOING,
     keys.CAPACITY,
     keys.PRICES,
@@ -146,7 +148,9 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
         for vm in read(Vm, keys.VMS)
     }
     going = _plain(facts[keys.GOING])
-    host_of = _plain(facts[keys.PLACEMENT]) | {vm: host for vm, host in going.items() if host}
+    host_of = _plain(facts[keys.PLACEMENT])
+    host_of |= hosts_arrived_at(_plain(facts[keys.ARRIVED]))
+    host_of |= {vm: host for vm, host in going.items() if host}
     return Snapshot(
         version=int(version) if version and version.isdigit() else 0,
         at=at,

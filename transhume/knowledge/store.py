@@ -6,7 +6,7 @@ changed. Talks to Redis through `transaction` and `reading`; how it looks inside
 server (`server`) and the lease itself (`lease`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
@@ -61,6 +61,7 @@ from transhume.knowledge.model import (
     VmName,
     Warmth,
 )
+from transhume.knowledge.model.undoing import step_of
 from transhume.knowledge.reading import Reader, read_snapshot
 from transhume.knowledge.records import (
     Change,
@@ -170,8 +171,14 @@ class Store:
         clusters: Iterable[VirtualCluster],
         placement: Placement,
         capacity: Iterable[CapacityReport],
+        arrivals: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Replace what the hypervisors say; what isn't mentioned any more is gone."""
+        """Replace what the hypervisors say; what isn't mentioned any more is gone.
+
+        `arrivals` is what `arrivals()` returned before they were asked: a VM whose move has ended since stays
+        where that left it. None: they say how it is now.
+        """
+        known = await self.arrivals() if arrivals is None else arrivals
         writing = self._writing()
         writing.replace(keys.VMS, {vm.name: encode(vm) for vm in vms})
         writing.replace(keys.CLUSTERS, {cluster.name: encode(cluster) for cluster in clusters})
@@ -179,7 +186,14 @@ class Store:
             keys.PLACEMENT, {vm: host.encode() for vm, host in placement.host_of.items()}
         )
         writing.replace(keys.CAPACITY, {report.host: encode(report) for report in capacity})
+        for vm, arrival in known.items():
+            writing.forget(keys.ARRIVED, vm, arrival)
         await self._announce(writing, ChangeKind.INVENTORY)
+
+    async def arrivals(self) -> Mapping[str, bytes]:
+        """Return what is known of where moves have left VMs, and no inventory has confirmed; by VM."""
+        found = await self._ask(self._client.hgetall(keys.ARRIVED), keys.ARRIVED)
+        return {text(vm): arrival for vm, arrival in (found or {}).items()}
 
     async def put_price(self, tick: PriceTick) -> None:
         """Set what a cloud asks from now on."""
@@ -518,8 +532,7 @@ class Store:
             stored = await self.plan(record.plan)
         except UsageError:
             return None
-        steps = stored.plan.steps if isinstance(stored.plan, Plan) else ()
-        return next((step for step in steps if step.id == record.step), None)
+        return step_of(stored.plan, record.step) if isinstance(stored.plan, Plan) else None
 
     async def _one(self, cls: type[T], key: str) -> T | None:
         return self._reader.record(cls, await self._ask(self._client.get(key), key), key)

@@ -9,7 +9,7 @@ local FENCE, VERSION, CHANGES = KEYS[1], KEYS[2], KEYS[3]
 local MOST_ENTRIES = 100000 -- where a stamp from the far future keeps a stream from being trimmed by time
 
 local TYPE_OF = {
-  merge = 'hash', replace = 'hash', remove = 'hash', expect = 'hash', put = 'string',
+  merge = 'hash', replace = 'hash', remove = 'hash', forget = 'hash', expect = 'hash', put = 'string',
   push = 'list', rank = 'zset', unrank = 'zset', happen = 'stream', tell = 'stream',
 }
 local news = false
@@ -45,6 +45,10 @@ end
 
 function WRITE.remove(o)
   if redis.call('HDEL', o[1], o[2]) == 1 then news = true end
+end
+
+function WRITE.forget(o)
+  if redis.call('HGET', o[1], o[2]) == o[3] then redis.call('HDEL', o[1], o[2]) end
 end
 
 function WRITE.put(o)

@@ -53,6 +53,10 @@ class Transaction:
         """Take a field out of a hash."""
         return self._add("remove", key, field)
 
+    def forget(self, key: str, field: str, value: bytes) -> Self:
+        """Take a field out of a hash if it still has this value; that is no news."""
+        return self._add("forget", key, field, value)
+
     def put(self, key: str, value: bytes) -> Self:
         """Set a string."""
         return self._add("put", key, value)

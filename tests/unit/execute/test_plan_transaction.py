@@ -5,13 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.execute.plans import plan, step
-from transhume.execute.plan_transaction import (
-    UNDO_ATTEMPTS,
-    PlanTransaction,
-    reversed_step,
-    step_of,
-)
+from transhume.execute.plan_transaction import UNDO_ATTEMPTS, PlanTransaction
 from transhume.knowledge.model import CloudName, HostName, Plan, PlanStatus, StepId, StepResult
+from transhume.knowledge.model.undoing import reversed_step, step_of
 
 
 def run(transaction: PlanTransaction, results: dict[str, StepResult]) -> list[str]:
