@@ -142,9 +142,7 @@ class Loop:
         self._settle(snapshot, policies, executed)
         back = look_back(snapshot, policies, executed, self._settings)
         symptoms += back.symptoms
-        result = self._plan(snapshot, policies)
-        if back.undo is not None and (isinstance(result, NoPlan) or not _in_need(result)):
-            result = back.undo
+        result = _first_of(self._plan(snapshot, policies), back.undo)
         decision = self._decide(result, snapshot, policies, symptoms)
         return replace(decision, effects=back.effects)
 
@@ -178,7 +176,7 @@ class Loop:
         """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
         policies = self._deadlines.heed(snapshot, policies)
         undo = look_back(snapshot, policies, executed, self._settings).undo
-        return undo or self._best(snapshot, policies)
+        return _first_of(self._plan(snapshot, policies), undo)
 
     def forget(self) -> None:
         """Take note that what was recorded may not stand any more: the next round records what is best anew."""
@@ -277,6 +275,13 @@ class Loop:
         if slowest and lasted < hold:
             return f"held by policy {slowest.name}: its reason has lasted {lasted:.0f} s of {hold:.0f} s"
         return ""
+
+
+def _first_of(result: Plan | NoPlan, undo: Plan | None) -> Plan | NoPlan:
+    """Return what comes first: moves that must be made, then a plan's undoing, then what else is best."""
+    if undo is None or (isinstance(result, Plan) and _in_need(result)):
+        return result
+    return undo
 
 
 def _only_mandatory(plan: Plan) -> bool:

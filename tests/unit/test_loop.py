@@ -166,6 +166,19 @@ def test_moves_that_pay_do_not_ride_along_with_one_that_must_be_made_before_traf
     assert decision.to_execute is not None
 
 
+def test_what_a_person_approves_is_compared_with_moves_that_had_not_to_wait_either() -> None:
+    """Else a move that must be made is out of date whenever it's approved, as long as others would pay."""
+    pin = Pin(who=Selector(vms=("vm1",)), cloud=B)
+    cautious = [replace(policy(Mode.APPROVE, hold_seconds=60), rules=(pin,))]
+    judgement = loop()
+    asked = judgement.consider(snapshot(), cautious)
+    assert asked.status is PlanStatus.AWAITING_APPROVAL
+    best = judgement.rethink(snapshot(), cautious)
+    assert isinstance(asked.result, Plan)
+    assert isinstance(best, Plan)
+    assert best.moves == asked.result.moves
+
+
 def test_moves_that_failed_are_not_tried_again_at_once_and_each_time_later() -> None:
     judgement, now = loop(), NOW
     for failures in range(3):

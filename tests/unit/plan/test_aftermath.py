@@ -342,6 +342,28 @@ def test_the_way_back_waits_for_approval_where_plans_do_and_stays_the_best_meanw
     assert best.steps == asked.result.steps
 
 
+def test_an_evacuation_can_be_approved_while_a_way_back_is_due() -> None:
+    plan = first_plan(hopeful())
+    cautious, loop = hopeful(mode=Mode.APPROVE), Loop(PlannerSettings())
+    revoked = after(
+        plan,
+        prices=(*B_DEAR, price("c", 0.30)),
+        placement={"b1": blast + web, "c1": [vm("bystander")]},
+        room={"a1": 7, "b1": 7, "c1": 1},
+        notices=[notice("c", 3600)],
+    )
+    assert looked(revoked, cautious, done(plan)).undo is not None
+    missed = done(plan, effect=Effect.MISSED)
+    asked = considered(loop, revoked, cautious, missed)
+    assert asked.status is PlanStatus.AWAITING_APPROVAL
+
+    best = loop.rethink(revoked, [cautious], [missed])
+
+    assert isinstance(best, Plan)
+    assert isinstance(asked.result, Plan)
+    assert best.moves == asked.result.moves
+
+
 def test_an_evacuation_comes_before_a_way_back() -> None:
     plan = first_plan(hopeful())
     fleeing = after(plan, notices=[notice("b", 3600)])
