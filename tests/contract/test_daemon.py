@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from redis.asyncio import Redis
@@ -33,8 +34,10 @@ from tests.contract.daemon_stage import (
 )
 from transhume.daemon.composition import now
 from transhume.errors import LeaseHeld, LeaseLost
+from transhume.execute.executor import Executor
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
+    HostName,
     MoveKind,
     Plan,
     PlanId,
@@ -265,6 +268,47 @@ async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
         found = await outcomes(stage.store, elective)
     assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
     assert {step.kind for step in evacuation.steps} == {MoveKind.MANDATORY}
+
+
+class AfterTheFirst(asyncio.Event):
+    """A gate that lets the first through, and then nobody before it's opened."""
+
+    passed = False
+
+    async def wait(self) -> Literal[True]:
+        if not self.passed:
+            self.passed = True
+            return True
+        return await super().wait()
+
+
+@ONE_SERVER
+async def test_who_has_left_a_cloud_before_its_notice_is_not_taken_back_when_others_fail(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shunned: set[HostName] = set()
+    shun = Executor.shun
+
+    def noted(executor: Executor, hosts: Iterable[HostName]) -> None:
+        shunned.update(hosts)
+        shun(executor, hosts)
+
+    monkeypatch.setattr(Executor, "shun", noted)
+    stage.clouds.gate = AfterTheFirst()
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await until(so(lambda: len(stage.clouds.begun) == 2), "the second to be on its way")
+        first, second = stage.clouds.begun
+        stage.clouds.faults[second] = "out of memory there"
+        _, elective = await stage.plan(PlanStatus.EXECUTING)
+        await stage.store.put_notice(notice())
+        await until(so(lambda: A1 in shunned), "the notice to be heard")
+        stage.clouds.gate.set()
+        await stage.plan(*ENDED, past=elective.id)
+    found = await stage.store.journal(elective.id)
+    assert {str(line.step) for line in found} == {str(step.id) for step in elective.steps}
+    assert first in stage.at(B1)
 
 
 @dataclass

@@ -294,11 +294,11 @@ class Daemon:
         yield
         self._heard = self._heard or newest
         async for change in self._store.changes(self._heard):
-            self._heard = change.id
             if change.kind is ChangeKind.NOTICE:
-                self._undertaking.make_way()
+                await self._undertaking.heed_notice()
             if change.kind in FACTS:
                 self._wake.set()
+            self._heard = change.id
 
     async def _watch_policies(self) -> AsyncIterator[None]:
         while True:

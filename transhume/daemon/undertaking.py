@@ -75,8 +75,18 @@ class Undertaking:
         self._daemon_stops.set()
         self._stop_executor(STOPPED)
 
-    def make_way(self) -> None:
-        """Stop an elective plan at its next step: there is an evacuation to be planned."""
+    async def heed_notice(self) -> None:
+        """Stop an elective plan at its next step, and take nobody back to what is about to go.
+
+        There is an evacuation to be planned.
+        """
+        self._make_way()
+        if self._executor is not None:
+            hosts = (await self._store.snapshot()).host_deadlines()
+            if self._executor is not None:
+                self._executor.shun(hosts)
+
+    def _make_way(self) -> None:
         if self._plan and all(step.kind is MoveKind.ELECTIVE for step in self._plan.steps):
             self._stop_executor(NOTICED)
 
@@ -137,7 +147,8 @@ class Undertaking:
         world = self._world(self._ledger, snapshot)
         self._executor = executor = Executor(plan, world, tuple(latest.values()))
         if any(notice not in known for notice in snapshot.notices):
-            self.make_way()
+            self._make_way()
+        executor.shun(snapshot.host_deadlines())
         if self._why_stopped:
             executor.stop(self._why_stopped)
         await self._conclude(plan, await executor.carry_out())

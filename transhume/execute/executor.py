@@ -5,7 +5,7 @@ stage run at the same time) and nothing of the order of effects, which the trans
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,6 +42,7 @@ from transhume.execute.plan_transaction import PlanTransaction
 from transhume.execute.step_transaction import RESULTS, StepTransaction
 from transhume.knowledge.model import (
     CloudName,
+    HostName,
     JournalRecord,
     MacAddress,
     MoveProgress,
@@ -119,6 +120,10 @@ class Executor:
     def stop(self, why: str) -> None:
         """Begin no further step. Steps under way are finished: stopping is safe at any time."""
         self._transaction.stop(why)
+
+    def shun(self, hosts: Iterable[HostName]) -> None:
+        """Take nobody back to hosts that are about to go; an undoing under way is finished."""
+        self._transaction.shun(hosts)
 
     async def carry_out(self) -> PlanStatus:
         """Finish what a crash left open, then the rest of the plan; return how it ended.

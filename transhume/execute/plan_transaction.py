@@ -3,6 +3,7 @@
     elective plan   a step that fails takes its group with it: what has moved goes back, what hasn't stays
     mandatory       the rest goes on: a VM that can be saved is saved
     parked VM       an elective one goes on to its destination or goes back, whatever happens, a stop included
+    notice          who has left a host that is about to go stays where it is: back there it would be lost
 
 A step starts when what it waits for has ended, and only if what it relies on was done (`Step.relies_on`): a VM
 that didn't leave has left no room. What relies on an elective step that is taken back is taken back before it.
@@ -13,10 +14,12 @@ crash in the middle of it is like any other. Undoings go through the plan in rev
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from transhume.knowledge.model import (
     GroupId,
+    HostName,
     MoveKind,
     Plan,
     PlanStatus,
@@ -45,6 +48,7 @@ class PlanTransaction:
         self.stopped = False
         self._attempts: Counter[StepId] = Counter()
         self._why_stopped = ""
+        self._shunned: frozenset[HostName] = frozenset()
         self._waits_for = _waits_for(plan)
         self._mates: dict[GroupId, list[Step]] = defaultdict(list)
         self._onward: dict[StepId, Step] = {}
@@ -85,6 +89,10 @@ class PlanTransaction:
         """Start no further step; those that run are finished."""
         self.stopped, self._why_stopped = True, why
 
+    def shun(self, hosts: Iterable[HostName]) -> None:
+        """Take nobody back to these hosts from now on, nor into the room of who has left them."""
+        self._shunned = frozenset(hosts)
+
     def left_out(self) -> list[tuple[Step, str]]:
         """Return the steps that were never begun and won't be, each with why."""
         return [
@@ -117,14 +125,14 @@ class PlanTransaction:
         return result is None or again
 
     def _kept(self) -> frozenset[StepId]:
-        """Return the steps that mandatory moves which were begun rely on: going back would be at their cost."""
-        return frozenset(
-            other
-            for step in self.plan.steps
-            if step.kind is MoveKind.MANDATORY
-            and (step.id in self.running or self._stands(step.id))
-            for other in step.relies_on
-        )
+        """Return the steps that stay: those that have left a shunned host, and whatever any of them relies on.
+
+        What mandatory moves rely on stays as well: going back would be at their cost.
+        """
+        begun = [s for s in self.plan.steps if s.id in self.running or self._stands(s.id)]
+        fled = {step.id for step in begun if step.source in self._shunned}
+        relying = [step for step in begun if step.kind is MoveKind.MANDATORY or step.id in fled]
+        return frozenset(fled.union(*(step.relies_on for step in relying)))
 
     def _goes_on(self, step: Step) -> bool:
         """Say whether a step takes a parked VM on: that is done even when nothing else is begun."""
@@ -206,7 +214,7 @@ class _Verdict:
     """Elective steps that must not stand: another of the group failed or is taken back, the second step of a
     parked VM can't be made, or what they rely on is taken back."""
     kept: frozenset[StepId]
-    """Steps that stand whatever happens, because a mandatory one relies on them."""
+    """Steps that stand whatever happens: back they would be lost, or be at the cost of others."""
     lost: set[StepId]
     """Steps that were never begun and won't be: they're spoiled, or what they rely on wasn't done."""
 

@@ -120,6 +120,11 @@ class Facts:
         about = (n.deadline for n in self.notices if n.cloud == cloud and n.host in (None, host))
         return min(about, default=None)
 
+    @property
+    def leaving(self) -> tuple[HostName, ...]:
+        """The hosts under a notice."""
+        return tuple(host for host in self.hosts if self.deadline_of(host) is not None)
+
     def is_gone(self, host: HostName, at: datetime) -> bool:
         """Say whether a host runs nothing at an instant."""
         deadline = self.deadline_of(host)

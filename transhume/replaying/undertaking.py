@@ -5,7 +5,7 @@ are begun together over one link share it. What becomes of the VMs is the world'
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -53,6 +53,10 @@ class Undertaking:
     def stop(self) -> None:
         """Begin nothing more."""
         self.transaction.stop("a revocation notice came in")
+
+    def shun(self, hosts: Iterable[HostName]) -> None:
+        """Take nobody back to hosts that are about to go."""
+        self.transaction.shun(hosts)
 
     def begin_ready(
         self, at: datetime, predict: Predict, obstacle: Obstacle

@@ -102,6 +102,33 @@ def test_stopping_lets_the_running_step_end_and_starts_no_other() -> None:
     assert transaction.left_out() == [(step(2, stage=1), "a notice came in")]
 
 
+def test_nobody_is_taken_back_to_where_he_would_be_lost() -> None:
+    transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
+    transaction.shun([HostName("a1")])
+    assert run(transaction, {"s2": StepResult.UNDONE}) == ["s1", "s2"]
+    assert transaction.status() is PlanStatus.DONE
+    transaction.shun([])
+    assert [s.id for s in transaction.ready()] == ["s1~undo"]
+
+
+def test_who_made_room_for_one_that_left_a_shunned_host_is_not_taken_back_either() -> None:
+    """vm2 went from c to b, so that vm1 may have its place in c; vm3 belongs to vm2."""
+    room = replace(step(2), source=HostName("c1"), source_cloud=CloudName("c"))
+    moved = replace(
+        step(1, stage=1, group=None),
+        destination=HostName("c1"),
+        destination_cloud=CloudName("c"),
+        relies_on=(room.id,),
+    )
+    mate = replace(step(3, stage=2), after=(moved.id,))
+    steps = plan(room, moved, mate)
+    shunning, heedless = PlanTransaction(steps), PlanTransaction(steps)
+    shunning.shun([HostName("a1")])
+    failing = {"s3": StepResult.UNDONE}
+    assert run(heedless, failing) == ["s2", "s1", "s3", "s1~undo", "s2~undo"]
+    assert run(shunning, failing) == ["s2", "s1", "s3"]
+
+
 @pytest.mark.parametrize("step_id", ["s1", "s1~undo"])
 def test_a_step_and_its_undoing_are_found_again_by_their_ids(step_id: str) -> None:
     found = step_of(plan(step(1)), StepId(step_id))
