@@ -128,7 +128,13 @@ class StagedClouds(SimulatedClouds):
         self.under_way[vm] = asyncio.create_task(moving)
         return await asyncio.shield(self.under_way[vm])
 
-    async def settle(self, vm: VmName, source: HostName, destination: HostName) -> None:
+    async def settle(
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        at_most_seconds: float | None = None,
+    ) -> None:
         if vm in self.under_way:
             await asyncio.wait([self.under_way[vm]])
 

@@ -106,7 +106,9 @@ def worlds(
 
     def world(ledger: FencedLedger, snapshot: Snapshot) -> World:
         def options_of(vm: VmName) -> MigrationOptions:
-            return options_by(terms_for(policies(), snapshot.vms[vm]), common)
+            known = snapshot.vms.get(vm)  # which it needn't be any more, where a step is taken up
+            terms = MigrationTerms() if known is None else terms_for(policies(), known)
+            return options_by(terms, common)
 
         return World(
             hypervisors=hypervisors,

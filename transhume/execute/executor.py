@@ -200,7 +200,8 @@ class Executor:
             case Migrate():
                 return await self._migrate(step, instruction)
             case Settle():
-                await hypervisors.settle(step.vm, step.source, step.destination)
+                at_most = self.world.options_of(step.vm).time_limit_seconds
+                await hypervisors.settle(step.vm, step.source, step.destination, at_most)
                 return await self._look(step)
             case Look():
                 return await self._look(step)

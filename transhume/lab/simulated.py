@@ -124,7 +124,13 @@ class SimulatedClouds:
         ratio = min((vm.dirty_bytes_per_second or 0.0) / self.link_bytes_per_second, 0.9)
         return int(sum(first * ratio**number for number in range(LONGEST_ROUNDS)))
 
-    async def settle(self, vm: VmName, source: HostName, destination: HostName) -> None:
+    async def settle(
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        at_most_seconds: float | None = None,
+    ) -> None:
         """Return at once: nothing moves here without its caller."""
 
     async def resume(self, vm: VmName, host: HostName) -> None:

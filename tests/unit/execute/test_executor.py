@@ -17,6 +17,7 @@ from transhume.knowledge.model import (
     Measurement,
     MoveProgress,
     Outcome,
+    Phase,
     PlanStatus,
     StepResult,
     VmName,
@@ -204,3 +205,32 @@ def test_a_move_that_shares_no_link_has_no_share() -> None:
     assert share_of(plan(inner), inner) is None
     unlimited = step(1, group=None)
     assert share_of(plan(unlimited), unlimited) is None
+
+
+class Outlived(SimulatedClouds):
+    """Clouds in which a migration goes on, although whoever began it is gone."""
+
+    waited_for: list[float | None]
+
+    async def settle(
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        at_most_seconds: float | None = None,
+    ) -> None:
+        self.waited_for.append(at_most_seconds)
+
+
+async def test_a_step_that_is_taken_up_has_no_longer_than_its_vm_may_take() -> None:
+    plain, notebook = clouds(), Notebook()
+    hosts = Outlived(**{each.name: getattr(plain, each.name) for each in fields(plain)})
+    hosts.waited_for = []
+    limited = replace(
+        world(hosts, notebook), options_of=lambda _vm: MigrationOptions(time_limit_seconds=60.0)
+    )
+    begun = JournalRecord(
+        plan=plan().id, step=step(1).id, vm=step(1).vm, phase=Phase.INTENDED, at=NOW, note=""
+    )
+    await Executor(plan(step(1)), limited, (begun,)).carry_out()
+    assert hosts.waited_for == [60.0]

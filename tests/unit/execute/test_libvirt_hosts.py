@@ -54,6 +54,8 @@ class Domain:
     downtime_limit_ms: int = 300
     rounds: int = 0
     remaining_bytes: int = 0
+    elapsed_ms: int = 0
+    operation: int = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     on_stats: Callable[[], None] = lambda: None
     on_limit: Callable[[int], None] = lambda _limit_ms: None
     on_post_copy: Callable[[], None] = lambda: None
@@ -80,6 +82,8 @@ class Domain:
         self.on_stats()
         return {
             "type": JOB,
+            "operation": self.operation,
+            "time_elapsed": self.elapsed_ms,
             "data_processed": 7,
             "data_remaining": self.remaining_bytes,
             "memory_iteration": self.rounds,
@@ -266,6 +270,33 @@ async def test_a_migration_in_post_copy_is_waited_for() -> None:
     source.on_limit = ends
     await hosts(source, destination).settle(VM, A1, B1)
     assert not source.active
+
+
+@pytest.mark.parametrize(
+    ("elapsed_ms", "operation", "aborted"),
+    [
+        pytest.param(60_000, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, True, id="overdue"),
+        pytest.param(59_999, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, False, id="in time"),
+        pytest.param(60_000, libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP, False, id="a backup"),
+    ],
+)
+async def test_a_migration_that_nobody_watched_any_more_takes_no_longer_than_it_may(
+    elapsed_ms: int, operation: int, aborted: bool
+) -> None:
+    leaving = Domain(job=JOB, elapsed_ms=elapsed_ms, operation=operation)
+    aborts = []
+
+    def ends() -> None:
+        aborts.append(leaving)
+        leaving.job = NO_JOB
+
+    def looked_at() -> None:
+        leaving.job = JOB if aborted else NO_JOB
+
+    leaving.on_abort, leaving.on_stats = ends, looked_at
+    async with asyncio.timeout(10):
+        await hosts(leaving).settle(VM, A1, B1, 60.0)
+    assert bool(aborts) is aborted
 
 
 async def test_neither_end_of_a_broken_post_copy_is_discarded() -> None:

@@ -108,6 +108,18 @@ def abort(connection: "libvirt.virConnect", vm: VmName) -> None:
         connection.lookupByName(vm).abortJob()
 
 
+def abort_overdue(connection: "libvirt.virConnect", vm: VmName, at_most_seconds: float) -> None:
+    """Ask for the abortion of a VM's migration from here that has lasted for so long; of nothing else."""
+    import libvirt
+
+    with suppress(libvirt.libvirtError):  # it comes in, or is over
+        domain = connection.lookupByName(vm)
+        stats = domain.jobStats()
+        leaves = stats.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+        if leaves and stats.get("time_elapsed", 0) >= at_most_seconds * 1e3:
+            domain.abortJob()
+
+
 def sample(connection: "libvirt.virConnect", vm: VmName) -> JobSample | None:
     """Return what libvirt tells of a VM's migration; None where it tells nothing."""
     import libvirt

@@ -5,6 +5,7 @@ Owns a migration's course. Where the bytes flow is the transport's affair; which
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -127,12 +128,24 @@ class LibvirtHosts:
         """
         return await self._disks.bytes_held(vm, host, common)
 
-    async def settle(self, vm: VmName, source: HostName, destination: HostName) -> None:
-        """Wait until no migration of the VM is under way at either host, or one has broken in post-copy."""
+    async def settle(
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        at_most_seconds: float | None = None,
+    ) -> None:
+        """Wait until no migration of the VM is under way at either host, or one has broken in post-copy.
+
+        Abort one that is under way for longer than it may.
+        """
+        limit = math.inf if at_most_seconds is None else at_most_seconds
+        overdue = partial(job.abort_overdue, vm=vm, at_most_seconds=limit)
         for host, other in ((source, destination), (destination, source)):
             while await self._is_busy(vm, host) and not await self._is_stranded(vm, other):
                 # Whoever began it is gone, and may have held the hypervisor off.
                 await self._connections.call(host, partial(job.hold_off_no_more, vm=vm))
+                await self._connections.call(host, overdue)
                 await asyncio.sleep(SETTLE_SECONDS)
 
     async def resume(self, vm: VmName, host: HostName) -> None:

@@ -85,10 +85,17 @@ class Hypervisors(Protocol):
         """
         ...
 
-    async def settle(self, vm: VmName, source: HostName, destination: HostName) -> None:
+    async def settle(
+        self,
+        vm: VmName,
+        source: HostName,
+        destination: HostName,
+        at_most_seconds: float | None = None,
+    ) -> None:
         """Wait until no migration of the VM, whoever began it, is under way at either host.
 
-        One that has broken in post-copy isn't waited for: it ends only when a person resumes it.
+        One that has been under way for longer than it may is aborted. One that has broken in post-copy isn't
+        waited for: it ends only when a person resumes it.
         """
         ...
 
