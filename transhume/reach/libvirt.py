@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WhenOpened = Callable[[HostName, "libvirt.virConnect"], None]
+"""Takes a host and its new connection, in the thread that opened it; raises nothing."""
+
 THREADS, LONG_CALLS = 32, 256
 """At the same time, to all hosts together."""
 OPENING_SECONDS = 10.0
@@ -34,6 +37,7 @@ class Connections:
         self._hypervisors = {hypervisor.host: hypervisor for hypervisor in hypervisors}
         self._open: dict[HostName, libvirt.virConnect] = {}
         self._opening: dict[HostName, asyncio.Future[libvirt.virConnect]] = {}
+        self._when_opened: list[WhenOpened] = []
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
         self._apart = ThreadPoolExecutor(LONG_CALLS, thread_name_prefix="libvirt-apart")
         self._events = _start_events()
@@ -49,6 +53,13 @@ class Connections:
             return self._hypervisors[host]
         except KeyError:
             raise UsageError(f"host {host} is in no cloud of the deployment file") from None
+
+    def when_opened(self, then: WhenOpened) -> None:
+        """Have something done with each connection that is shared, the first of a host as well as later ones.
+
+        It's done before anybody else gets the connection.
+        """
+        self._when_opened.append(then)
 
     async def call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
         """Run a blocking call with a host's connection, in a thread.
@@ -105,7 +116,7 @@ class Connections:
         opening = self._opening.get(host)
         if opening is None:
             loop = asyncio.get_running_loop()
-            opening = loop.run_in_executor(self._threads, self._connect, self.hypervisor(host))
+            opening = loop.run_in_executor(self._threads, self._open_shared, host)
             self._opening[host] = opening
             opening.add_done_callback(lambda done: self._opened(host, done))
         await asyncio.wait({opening}, timeout=OPENING_SECONDS)
@@ -117,6 +128,12 @@ class Connections:
         del self._opening[host]
         if not opening.cancelled() and opening.exception() is None:
             self._open[host] = opening.result()
+
+    def _open_shared(self, host: HostName) -> "libvirt.virConnect":
+        opened = self._connect(self.hypervisor(host))
+        for then in self._when_opened:
+            then(host, opened)
+        return opened
 
     def _connect(self, hypervisor: Hypervisor) -> "libvirt.virConnect":
         import libvirt

@@ -143,6 +143,9 @@ class Pool:
     def hypervisor(self, host: HostName) -> SimpleNamespace:
         return SimpleNamespace(peer_uri=host)
 
+    def when_opened(self, _then: object) -> None:
+        """They stay open."""
+
     async def call(self, host: HostName, what: Callable[[Any], Any]) -> Any:
         return await asyncio.to_thread(what, self.hosts[host])
 

@@ -1,7 +1,8 @@
 """Hears when domains stop and run, at every host, for whoever wants to know.
 
 libvirt takes one listener of a kind for all domains of a connection, and refuses a second one silently enough:
-so there is one for each connection, as long as it lives, and here it's told on.
+so there is one for each host, on the connection that it has by now, and here it's told on. A listener keeps its
+connection open in part, also a dead one: it's taken off where another follows.
 """
 
 import threading
@@ -9,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from transhume.errors import HypervisorUnreachable
 from transhume.knowledge.model import HostName
@@ -28,14 +28,16 @@ class Lifecycles:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._listeners: dict[HostName, list[OnLifecycle]] = {}
-        self._heard: WeakSet[libvirt.virConnect] = WeakSet()
-        self._lock = threading.Lock()
+        self._heard: dict[HostName, tuple[libvirt.virConnect, int]] = {}
+        """The connection that is listened on, and libvirt's number of the listener."""
+        self._locks: dict[HostName, threading.Lock] = {}
+        connections.when_opened(self._hear_anew)
 
     @asynccontextmanager
     async def told(self, host: HostName, listener: OnLifecycle) -> AsyncIterator[None]:
         """Tell a listener of a host's events for as long as the context lasts, if libvirt tells of them.
 
-        A host that can't be reached tells of none until `listen` reaches it.
+        A host that can't be reached tells of none until somebody reaches it.
         """
         import libvirt
 
@@ -56,15 +58,27 @@ class Lifecycles:
         """
         await self._connections.call(host, partial(self._hear, host))
 
+    def _hear_anew(self, host: HostName, connection: "libvirt.virConnect") -> None:
+        import libvirt
+
+        if host in self._listeners:
+            with suppress(libvirt.libvirtError):
+                self._hear(host, connection)
+
     def _hear(self, host: HostName, connection: "libvirt.virConnect") -> None:
         import libvirt
 
-        with self._lock:
-            if connection not in self._heard:
-                connection.domainEventRegisterAny(
-                    None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._tell, host
-                )
-                self._heard.add(connection)
+        with self._locks.setdefault(host, threading.Lock()):
+            before = self._heard.get(host)
+            if before is not None and before[0] is connection:
+                return
+            number = connection.domainEventRegisterAny(
+                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._tell, host
+            )
+            self._heard[host] = (connection, number)
+            if before is not None:
+                with suppress(libvirt.libvirtError):  # it can't tell its host, being dead
+                    before[0].domainEventDeregisterAny(before[1])
 
     def _tell(
         self,
