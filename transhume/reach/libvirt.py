@@ -24,7 +24,7 @@ T = TypeVar("T")
 WhenOpened = Callable[[HostName, "libvirt.virConnect"], None]
 """Takes a host and its new connection, in the thread that opened it; raises nothing."""
 
-THREADS, LONG_CALLS = 32, 256
+THREADS, OPENINGS, LONG_CALLS = 32, 256, 256
 """At the same time, to all hosts together."""
 OPENING_SECONDS = 10.0
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
@@ -39,6 +39,7 @@ class Connections:
         self._opening: dict[HostName, asyncio.Future[libvirt.virConnect]] = {}
         self._when_opened: list[WhenOpened] = []
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
+        self._openings = ThreadPoolExecutor(OPENINGS, thread_name_prefix="libvirt-opening")
         self._apart = ThreadPoolExecutor(LONG_CALLS, thread_name_prefix="libvirt-apart")
         self._events = _start_events()
 
@@ -113,10 +114,11 @@ class Connections:
             return known
         # To connect to a host that drops packets takes libvirt minutes, and nothing can cut that short: who
         # asks goes away after a moment, and who asks next waits for the same attempt, not in a thread of his.
+        # A cloud that vanishes has many such hosts: theirs are no threads that calls wait for.
         opening = self._opening.get(host)
         if opening is None:
             loop = asyncio.get_running_loop()
-            opening = loop.run_in_executor(self._threads, self._open_shared, host)
+            opening = loop.run_in_executor(self._openings, self._open_shared, host)
             self._opening[host] = opening
             opening.add_done_callback(lambda done: self._opened(host, done))
         await asyncio.wait({opening}, timeout=OPENING_SECONDS)
@@ -154,7 +156,7 @@ class Connections:
             with contextlib.suppress(Exception):
                 connection.close()
         self._open.clear()
-        for threads in (self._threads, self._apart):
+        for threads in (self._threads, self._openings, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -5,6 +5,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 
 import libvirt
 import pytest
@@ -35,7 +36,7 @@ class Connection:
 
 
 class Daemons:
-    """Two libvirt daemons: a1 answers, b1 lets whoever connects wait."""
+    """Libvirt daemons: a1 answers, all others let whoever connects wait."""
 
     def __init__(self) -> None:
         self.opened: list[str] = []
@@ -43,7 +44,7 @@ class Daemons:
 
     def open(self, uri: str) -> Connection:
         self.opened.append(uri)
-        if uri == "b1":
+        if uri != "a1":
             assert self.let.wait(10)
         return Connection()
 
@@ -93,6 +94,25 @@ async def test_a_host_that_drops_packets_holds_nobody_up_for_long(
             except HypervisorUnreachable:
                 await asyncio.sleep(0)
     assert daemons.opened == ["b1", "a1"]
+
+
+async def test_many_hosts_that_drop_packets_hold_up_nobody_elses_calls(daemons: Daemons) -> None:
+    silent = [HostName(f"b{number}") for number in range(reach.THREADS)]
+    connections = Connections(
+        Hypervisor(host=host, uri=host, peer_uri=host) for host in (A1, *silent)
+    )
+    with closing(connections):
+        known = await connections.call(A1, lambda c: c)
+        for host in silent:
+            with pytest.raises(HypervisorUnreachable, match="no connection within"):
+                await connections.call(host, lambda c: c)
+        async with asyncio.timeout(5):
+            assert await connections.call(A1, lambda c: c) is known
+            known.close()
+            while True:
+                with suppress(HypervisorUnreachable):
+                    assert await connections.call(A1, lambda c: c) is not known
+                    break
 
 
 async def test_an_error_on_a_broken_connection_means_that_the_host_is_unreachable(
