@@ -64,7 +64,7 @@ def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
         silent: frozenset[str] = frozenset()
         while True:
             before = await store.arrivals()  # a host that is silent keeps us waiting
-            read = await source.read(clock())
+            read = await source.read(clock(), store.last_inventory)
             await store.put_inventory(
                 read.vms, read.clusters, read.placement, read.capacity, before
             )

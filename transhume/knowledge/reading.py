@@ -24,6 +24,7 @@ from transhume.knowledge.model import (
     Group,
     Host,
     HostName,
+    LastInventory,
     Link,
     Outcome,
     Pattern,
@@ -119,12 +120,36 @@ async def read_snapshot(client: Redis, reader: Reader, at: datetime) -> Snapshot
         pipe.xrevrange(keys.OUTCOMES, count=OUTCOMES_IN_A_SNAPSHOT)
         async with reaching():
             answers = await pipe.execute(raise_on_error=False)
-    return _assemble(_without_errors(answers, reader), reader, at)
-
-
-def _without_errors(answers: Sequence[Any], reader: Reader) -> dict[str, Any]:
-    """Return the answers by key, and take a key of a foreign type for an empty one."""
     names = (*_HASHES, keys.VERSION, keys.MATRIX, keys.OUTCOMES)
+    return _assemble(_without_errors(names, answers, reader), reader, at)
+
+
+async def read_last_inventory(client: Redis, reader: Reader) -> LastInventory:
+    """Read what was known of the hypervisors at one instant."""
+    names = (keys.VMS, keys.PLACEMENT, keys.ARRIVED, keys.CAPACITY)
+    async with client.pipeline(transaction=True) as pipe:
+        for key in names:
+            pipe.hgetall(key)
+        async with reaching():
+            answers = await pipe.execute(raise_on_error=False)
+    facts = _without_errors(names, answers, reader)
+    reports = reader.records(CapacityReport, facts[keys.CAPACITY], keys.CAPACITY)
+    return LastInventory(
+        vms={vm.name: vm for vm in reader.records(Vm, facts[keys.VMS], keys.VMS)},
+        placement=Placement(
+            host_of={VmName(vm): HostName(host) for vm, host in _settled(facts).items()}
+        ),
+        capacity={report.host: report for report in reports},
+    )
+
+
+def _settled(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return where VMs are but for moves under way."""
+    return _plain(facts[keys.PLACEMENT]) | hosts_arrived_at(_plain(facts[keys.ARRIVED]))
+
+
+def _without_errors(names: Sequence[str], answers: Sequence[Any], reader: Reader) -> dict[str, Any]:
+    """Return the answers by key, and take a key of a foreign type for an empty one."""
     facts = dict(zip(names, answers, strict=True))
     for name, answer in facts.items():
         if isinstance(answer, Exception):
@@ -148,9 +173,7 @@ def _assemble(facts: Mapping[str, Any], reader: Reader, at: datetime) -> Snapsho
         for vm in read(Vm, keys.VMS)
     }
     going = _plain(facts[keys.GOING])
-    host_of = _plain(facts[keys.PLACEMENT])
-    host_of |= hosts_arrived_at(_plain(facts[keys.ARRIVED]))
-    host_of |= {vm: host for vm, host in going.items() if host}
+    host_of = _settled(facts) | {vm: host for vm, host in going.items() if host}
     return Snapshot(
         version=int(version) if version and version.isdigit() else 0,
         at=at,

@@ -40,6 +40,7 @@ from transhume.knowledge.model import (
     Group,
     Host,
     JournalRecord,
+    LastInventory,
     Link,
     MoveProgress,
     NoPlan,
@@ -62,7 +63,7 @@ from transhume.knowledge.model import (
     Warmth,
 )
 from transhume.knowledge.model.undoing import step_of
-from transhume.knowledge.reading import Reader, read_snapshot
+from transhume.knowledge.reading import Reader, read_last_inventory, read_snapshot
 from transhume.knowledge.records import (
     Change,
     ChangeKind,
@@ -194,6 +195,10 @@ class Store:
         """Return what is known of where moves have left VMs, and no inventory has confirmed; by VM."""
         found = await self._ask(self._client.hgetall(keys.ARRIVED), keys.ARRIVED)
         return {text(vm): arrival for vm, arrival in (found or {}).items()}
+
+    async def last_inventory(self) -> LastInventory:
+        """Return what the hypervisors said last, as far as moves haven't changed it since."""
+        return await read_last_inventory(self._client, self._reader)
 
     async def put_price(self, tick: PriceTick) -> None:
         """Set what a cloud asks from now on."""

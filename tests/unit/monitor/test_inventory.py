@@ -17,6 +17,7 @@ from transhume.knowledge.model import (
     HostName,
     Interface,
     IpAddress,
+    LastInventory,
     MacAddress,
     Resources,
     VirtualNetworkName,
@@ -139,13 +140,16 @@ class Ailing:
     async def call(self, host: HostName, _what: object) -> tuple[tuple[SeenVm, ...], Resources]:
         if host == "a1":
             raise libvirt.libvirtError("cannot acquire state change lock")
-        told = report("b1", "vm1")
-        return told.seen, told.total
+        return report("b1", "vm1").seen, Resources(vcpus=4, memory_bytes=1024 * MIB)
+
+
+async def nothing() -> LastInventory:
+    return LastInventory()
 
 
 async def test_a_host_that_ails_does_not_hide_the_others() -> None:
     source = LibvirtInventory(cast("Connections", Ailing()), deployment())
-    read = await source.read(NOW)
+    read = await source.read(NOW, nothing)
     assert read.placement.host_of == {"vm1": "b1"}
     assert [error.host for error in read.silent] == ["a1"]
 

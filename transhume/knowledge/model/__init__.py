@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Parameter,
         TurningPoint,
     )
+    from transhume.knowledge.model.inventory import LastInventory
     from transhume.knowledge.model.journal import (
         JournalRecord,
         MoveProgress,
@@ -167,6 +168,7 @@ _MODULES: Final = {
         "Parameter",
         "TurningPoint",
     ),
+    "inventory": ("LastInventory",),
     "journal": (
         "JournalRecord",
         "MoveProgress",
@@ -288,6 +290,7 @@ __all__ = [
     "IpAddress",
     "JobName",
     "JournalRecord",
+    "LastInventory",
     "Limit",
     "Link",
     "MacAddress",

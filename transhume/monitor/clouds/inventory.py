@@ -5,11 +5,11 @@ A VM's virtual cluster and tags stand in its domain metadata, so that they trave
     <transhume:vm xmlns:transhume="https://transhume.dev/xmlns/vm/1" cluster="blast" tags="gdpr,db"/>
 
 or, by patterns of names, in the deployment file, which wins. A host that doesn't answer is told, and what
-was known of it stays as it was: silence is no proof of absence.
+is known of it stays as it is, whoever has learnt it: silence is no proof of absence.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -22,6 +22,7 @@ from transhume.knowledge.model import (
     CapacityReport,
     ClusterName,
     HostName,
+    LastInventory,
     Placement,
     Resources,
     VirtualCluster,
@@ -50,15 +51,15 @@ class SeenVm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReport:
-    """What one host told."""
+    """What one host told; `total` is None where that isn't known of a host that gives no answer."""
 
     seen: tuple[SeenVm, ...]
-    total: Resources
+    total: Resources | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """What all hosts that answered told, as one."""
+    """What all hosts told, as one: those that answered now, and the silent ones before."""
 
     vms: tuple[Vm, ...]
     clusters: tuple[VirtualCluster, ...]
@@ -68,26 +69,28 @@ class Inventory:
 
 
 class LibvirtInventory:
-    """The inventory of a deployment's hosts. Remembers the last word of each host."""
+    """The inventory of a deployment's hosts."""
 
     def __init__(self, connections: Connections, deployment: Deployment) -> None:
         self._connections = connections
         self._deployment = deployment
-        self._last: dict[HostName, HostReport] = {}
 
-    async def read(self, now: datetime) -> Inventory:
-        """Ask every host."""
+    async def read(self, now: datetime, known: Callable[[], Awaitable[LastInventory]]) -> Inventory:
+        """Ask every host, and what is `known` where one gives no answer."""
         hosts = self._connections.hosts
         answers = await asyncio.gather(*map(self._ask, hosts), return_exceptions=True)
-        silent = []
+        reports, silent = {}, {}
         for host, answer in zip(hosts, answers, strict=True):
             if isinstance(answer, HostReport):
-                self._last[host] = answer
+                reports[host] = answer
             elif isinstance(answer, HypervisorUnreachable):
-                silent.append(answer)
+                silent[host] = answer
             else:
                 raise answer
-        return merge(self._last, self._deployment, now, silent)
+        if silent:
+            last = await known()
+            reports |= {host: _recalled(host, last) for host in silent}
+        return merge(reports, self._deployment, now, silent.values())
 
     async def _ask(self, host: HostName) -> HostReport:
         import libvirt
@@ -101,6 +104,18 @@ class LibvirtInventory:
         except libvirt.libvirtError as error:  # one that ails must not hide the others
             raise HypervisorUnreachable(host, hypervisor.uri, str(error)) from error
         return HostReport(seen=seen, total=hypervisor.capacity or has)
+
+
+def _recalled(host: HostName, known: LastInventory) -> HostReport:
+    report = known.capacity.get(host)
+    return HostReport(
+        seen=tuple(
+            SeenVm(vm=known.vms[vm], host=host, running=True)
+            for vm, at in known.placement.host_of.items()
+            if at == host and vm in known.vms
+        ),
+        total=report.total if report else None,
+    )
 
 
 def merge(
@@ -138,6 +153,7 @@ def merge(
                 free=report.total - total(seen.vm.needs for seen in report.seen),
             )
             for host, report in reports.items()
+            if report.total is not None
         ),
         silent=silent,
     )
