@@ -31,6 +31,7 @@ from tests.contract.daemon_stage import (
 )
 from transhume.daemon import undertaking
 from transhume.errors import HypervisorUnreachable, TemporaryError
+from transhume.knowledge import keys
 from transhume.knowledge.model import (
     Phase,
     Plan,
@@ -173,6 +174,21 @@ async def test_trouble_in_rounds_is_told_once_and_its_end_once(
             sick.fault = None
             await stage.plan(PlanStatus.DONE)
     assert (told(logs, "round_put_off"), told(logs, "rounds_go_on")) == (1, 1)
+
+
+@ONE_SERVER
+async def test_a_plan_that_nobody_can_read_hinders_no_round(stage: Stage, client: Redis) -> None:
+    """It stood for approval, written by another version; others take its place all the same."""
+    stage.write_policy("approve")
+    with capture_logs() as logs:
+        async with stage.daemon():
+            await stage.calm()
+            await stage.price(A, DEAR)
+            _, plan = await stage.plan(PlanStatus.AWAITING_APPROVAL)
+            await client.hset(keys.PLANS, plan.id, "odd")
+            await stage.price(A, CHEAP)
+            await stage.calm()
+    assert told(logs, "round_put_off") == 0
 
 
 @ONE_SERVER

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from transhume.errors import KnowledgeUnreachable, LeaseHeld, LeaseLost, UsageError
 from transhume.knowledge import keys
@@ -205,6 +206,17 @@ async def test_of_decisions_to_do_nothing_only_the_last_is_kept(store: Store, to
     assert latest is not None
     assert (latest.plan, latest.id, latest.status) == (NO_PLAN, None, None)
     assert [stored.id for stored in await store.plans()] == [PLAN.id]
+
+
+@pytest.mark.parametrize("written", ["odd", None], ids=["damaged", "gone"])
+async def test_a_last_plan_that_nobody_can_read_is_passed_over_and_told_once(
+    store: Store, client: Redis, token: int, written: str | None
+) -> None:
+    await store.put_plan(PLAN, None, token)
+    await (client.hset(keys.PLANS, PLAN.id, written) if written else client.delete(keys.PLANS))
+    with capture_logs() as logs:
+        assert await store.latest_plan() is await store.latest_plan() is None
+    assert [line["where"] for line in logs] == [f"{keys.PLANS} {PLAN.id}"]
 
 
 async def test_a_status_changes_only_from_the_expected_one(store: Store, token: int) -> None:

@@ -421,22 +421,21 @@ class Store:
         return await read_plan(self._client, plan)
 
     async def latest_plan(self) -> StoredPlan | None:
-        """Return the last decision (a plan, or to do nothing and why), or None before the first."""
+        """Return the last decision (a plan, or to do nothing and why); None before the first.
+
+        None also where nobody can read it.
+        """
         latest = await self._one(LatestDecision, keys.LATEST)
         if latest is not None and latest.no_plan is not None:
             return StoredPlan(plan=latest.no_plan)
-        return await self.plan(latest.plan) if latest is not None and latest.plan else None
+        return await self._readable(latest.plan) if latest is not None and latest.plan else None
 
     async def plans(self, limit: int = 100) -> tuple[StoredPlan, ...]:
         """Return the latest plans, the newest first."""
         question = self._client.zrevrange(keys.PLANS_ORDER, 0, limit - 1)
-        found = []
-        for name in await self._ask(question, keys.PLANS_ORDER) or ():
-            try:
-                found.append(await self.plan(PlanId(text(name))))
-            except (UnreadableRecord, UsageError) as error:
-                self._reader.doubt(f"{keys.PLANS} {text(name)}", str(error))
-        return tuple(found)
+        names = await self._ask(question, keys.PLANS_ORDER) or ()
+        found = [await self._readable(PlanId(text(name))) for name in names]
+        return tuple(stored for stored in found if stored is not None)
 
     async def set_plan_status(
         self, plan: PlanId, status: PlanStatus, token: int, expected: PlanStatus | None = None
@@ -538,6 +537,13 @@ class Store:
         except UsageError:
             return None
         return step_of(stored.plan, record.step) if isinstance(stored.plan, Plan) else None
+
+    async def _readable(self, plan: PlanId) -> StoredPlan | None:
+        try:
+            return await self.plan(plan)
+        except (UnreadableRecord, UsageError) as error:
+            self._reader.doubt(f"{keys.PLANS} {plan}", str(error))
+            return None
 
     async def _one(self, cls: type[T], key: str) -> T | None:
         return self._reader.record(cls, await self._ask(self._client.get(key), key), key)
