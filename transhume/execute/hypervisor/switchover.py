@@ -24,6 +24,8 @@ UNKNOWN_LINK_BYTES_PER_SECOND = 12.5e6
 _TELLING_BYTES = 1 << 20
 """So much must have gone by for its cost to be believed."""
 _NEAR_SECONDS = 3.0
+_ENOUGH_SECONDS = 60.0
+"""So long near the end, a guest is left to its hypervisor: it may never come nearer."""
 _BESIDE_SECONDS = 0.1
 """What a guest stands still beside the time in which what is left crosses: it writes until its hypervisor
 stops it, and its destination takes a while to hear that all is there."""
@@ -65,6 +67,9 @@ class Switchover:
         """What is left, as far as was seen last."""
         self._seen: JobSample | None = None
         """What its hypervisor said last that can be judged."""
+        self._near_for_seconds = 0.0
+        """Since what is left came near, as far as it has stayed there."""
+        self._seen_at = 0.0
         self._round = 0
         self._began = 0.0
         self._first: Transfer | None = None
@@ -81,10 +86,13 @@ class Switchover:
     def fits(self) -> bool:
         """Whether what is left crosses while the guest stands still, if the link carries nothing else.
 
-        The first time that memory is gone through, nobody knows how much has been written to.
+        The first time that memory is gone through, nobody knows how much has been written to. What has been
+        near for long enough counts as if it did.
         """
         if self._seen is None or self._seen.transfer is None:
             return False
+        if self._near_for_seconds >= _ENOUGH_SECONDS:
+            return True
         most_seconds = self.limit_seconds
         if self.in_force_ms == HELD_OFF_MS:
             most_seconds = max(most_seconds / 2, most_seconds - _BESIDE_SECONDS)
@@ -116,6 +124,9 @@ class Switchover:
         if self._first is not None and sample.transfer is not None:
             self._note(sample.transfer)
         self._crosses_seconds = self._crosses(sample, self._link, seconds)
+        is_near = self._round >= 2 and self._crosses_seconds <= _NEAR_SECONDS
+        self._near_for_seconds += seconds - self._seen_at if is_near else -self._near_for_seconds
+        self._seen_at = seconds
 
     def due(self, *, its_turn: bool) -> int | None:
         """Return the limit that the hypervisor is to have from now on, in ms; None: the one in force.

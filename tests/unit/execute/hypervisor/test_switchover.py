@@ -119,6 +119,17 @@ def test_time_is_left_for_what_a_pause_takes_beside_and_none_is_taken_back_for_i
     assert due(switchover, left(limit_ms / 1e3 + 0.02), LINK, 14) == HELD_OFF_MS
 
 
+def test_a_guest_that_stays_near_and_never_fits_is_left_to_its_hypervisor() -> None:
+    """A limit may be shorter than what is always on its way."""
+    switchover = Switchover(50, LINK)
+    near, far = (sample(left * MB, rounds=3, sent=BULK) for left in (2, 20))
+    assert due(switchover, far, LINK, 10) is None
+    taken = [due(switchover, near, LINK, float(second)) for second in range(11, 75)]
+    assert taken.index(50) == 59
+    assert due(switchover, far, LINK, 80) == HELD_OFF_MS, "it has gone far again"
+    assert due(switchover, near, LINK, 81) is None
+
+
 def test_what_has_been_written_to_since_it_was_counted_counts() -> None:
     switchover = Switchover(400, LINK)
     due(switchover, sample(5 * MB, rounds=2, sent=BULK, dirty=MB), LINK, 10)
