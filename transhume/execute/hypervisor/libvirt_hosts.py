@@ -24,7 +24,7 @@ from transhume.execute.hypervisor.parameters import parameters_of
 from transhume.execute.hypervisor.pause import Pause
 from transhume.execute.hypervisor.protocol import JobSample, OnSample, Seen, Whereabouts
 from transhume.execute.hypervisor.steering import Due, Steering
-from transhume.execute.hypervisor.switchover import Switchover, link_rate
+from transhume.execute.hypervisor.switchover import UNKNOWN_MS, Switchover, link_rate
 from transhume.execute.hypervisor.turns_to_stop import TurnsToStop
 from transhume.execute.migration.transport import Progress, Route, Transport
 from transhume.knowledge.model import HostName, Measurement, VmName
@@ -223,8 +223,8 @@ class LibvirtHosts:
                         or pause.is_over
                         or turn.may_stop(now, fits=switchover.fits, stands_still=pause.has_begun)
                     )
-                    if limit_ms is not None and await self._limit_downtime(vm, source, limit_ms):
-                        switchover.in_force_ms = limit_ms
+                    if limit_ms is not None:
+                        switchover.in_force_ms = await self._limit(vm, source, limit_ms)
                     on_sample(sample)
         except asyncio.CancelledError:
             await self._give_up(vm, source, moving)
@@ -238,9 +238,10 @@ class LibvirtHosts:
         moving.result()
         return told
 
-    async def _limit_downtime(self, vm: VmName, source: HostName, limit_ms: int) -> bool:
+    async def _limit(self, vm: VmName, source: HostName, limit_ms: int) -> int:
+        """Limit a guest's pause; return the limit that it has then, as far as anybody knows."""
         tell = partial(job.set_downtime_limit, vm=vm, limit_ms=limit_ms)
-        return bool(await self._ask(source, tell))
+        return limit_ms if await self._ask(source, tell) else UNKNOWN_MS
 
     async def _order(
         self,

@@ -19,13 +19,16 @@ from transhume.knowledge.model import Transfer
 DEFAULT_LIMIT_MS = 300
 """QEMU's own."""
 HELD_OFF_MS = 1
+UNKNOWN_MS = -1
+"""The limit in force where nobody said whether the last one was taken."""
 UNKNOWN_LINK_BYTES_PER_SECOND = 12.5e6
 """What a link is taken to carry until enough has crossed to know better."""
 _TELLING_BYTES = 1 << 20
 """So much must have gone by for its cost to be believed."""
 _NEAR_SECONDS = 3.0
-_ENOUGH_SECONDS = 60.0
-"""So long near the end, a guest is left to its hypervisor: it may never come nearer."""
+_LONG_SECONDS, _ENOUGH_SECONDS = 10.0, 60.0
+"""So long near the end, a guest may use all of its limit, and then is left to its hypervisor: it may never come
+nearer."""
 _BESIDE_SECONDS = 0.1
 """What a guest stands still beside the time in which what is left crosses: it writes until its hypervisor
 stops it, and its destination takes a while to hear that all is there."""
@@ -67,9 +70,9 @@ class Switchover:
         """What is left, as far as was seen last."""
         self._seen: JobSample | None = None
         """What its hypervisor said last that can be judged."""
+        self._near_since: float | None = None
+        """When what is left came near; None: it isn't, or isn't any more."""
         self._near_for_seconds = 0.0
-        """Since what is left came near, as far as it has stayed there."""
-        self._seen_at = 0.0
         self._round = 0
         self._began = 0.0
         self._first: Transfer | None = None
@@ -94,7 +97,7 @@ class Switchover:
         if self._near_for_seconds >= _ENOUGH_SECONDS:
             return True
         most_seconds = self.limit_seconds
-        if self.in_force_ms == HELD_OFF_MS:
+        if self.in_force_ms == HELD_OFF_MS and self._near_for_seconds < _LONG_SECONDS:
             most_seconds = max(most_seconds / 2, most_seconds - _BESIDE_SECONDS)
         return self._round >= 2 and self._crosses_seconds <= most_seconds
 
@@ -125,8 +128,8 @@ class Switchover:
             self._note(sample.transfer)
         self._crosses_seconds = self._crosses(sample, self._link, seconds)
         is_near = self._round >= 2 and self._crosses_seconds <= _NEAR_SECONDS
-        self._near_for_seconds += seconds - self._seen_at if is_near else -self._near_for_seconds
-        self._seen_at = seconds
+        self._near_since = (self._near_since or seconds) if is_near else None
+        self._near_for_seconds = seconds - self._near_since if self._near_since else 0.0
 
     def due(self, *, its_turn: bool) -> int | None:
         """Return the limit that the hypervisor is to have from now on, in ms; None: the one in force.

@@ -119,13 +119,20 @@ def test_time_is_left_for_what_a_pause_takes_beside_and_none_is_taken_back_for_i
     assert due(switchover, left(limit_ms / 1e3 + 0.02), LINK, 14) == HELD_OFF_MS
 
 
+def test_time_for_what_a_pause_takes_beside_is_not_left_for_ever() -> None:
+    switchover = Switchover(300, LINK)
+    within_its_limit = sample(0.25 * LINK / 0.4, rounds=3, sent=BULK)
+    taken = [due(switchover, within_its_limit, LINK, float(second)) for second in range(11, 25)]
+    assert taken.index(300) == 10
+
+
 def test_a_guest_that_stays_near_and_never_fits_is_left_to_its_hypervisor() -> None:
     """A limit may be shorter than what is always on its way."""
     switchover = Switchover(50, LINK)
     near, far = (sample(left * MB, rounds=3, sent=BULK) for left in (2, 20))
     assert due(switchover, far, LINK, 10) is None
     taken = [due(switchover, near, LINK, float(second)) for second in range(11, 75)]
-    assert taken.index(50) == 59
+    assert taken.index(50) == 60
     assert due(switchover, far, LINK, 80) == HELD_OFF_MS, "it has gone far again"
     assert due(switchover, near, LINK, 81) is None
 

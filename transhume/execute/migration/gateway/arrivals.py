@@ -286,6 +286,7 @@ class Arrivals:
             )
         except (BadFrame, OSError) as error:
             self._distrust(channel.desk.domain, error)
+            await loop.run_in_executor(channel.desk.coder, channel.desk.domain.drop_stale)
             raise
         if channel.desk.domain.overfull:
             raise ProtocolError("it sends page after page and has none forgotten")

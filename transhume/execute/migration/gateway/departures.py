@@ -252,7 +252,10 @@ class Departures:
 
     async def _pump(self, channel: _Channel, connection: socket.socket, splitter: Splitter) -> None:
         departure = channel.departure
-        async with Reader(departure, connection, splitter, self._pace, self._workers) as reader:
+        of_memory = channel.urgency is Urgency.MEMORY
+        async with Reader(
+            departure, connection, splitter, self._pace, self._workers, of_memory=of_memory
+        ) as reader:
             while (prepared := await reader.next()) is not None:
                 await channel.credit.take(len(prepared.split.raw))
                 reader.stride.went_by(await self._send(channel, prepared))

@@ -65,8 +65,10 @@ class Domain:
     _owners: dict[str, int] = field(init=False, default_factory=dict)
     _stale: bytes | None = field(init=False, default=None)
     """The name of a log of the peer's that we have and it has no more."""
-    _reverse: bytes | None = field(init=False, default=None)
-    """The name of the peer's log that the sender refers to."""
+    _reverse: PageLog | None = field(init=False, default=None)
+    """The peer's log that the sender refers to, as it is here."""
+    _reverse_first: int = field(init=False, default=0)
+    """The position in it below which the sender refers to nothing."""
     _offered: bytes | None = field(init=False, default=None)
     """The same, as the peer was last told of."""
     _reverse_hashed: int = field(init=False, default=0)
@@ -150,6 +152,8 @@ class Domain:
         sent, index = self.sender.log, self.sender.index
         if not max(sent.first, index.first) <= there <= sent.next:
             return False
+        if sent.next and not there:  # what the peer refers to may be of a log that it has no more
+            return False
         try:
             self.sender.truncate(there)
         except NotInLog:
@@ -182,7 +186,7 @@ class Domain:
         if receiver is None or receiver.log.name == self._stale:
             return False
         received = receiver.log
-        self._reverse = received.name
+        self._reverse = received
         at = max(self._reverse_hashed, received.first)
         count = min(_HASHED_AT_ONCE, received.next - at)
         try:
@@ -197,10 +201,11 @@ class Domain:
     def drop_stale(self) -> None:
         """Refer no more to a log of the peer's that another has replaced, nor to what is forgotten of it."""
         receiver = self.receiver
-        if receiver is None or receiver.log.name != self._reverse:
+        if receiver is None or receiver.log is not self._reverse:
             self._forget_reverse()
-        else:
-            self.refer_no_more(receiver.log.first)
+        elif receiver.log.first > self._reverse_first:
+            self._reverse_first = receiver.log.first
+            self.refer_no_more(self._reverse_first)
 
     def know_catalogue(self, number: int, digests: Sequence[bytes]) -> None:
         """Refer to the blocks of one of the peer's catalogues from now on."""
@@ -221,7 +226,7 @@ class Domain:
     def _forget_reverse(self) -> None:
         if self._reverse is not None:
             self.sender.index.drop_space(Space.REVERSE)
-        self._reverse_hashed, self._reverse = 0, None
+        self._reverse_hashed, self._reverse_first, self._reverse = 0, 0, None
 
     # --- the receiving side ---------------------------------------------------------------------
 

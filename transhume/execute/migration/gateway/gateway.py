@@ -153,8 +153,9 @@ class Gateway:
                 if not shown.is_renewed and time.monotonic() - warned_at < DAY_SECONDS:
                     continue
                 warned_at = time.monotonic()
-                shown = load_identity(path, kind=PeerKind.SITE)
-                shown.equip(context)
+                found = load_identity(path, kind=PeerKind.SITE)
+                found.equip(context)
+                shown = found
             except (IdentityUnusable, OSError) as error:
                 log.warning("certificate_not_renewed", folder=str(path), why=str(error))
             else:

@@ -31,7 +31,7 @@ SILENCE_SECONDS = 20.0
 _PING_SECONDS = 3.0
 _MOST_UNREAD_BYTES = 64 << 20
 """What may wait for a peer that doesn't read; an honest one never leaves so much."""
-_TCP_NOTSENT_LOWAT = 25
+_TCP_USER_TIMEOUT, _TCP_NOTSENT_LOWAT = 18, 25
 
 
 class LinkLost(Exception):
@@ -68,6 +68,7 @@ class Link:
         self._lost: str | None = None
         self._unsent_bytes = 0
         _send_at_once(writer)
+        _give_up_after(writer, silence_seconds)
         self.keep_short(None)
 
     @property
@@ -189,6 +190,12 @@ class Link:
 def _send_at_once(writer: asyncio.StreamWriter) -> None:
     if (connection := _tcp(writer)) is not None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _give_up_after(writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Have the kernel end the connection when what was sent is taken by nobody for so long."""
+    if (connection := _tcp(writer)) is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def _tcp(writer: asyncio.StreamWriter) -> Any:

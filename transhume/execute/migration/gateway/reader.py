@@ -42,6 +42,7 @@ class Reader:
         splitter: finds the pages.
         pace: says how much to read at once.
         workers: for reading, splitting and hashing.
+        of_memory: whether it's a guest's memory.
     """
 
     def __init__(
@@ -51,13 +52,16 @@ class Reader:
         splitter: Splitter,
         pace: Pace,
         workers: Executor,
+        *,
+        of_memory: bool = True,
     ) -> None:
         self._departure, self._connection, self._splitter = departure, connection, splitter
         self._workers = workers
         wait_for_flows(connection)
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
         self.stride = Stride(
-            partial(departure.most_piece_bytes, pace), lambda: departure.remaining_bytes
+            partial(departure.most_piece_bytes, pace),
+            lambda: departure.remaining_bytes if of_memory else None,
         )
         self._ready: asyncio.Queue[Prepared | None] = asyncio.Queue(1)
 

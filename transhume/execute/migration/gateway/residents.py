@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 import structlog
 
-from transhume.execute.migration.content.page_log import PageLog
+from transhume.execute.migration.content.page_log import NotInLog, PageLog
 from transhume.execute.migration.content.resident_pages import ResidentPages
 from transhume.execute.migration.gateway.configuration import GatewaySettings, ResidentSettings
 from transhume.execute.migration.gateway.domains import Domains
@@ -87,6 +87,9 @@ class Residents:
                 await _add_memory(pages, hypervisors, vm)
             except (NoGuestMemory, OSError) as error:
                 log.info("resident_not_read", vm=vm, tenant=rule.tenant, why=str(error))
+            except NotInLog:  # what was kept in part, of a disk that is full, can't be taken back
+                self.forget(rule.tenant)
+                break
         self._looked_at[rule.tenant] = looked_at
 
     def forget(self, tenant: str) -> None:

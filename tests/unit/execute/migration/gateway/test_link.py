@@ -111,3 +111,15 @@ async def test_nobody_is_gone_because_we_didnt_listen() -> None:
         await asyncio.sleep(3 * SILENCE_SECONDS)
         says.write(header(Kind.PING, 0, 0))
         assert (await link.receive()).kind is Kind.PING
+
+
+async def test_a_peer_that_takes_nothing_more_is_given_up_though_nobody_listens() -> None:
+    async def sends(link: Link) -> None:
+        while True:
+            await link.send(Kind.DATA, 1, [bytes(1 << 20)])
+
+    async with a_watched_link() as (link, says):
+        says.transport.pause_reading()
+        with pytest.raises(LinkLost):
+            async with asyncio.timeout(20):
+                await sends(link)

@@ -120,3 +120,23 @@ def test_a_disk_that_doesnt_say_what_it_has_is_taken_for_full(
     monkeypatch.setattr(page_log, "spare_bytes", fails)
     assert send(a, b, PAGES) == len(PAGES)
     assert a.sender.log.room_bytes == 8 * MIB + a.sender.log.disk_bytes
+
+
+def test_who_forgot_a_peers_pages_refers_to_none_of_them(ends: tuple[Domain, Domain]) -> None:
+    """Though the peer offers the log of before again, by its name."""
+    a, b = ends
+    send(a, b, PAGES[:500])
+    while b.look_back():
+        pass
+    assert send(b, a, PAGES[:500]) == 0
+    b.forget_peer()
+    answer = b.answer(a.offer())
+    b.drop_stale()
+    if not a.agree(answer):
+        assert a.agree(b.answer(a.offer()))
+    a.look_back()
+    assert send(a, b, PAGES[500:1000]) == 500
+    while b.look_back():
+        pass
+    assert send(b, a, PAGES[:500]) == 500
+    assert send(b, a, PAGES[500:1000]) == 0
