@@ -63,8 +63,9 @@ def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
     async def perceive(store: Store) -> AsyncIterator[None]:
         silent: frozenset[str] = frozenset()
         while True:
-            before = await store.arrivals()  # a host that is silent keeps us waiting
-            read = await source.read(clock(), store.last_inventory)
+            # Both before, as a host that is silent keeps us waiting, and moves may end meanwhile.
+            before, known = await store.arrivals(), await store.last_inventory()
+            read = await source.read(clock(), known)
             await store.put_inventory(
                 read.vms, read.clusters, read.placement, read.capacity, before
             )

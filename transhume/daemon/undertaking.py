@@ -17,6 +17,7 @@ from transhume.errors import KnowledgeUnreachable, LeaseLost
 from transhume.execute.executor import Executor, World
 from transhume.execute.step_transaction import RESULTS
 from transhume.knowledge.model import (
+    HostName,
     JournalRecord,
     MoveKind,
     Outcome,
@@ -62,6 +63,8 @@ class Undertaking:
         self._ended = ended
         self._plan: Plan | None = None
         self._executor: Executor | None = None
+        self._shunned: frozenset[HostName] = frozenset()
+        """Hosts that were about to go when a notice came in last, while a plan is carried out."""
         self._why_stopped = ""
         self._daemon_stops = asyncio.Event()
 
@@ -81,10 +84,10 @@ class Undertaking:
         There is an evacuation to be planned.
         """
         self._make_way()
-        if self._executor is not None:
-            hosts = (await self._store.snapshot()).host_deadlines()
+        if self._plan is not None:
+            self._shunned = frozenset((await self._store.snapshot()).host_deadlines())
             if self._executor is not None:
-                self._executor.shun(hosts)
+                self._executor.shun(self._shunned)
 
     def _make_way(self) -> None:
         if self._plan and all(step.kind is MoveKind.ELECTIVE for step in self._plan.steps):
@@ -139,6 +142,7 @@ class Undertaking:
                 pauses = pauses[1:] or pauses
         finally:
             self._plan = self._executor = None
+            self._shunned = frozenset()
 
     async def _attempt(self, plan: Plan, known: Collection[RevocationNotice]) -> None:
         """Go on from where the journal says that the plan stands."""
@@ -148,7 +152,7 @@ class Undertaking:
         self._executor = executor = Executor(plan, world, tuple(latest.values()))
         if any(notice not in known for notice in snapshot.notices):
             self._make_way()
-        executor.shun(snapshot.host_deadlines())
+        executor.shun({*snapshot.host_deadlines(), *self._shunned})
         if self._why_stopped:
             executor.stop(self._why_stopped)
         await self._conclude(plan, await executor.carry_out())

@@ -129,6 +129,23 @@ def test_who_made_room_for_one_that_left_a_shunned_host_is_not_taken_back_either
     assert run(shunning, failing) == ["s2", "s1", "s3"]
 
 
+def test_a_parked_vm_that_left_a_shunned_host_stays_where_it_was_to_go() -> None:
+    """And isn't taken half-way back."""
+    parked = replace(step(1), destination=HostName("c1"), destination_cloud=CloudName("c"))
+    onward = replace(
+        step(1, stage=1),
+        id=StepId("s1b"),
+        source=HostName("c1"),
+        source_cloud=CloudName("c"),
+        after=(parked.id,),
+    )
+    transaction = PlanTransaction(
+        plan(parked, onward, replace(step(3, stage=2), after=(onward.id,)))
+    )
+    transaction.shun([HostName("a1")])
+    assert run(transaction, {"s3": StepResult.UNDONE}) == ["s1", "s1b", "s3"]
+
+
 @pytest.mark.parametrize("step_id", ["s1", "s1~undo"])
 def test_a_step_and_its_undoing_are_found_again_by_their_ids(step_id: str) -> None:
     found = step_of(plan(step(1)), StepId(step_id))

@@ -143,13 +143,9 @@ class Ailing:
         return report("b1", "vm1").seen, Resources(vcpus=4, memory_bytes=1024 * MIB)
 
 
-async def nothing() -> LastInventory:
-    return LastInventory()
-
-
 async def test_a_host_that_ails_does_not_hide_the_others() -> None:
     source = LibvirtInventory(cast("Connections", Ailing()), deployment())
-    read = await source.read(NOW, nothing)
+    read = await source.read(NOW, LastInventory())
     assert read.placement.host_of == {"vm1": "b1"}
     assert [error.host for error in read.silent] == ["a1"]
 

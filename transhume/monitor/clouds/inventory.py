@@ -9,7 +9,7 @@ is known of it stays as it is, whoever has learnt it: silence is no proof of abs
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -75,8 +75,8 @@ class LibvirtInventory:
         self._connections = connections
         self._deployment = deployment
 
-    async def read(self, now: datetime, known: Callable[[], Awaitable[LastInventory]]) -> Inventory:
-        """Ask every host, and what is `known` where one gives no answer."""
+    async def read(self, now: datetime, known: LastInventory) -> Inventory:
+        """Ask every host; what was `known` before stays, where one gives no answer."""
         hosts = self._connections.hosts
         answers = await asyncio.gather(*map(self._ask, hosts), return_exceptions=True)
         reports, silent = {}, {}
@@ -87,9 +87,7 @@ class LibvirtInventory:
                 silent[host] = answer
             else:
                 raise answer
-        if silent:
-            last = await known()
-            reports |= {host: _recalled(host, last) for host in silent}
+        reports |= {host: _recalled(host, known) for host in silent}
         return merge(reports, self._deployment, now, silent.values())
 
     async def _ask(self, host: HostName) -> HostReport:

@@ -756,6 +756,30 @@ def test_a_site_that_was_cut_off_finds_an_address_that_was_retired_and_began_ane
     assert world.sites[C].wanted() == {MAC: Route(mac=MAC, vtep=VTEPS[anew])}
 
 
+def test_a_site_whose_own_word_was_retired_believes_who_has_the_address_since() -> None:
+    """It was cut off when its retirement was taken, and must not say once more that the address is gone."""
+    last = bound(A, 7, BindingState.GONE)
+    state = site()
+    after(state, read(last))
+    offers = after(state, read(bound(B), revision=2))
+    assert not any(isinstance(each, Offer) for each in offers)
+    assert state.wanted() == {MAC: Route(mac=MAC, vtep=VTEPS[B])}
+
+
+def test_ip_addresses_that_change_dont_count_as_moves_that_nobody_announced() -> None:
+    state = site()
+    after(state, read(), RUNS)
+    for number in range(9):
+        changed = Interface(mac=MAC, ips=(IpAddress(f"10.66.0.{number + 20}"),), device="vnet0")
+        after(state, Runs(vm=VM, interfaces=(changed,)))
+    assert state.damped(0.0) == ()
+    settled = state.known[MAC]
+    assert settled.sequence == 1 + state.timing.moves, "nor are they followed without end"
+    after(state, Told(entry=Entry(binding=replace(settled, site=B, sequence=99), revision=9)))
+    after(state, RUNS)
+    assert state.known[MAC].site == A
+
+
 def test_what_the_register_hasnt_taken_yet_isnt_taken_for_retired() -> None:
     state = site()
     after(state, read(bound(A)), LEAVING, STOPPED)

@@ -133,6 +133,8 @@ class SiteAddresses:
         self._taps = Taps()
         self._claims: dict[MacAddress, list[float]] = {}
         """When addresses were claimed without anybody having announced it."""
+        self._renamings: dict[MacAddress, list[float]] = {}
+        """When IP addresses of those that are here were found to have changed."""
         self._looking: dict[MacAddress, float] = {}
         self._missing: dict[MacAddress, float] = {}
         """Since when no hypervisor here has had the VMs of addresses that are here."""
@@ -263,7 +265,7 @@ class SiteAddresses:
             mac
             for mac, binding in listed.items()
             if (known := self.known.get(mac)) is not None
-            and known.site != self.site
+            and (known.site != self.site or (self._is_gone(mac) and binding.site != self.site))
             and mac not in self._offered
             and known.supersedes(binding)
         ]
@@ -309,7 +311,14 @@ class SiteAddresses:
         self._let_go(mac)
 
     def _let_go(self, mac: MacAddress) -> None:
-        for kept in (self.detours, self._devices, self._claims, self._looking, self._missing):
+        for kept in (
+            self.detours,
+            self._devices,
+            self._claims,
+            self._renamings,
+            self._looking,
+            self._missing,
+        ):
             kept.pop(mac, None)
 
     def _enter(self, binding: Binding, now: float, revision: float = OFFERED) -> None:
@@ -448,17 +457,21 @@ class SiteAddresses:
         mac = known.mac
         if known.state is not BindingState.SETTLED or mac in self._taps.arriving:
             return True
-        if self._is_damped(mac, now):
+        # Changes of its IP addresses say nothing of whose it is.
+        times = self._renamings if known.site == self.site else self._claims
+        recent = self._recent(times, mac, now)
+        if len(recent) >= self.timing.moves:
             return False
-        self._claims[mac] = [*self._recent_claims(mac, now), now]
+        times[mac] = [*recent, now]
         return True
 
     def _is_damped(self, mac: MacAddress, now: float) -> bool:
-        return len(self._recent_claims(mac, now)) >= self.timing.moves
+        return len(self._recent(self._claims, mac, now)) >= self.timing.moves
 
-    def _recent_claims(self, mac: MacAddress, now: float) -> list[float]:
-        window = self.timing.window_seconds
-        return [at for at in self._claims.get(mac, ()) if now - at < window]
+    def _recent(
+        self, times: Mapping[MacAddress, list[float]], mac: MacAddress, now: float
+    ) -> list[float]:
+        return [at for at in times.get(mac, ()) if now - at < self.timing.window_seconds]
 
     # --- time ----------------------------------------------------------------------------------------
 

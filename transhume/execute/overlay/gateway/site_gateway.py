@@ -176,12 +176,14 @@ class SiteGateway:
         for family in self._families:
             with inside(self._site.netns):
                 setting, does = setting_of(family, uplink), forwards(family, uplink)
+            if setting in (known := earlier or {}):
+                found[setting] = does and known[setting]
+                continue
             # Whoever switched it on had noted that first.
             others = noted_by_others(self._network.vni, self._site.name)
-            known = {**others, **(earlier or {})}
             # It may be on because of us, where there was a gateway that has noted nothing.
             unknown = earlier is None and namespaces.exists(self._netns)
-            found[setting] = does and known.get(setting, not unknown)
+            found[setting] = does and others.get(setting, not unknown)
         return found
 
     def _forget_others(self) -> None:
