@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from tests.contract.decided import NOON, PLAN, PREDICTION, STEP
 from transhume.errors import KnowledgeUnreachable, LeaseHeld, LeaseLost, UsageError
 from transhume.knowledge import keys
 from transhume.knowledge.codec import UnreadableRecord
@@ -22,25 +23,18 @@ from transhume.knowledge.model import (
     CloudName,
     CostRate,
     Host,
-    HostName,
     JournalRecord,
     Measurement,
-    MoveKind,
     MoveProgress,
     NoPlan,
     Outcome,
     Phase,
     Placement,
-    Plan,
     PlanId,
     PlanStatus,
-    Prediction,
     Resources,
-    Step,
-    StepId,
     StepResult,
     Vm,
-    VmName,
 )
 from transhume.knowledge.model.undoing import reversed_step
 from transhume.knowledge.records import Retention
@@ -48,33 +42,6 @@ from transhume.knowledge.server import Program, run_server
 from transhume.knowledge.store import Store
 from transhume.knowledge.wire import connect
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
-PREDICTION = Prediction(bytes=1 << 30, seconds=20.0, downtime_seconds=0.1, dollars=0.01)
-STEP = Step(
-    id=StepId("s1"),
-    vm=VmName("v1"),
-    source=HostName("h1"),
-    destination=HostName("a1"),
-    source_cloud=CloudName("home"),
-    destination_cloud=CloudName("away"),
-    kind=MoveKind.ELECTIVE,
-    reason="away is cheaper",
-    prediction=PREDICTION,
-    saving_dollars_per_hour=0.5,
-    payback_seconds=72.0,
-)
-PLAN = Plan(
-    id=PlanId("p1"),
-    made_at=NOON,
-    made_from_version=3,
-    policies=("cheap",),
-    trigger="a price rose",
-    steps=(STEP,),
-    before=CostRate(compute=2.0),
-    after=CostRate(compute=1.5),
-    horizon_seconds=3600.0,
-    optimal=True,
-)
 NO_PLAN = NoPlan(
     made_at=NOON,
     made_from_version=4,
@@ -314,16 +281,16 @@ async def test_an_inventory_asked_for_before_a_move_ended_does_not_put_the_vm_ba
     placed: Store, token: int
 ) -> None:
     """One host that gives no answer keeps an inventory waiting for longer than a move takes."""
-    before = await placed.arrivals()
+    before = (await placed.last_inventory()).arrivals
     for phase in (*FORWARD, Phase.COMMITTED):
         await placed.append_journal(line(phase), token)
     vms = (await placed.snapshot()).vms.values()
     late = Placement(host_of={STEP.vm: STEP.source})
     await placed.put_inventory(vms, [], late, [], before)
     assert (await placed.snapshot()).placement.host_of == {"v1": "a1"}
-    await placed.put_inventory(vms, [], late, [], await placed.arrivals())
+    await placed.put_inventory(vms, [], late, [], (await placed.last_inventory()).arrivals)
     assert (await placed.snapshot()).placement.host_of == {"v1": "h1"}
-    assert await placed.arrivals() == {}
+    assert (await placed.last_inventory()).arrivals == {}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """What is known of a host that gives no answer stays, also for a daemon that has just begun."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
+from tests.contract import decided
 from tests.contract.daemon_stage import ONE_SERVER
+from tests.contract.decided import NOON
 from transhume.daemon.senses import inventory
 from transhume.deployment.model import Deployment, Hypervisor
 from transhume.errors import HypervisorUnreachable
@@ -13,20 +15,13 @@ from transhume.knowledge.model import (
     CapacityReport,
     Cloud,
     CloudName,
-    CostRate,
     Host,
     HostName,
     JournalRecord,
-    MoveKind,
     Phase,
     Placement,
-    Plan,
-    PlanId,
     PlanStatus,
-    Prediction,
     Resources,
-    Step,
-    StepId,
     Vm,
     VmName,
 )
@@ -36,34 +31,16 @@ from transhume.reach.libvirt import Connections
 
 pytestmark = ONE_SERVER
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 A1, B1 = HostName("a1"), HostName("b1")
 SMALL, LARGE = (Resources(vcpus=count, memory_bytes=count << 30) for count in (1, 4))
-STEP = Step(
-    id=StepId("s1"),
-    vm=VmName("v1"),
+STEP = replace(
+    decided.STEP,
     source=A1,
     destination=B1,
     source_cloud=CloudName("a"),
     destination_cloud=CloudName("b"),
-    kind=MoveKind.ELECTIVE,
-    reason="b is cheaper",
-    prediction=Prediction(bytes=1 << 30, seconds=20.0, downtime_seconds=0.1, dollars=0.01),
-    saving_dollars_per_hour=0.5,
-    payback_seconds=72.0,
 )
-PLAN = Plan(
-    id=PlanId("p1"),
-    made_at=NOON,
-    made_from_version=3,
-    policies=("cheap",),
-    trigger="a price rose",
-    steps=(STEP,),
-    before=CostRate(compute=2.0),
-    after=CostRate(compute=1.5),
-    horizon_seconds=3600.0,
-    optimal=True,
-)
+PLAN = replace(decided.PLAN, steps=(STEP,))
 
 
 def vm(name: str) -> Vm:

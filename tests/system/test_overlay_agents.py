@@ -304,38 +304,32 @@ async def test_the_address_of_a_vm_that_is_gone_leaves_every_kernel_and_comes_ba
         assert whole.bindings[MAC].sequence == 2
 
 
+async def noticed_by_what_it_says(made: Stage) -> None:
+    """Move the VM to b, of which no hypervisor tells, and have it say something until that is noticed."""
+    made.hypervisors["b"].silent = True
+    made.stop("a")
+    await made.resume("b")
+    with closing(socket_in(MOVER, kind=socket.SOCK_DGRAM)) as mouth:
+
+        async def spoke() -> bool:
+            mouth.sendto(b"hello", ("10.99.0.2", PORT))
+            return await made.bound_to("b")
+
+        await made.eventually(spoke)
+    await made.reached_everywhere()
+    await made.settled_at("b")
+
+
 async def test_a_lost_announcement_is_made_up_for_by_the_first_frame(folder: Path) -> None:
     """No hypervisor tells of it and no RARP comes: the VM speaks when it has something to say."""
     async with stage(folder) as made:
-        made.hypervisors["b"].silent = True
-        made.stop("a")
-        await made.resume("b")
-        with closing(socket_in(MOVER, kind=socket.SOCK_DGRAM)) as mouth:
-
-            async def spoke() -> bool:
-                mouth.sendto(b"hello", ("10.99.0.2", PORT))
-                return await made.bound_to("b")
-
-            await made.eventually(spoke)
-        await made.reached_everywhere()
-        await made.settled_at("b")
+        await noticed_by_what_it_says(made)
 
 
 async def test_a_vm_is_seen_at_a_bridge_that_was_made_anew(folder: Path) -> None:
     async with stage(folder) as made:
         await asyncio.to_thread(_make_bridge_anew, "b")
-        made.hypervisors["b"].silent = True
-        made.stop("a")
-        await made.resume("b")
-        with closing(socket_in(MOVER, kind=socket.SOCK_DGRAM)) as mouth:
-
-            async def spoke() -> bool:
-                mouth.sendto(b"hello", ("10.99.0.2", PORT))
-                return await made.bound_to("b")
-
-            await made.eventually(spoke)
-        await made.reached_everywhere()
-        await made.settled_at("b")
+        await noticed_by_what_it_says(made)
 
 
 async def test_a_guest_that_pretends_to_be_another_gets_nothing(folder: Path) -> None:

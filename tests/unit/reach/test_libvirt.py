@@ -1,7 +1,5 @@
 """Connections to hypervisors: shared, reopened when dead, and waited for in vain only for a moment."""
 
-# ruff: noqa: N802  (libvirt's names)
-
 import asyncio
 import threading
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from contextlib import closing, suppress
 import libvirt
 import pytest
 
+from tests.unit.reach.fake_libvirt import Connection
 from transhume.deployment.model import Hypervisor
 from transhume.errors import HypervisorUnreachable
 from transhume.knowledge.model import HostName
@@ -17,22 +16,6 @@ from transhume.reach import libvirt as reach
 from transhume.reach.libvirt import Connections
 
 A1, B1 = HostName("a1"), HostName("b1")
-
-
-class Connection:
-    """What `libvirt.open` gives, as far as it matters here."""
-
-    def __init__(self) -> None:
-        self.alive = True
-
-    def isAlive(self) -> bool:
-        return self.alive
-
-    def setKeepAlive(self, _seconds: int, _count: int) -> None:
-        pass
-
-    def close(self) -> None:
-        self.alive = False
 
 
 class Daemons:

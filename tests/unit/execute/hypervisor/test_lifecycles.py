@@ -10,6 +10,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from tests.unit.reach import fake_libvirt
 from transhume.deployment.model import Hypervisor
 from transhume.execute.hypervisor.lifecycles import Lifecycles
 from transhume.knowledge.model import HostName
@@ -24,20 +25,8 @@ class Domain:
         return "vm1"
 
 
-class Connection:
+class Connection(fake_libvirt.Connection):
     """Takes one listener, as libvirt's do, and can be made to tell."""
-
-    def __init__(self) -> None:
-        self.alive = True
-
-    def isAlive(self) -> bool:
-        return self.alive
-
-    def setKeepAlive(self, _seconds: int, _count: int) -> None:
-        pass
-
-    def close(self) -> None:
-        self.alive = False
 
     def domainEventRegisterAny(
         self, _domain: None, _kind: int, callback: Callable[..., None], host: HostName
