@@ -63,11 +63,11 @@ def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
     async def perceive(store: Store) -> AsyncIterator[None]:
         silent: frozenset[str] = frozenset()
         while True:
-            # Both before, as a host that is silent keeps us waiting, and moves may end meanwhile.
-            before, known = await store.arrivals(), await store.last_inventory()
+            # Before, as a host that is silent keeps us waiting, and moves may end meanwhile.
+            known = await store.last_inventory()
             read = await source.read(clock(), known)
             await store.put_inventory(
-                read.vms, read.clusters, read.placement, read.capacity, before
+                read.vms, read.clusters, read.placement, read.capacity, known.arrivals
             )
             _tell_silence(silent, read.silent)
             silent = frozenset(error.host for error in read.silent)

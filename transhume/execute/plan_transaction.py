@@ -131,9 +131,8 @@ class PlanTransaction:
         """
         begun = [s for s in self.plan.steps if s.id in self.running or self._stands(s.id)]
         fled = {step.id for step in begun if step.source in self._shunned}
-        fled |= {
-            self._onward[step].id for step in fled & self._onward.keys()
-        }  # not back to parking
+        # Who was parked after that isn't taken back to parking.
+        fled |= {self._onward[step].id for step in fled & self._onward.keys()}
         relying = [step for step in begun if step.kind is MoveKind.MANDATORY or step.id in fled]
         return frozenset(fled.union(*(step.relies_on for step in relying)))
 

@@ -140,6 +140,7 @@ async def read_last_inventory(client: Redis, reader: Reader) -> LastInventory:
             host_of={VmName(vm): HostName(host) for vm, host in _settled(facts).items()}
         ),
         capacity={report.host: report for report in reports},
+        arrivals={text(vm): arrival for vm, arrival in facts[keys.ARRIVED].items()},
     )
 
 

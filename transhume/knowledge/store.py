@@ -176,10 +176,10 @@ class Store:
     ) -> None:
         """Replace what the hypervisors say; what isn't mentioned any more is gone.
 
-        `arrivals` is what `arrivals()` returned before they were asked: a VM whose move has ended since stays
+        `arrivals` is what `last_inventory()` had before they were asked: a VM whose move has ended since stays
         where that left it. None: they say how it is now.
         """
-        known = await self.arrivals() if arrivals is None else arrivals
+        known = (await self.last_inventory()).arrivals if arrivals is None else arrivals
         writing = self._writing()
         writing.replace(keys.VMS, {vm.name: encode(vm) for vm in vms})
         writing.replace(keys.CLUSTERS, {cluster.name: encode(cluster) for cluster in clusters})
@@ -190,11 +190,6 @@ class Store:
         for vm, arrival in known.items():
             writing.forget(keys.ARRIVED, vm, arrival)
         await self._announce(writing, ChangeKind.INVENTORY)
-
-    async def arrivals(self) -> Mapping[str, bytes]:
-        """Return what is known of where moves have left VMs, and no inventory has confirmed; by VM."""
-        found = await self._ask(self._client.hgetall(keys.ARRIVED), keys.ARRIVED)
-        return {text(vm): arrival for vm, arrival in (found or {}).items()}
 
     async def last_inventory(self) -> LastInventory:
         """Return what the hypervisors said last, as far as moves haven't changed it since."""

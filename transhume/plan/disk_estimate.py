@@ -14,11 +14,10 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import NamedTuple
 
 from transhume.knowledge.model import CloudName, Snapshot, Vm, VmName
-from transhume.plan.past_moves import LEARNT_FROM, Past, Way
+from transhume.plan.past_moves import Past, Way
 from transhume.plan.returns import Carried, Returns
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.composition import terms_for
@@ -57,7 +56,7 @@ class DiskEstimate:
     ) -> "DiskEstimate":
         """Learn from moves that were made, the latest first; until they tell, the settings hold."""
         carried = Carried.of(past, _by_gateways)
-        factors = list(_factors(past, carried))
+        factors = list(_factors(carried))
         factor = statistics.geometric_mean(factors) if factors else settings.disk_factor
         return cls(
             held_bytes={
@@ -72,7 +71,7 @@ class DiskEstimate:
                 for each in snapshot.warmth
                 if each.known_disk_bytes
             },
-            returns=Returns.learnt_from(carried, _returns(past, carried, factor), snapshot.at),
+            returns=Returns.learnt_from(carried, _factor_of, factor, snapshot.at),
         )
 
     def copied(self, vm: Vm, source: CloudName, destination: CloudName) -> Copied:
@@ -90,9 +89,9 @@ def _by_gateways(move: Past) -> bool:
     return move.measured.disks is not None and bool(move.measured.disk_bytes)
 
 
-def _factors(past: Sequence[Past], carried: Carried) -> Iterator[float]:
+def _factors(carried: Carried) -> Iterator[float]:
     """Yield, for each move that tells it, which part of what the disks hold went over the wire."""
-    for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False):
+    for move, since in carried.latest:
         factor, disks = _factor_of(move), move.measured.disks
         if factor is None or since is not None:
             continue
@@ -100,16 +99,6 @@ def _factors(past: Sequence[Past], carried: Carried) -> Iterator[float]:
             yield min(1.0, factor)
         elif not disks.mostly_sent_before:
             yield factor
-
-
-def _returns(
-    past: Sequence[Past], carried: Carried, factor: float
-) -> Iterator[tuple[timedelta, float]]:
-    """Yield how long VMs hadn't gone a way by gateways, and what disks sent of what first moves would."""
-    for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False):
-        sent = _factor_of(move)
-        if sent is not None and since is not None and factor > 0:
-            yield since, sent / factor
 
 
 def _factor_of(move: Past) -> float | None:

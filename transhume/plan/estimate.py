@@ -25,7 +25,6 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import NamedTuple
 
 from transhume.knowledge.model import (
@@ -107,9 +106,7 @@ class Estimator:
         past = tuple(past_moves(snapshot, snapshot.outcomes))
         carried = Carried.of(past, lambda move: move.measured.transfer is not None)
         first = [
-            move
-            for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False)
-            if since is None and not _was_warm(move.measured)
+            move for move, since in carried.latest if since is None and not _was_warm(move.measured)
         ]
         done = [o.measured for o in latest if o.result is StepResult.DONE and o.measured]
         thinnings = list(_thinnings(first))
@@ -132,7 +129,7 @@ class Estimator:
                 (each.vm, each.cloud): max(LEAST_UNKNOWN, 1.0 - each.known_share)
                 for each in snapshot.warmth
             },
-            returns=Returns.learnt_from(carried, novice._returns(past, carried), snapshot.at),
+            returns=Returns.learnt_from(carried, novice._factor_of, novice.factor, snapshot.at),
             disks=DiskEstimate.learnt_from(snapshot, policies, past, settings),
         )
 
@@ -218,13 +215,6 @@ class Estimator:
         most = self.settings.max_dirty_inflation
         share = self.rewritten(vm, rate, crosses=crosses)
         return most if share >= 1 else min(most, 1 / (1 - share))
-
-    def _returns(self, past: Sequence[Past], carried: Carried) -> Iterator[tuple[timedelta, float]]:
-        """Yield how long VMs hadn't gone a way by gateways, and what they sent of what first moves would."""
-        for move, since in zip(past[:LEARNT_FROM], carried.since, strict=False):
-            factor = self._factor_of(move)
-            if factor is not None and since is not None and self.factor > 0:
-                yield since, factor / self.factor
 
     def _factor_of(self, move: Past) -> float | None:
         """Return what a move sent of the VM's memory; None where nobody can tell."""

@@ -8,21 +8,22 @@ is reckoned as if it were the first. Memory and disks are learnt apart.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 
 from transhume.knowledge.model import CloudName, VmName
-from transhume.plan.past_moves import Past, Way
+from transhume.plan.past_moves import LEARNT_FROM, Past, Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
     """What gateways carried between clouds: memory, or disks."""
 
-    since: tuple[timedelta | None, ...]
-    """Of each move, how long before it they had carried the same VM's the same way, in either direction; None
-    where they never had, or where they had no part in it."""
+    latest: tuple[tuple[Past, timedelta | None], ...]
+    """The moves that are learnt from, and how long before each they had carried the same VM's the same way, in
+    either direction; None where they never had, or where they had no part in it."""
     last: Mapping[tuple[VmName, Way], datetime]
     """When they last did."""
 
@@ -30,14 +31,14 @@ class Carried:
     def of(cls, past: Sequence[Past], by_gateways: Callable[[Past], bool]) -> "Carried":
         """Look through moves that were made, the latest first."""
         last: dict[tuple[VmName, Way], datetime] = {}
-        since: list[timedelta | None] = []
+        found: list[tuple[Past, timedelta | None]] = []
         for move in reversed(past):
             before = None
             if move.crosses and by_gateways(move):
                 before = last.get((move.vm.name, move.way))
                 last[move.vm.name, move.way] = move.ended_at
-            since.append(None if before is None else move.started_at - before)
-        return cls(since=tuple(reversed(since)), last=last)
+            found.append((move, None if before is None else move.started_at - before))
+        return cls(latest=tuple(islice(reversed(found), LEARNT_FROM)), last=last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +53,25 @@ class Returns:
 
     @classmethod
     def learnt_from(
-        cls, carried: Carried, shares: Iterable[tuple[timedelta, float]], now: datetime
+        cls,
+        carried: Carried,
+        factor_of: Callable[[Past], float | None],
+        first_factor: float,
+        now: datetime,
     ) -> "Returns":
         """Learn from moves that were made.
 
         Args:
             carried: which ways VMs went.
-            shares: how long VMs had been away, and what they sent of what they'd have sent the first time.
+            factor_of: tells what a move sent of what there was; None where nobody can tell.
+            first_factor: the same of VMs that go a way for the first time.
             now: when the next may begin.
         """
-        found = list(shares)
+        found = [
+            (since, factor / first_factor)
+            for move, since in carried.latest
+            if since is not None and (factor := factor_of(move)) is not None and first_factor > 0
+        ]
         if not found:
             return cls()
         return cls(

@@ -18,3 +18,5 @@ class LastInventory:
     vms: Mapping[VmName, Vm] = field(default_factory=dict)
     placement: Placement = field(default_factory=Placement)
     capacity: Mapping[HostName, CapacityReport] = field(default_factory=dict)
+    arrivals: Mapping[str, bytes] = field(default_factory=dict)
+    """Which moves those are, as they are stored, by VM."""

@@ -133,7 +133,7 @@ class Arrivals:
             case Kind.FORGET:
                 await self._forget(message)
             case Kind.FORGOTTEN:
-                self._forgotten(message)
+                self._site.domains.let_go(self.link.peer, message.words)
             case Kind.RESET:
                 self._break_off(number, f"{self.link.peer} broke it off", tell=False)
             case Kind.CLOSE:
@@ -232,13 +232,6 @@ class Arrivals:
         """Tell the peer that nothing refers to what is below a position, behind all that may have done so."""
         if not self._site.way_back(self.link.peer, domain.tenant, below):
             self.link.say_words(Kind.FORGOTTEN, 0, {"tenant": domain.tenant, "below": below})
-
-    def _forgotten(self, message: Message) -> None:
-        match message.words:
-            case {"tenant": str(tenant), "below": int(below)}:
-                desk = self._site.domains.find(self.link.peer, tenant)
-                if desk is not None:
-                    desk.domain.let_go(below)
 
     # --- channels ------------------------------------------------------------------------------
 

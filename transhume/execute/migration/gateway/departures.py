@@ -414,7 +414,7 @@ class Departures:
             case Kind.RESET if channel is not None:
                 self._break_off(number, f"{self.link.peer} broke it off")
             case Kind.FORGOTTEN:
-                self._forgotten(message)
+                self._domains.let_go(self.link.peer, message.words)
             case Kind.ROOM:
                 self._has_room(message)
             case Kind.PING:
@@ -430,14 +430,6 @@ class Departures:
             self._break_off(number, "more comes back than its hypervisor takes")
         else:
             channel.returned.put_nowait(content)
-
-    def _forgotten(self, message: Message) -> None:
-        """Let go of what the peer refers to no more."""
-        match message.words:
-            case {"tenant": str(tenant), "below": int(below)}:
-                desk = self._domains.find(self.link.peer, tenant)
-                if desk is not None:
-                    desk.domain.let_go(below)
 
     def _has_room(self, message: Message) -> None:
         """Have the peer keep what it has room for."""

@@ -131,15 +131,13 @@ class Domain:
         if not answer.get("reverse"):
             self._stale = self._offered
             self._forget_reverse()
-        if isinstance(most := answer.get("most_bytes"), int):
-            self.have_kept(most)
         if not self._cut(there):
-            limit_bytes = self.sender.limit_bytes
             self.sender.log.close()
             self.sender = Sender(self._new_log(), self.limits.total_bytes)
-            self.sender.limit_bytes = limit_bytes
             self._reverse_hashed = 0
             return False
+        if isinstance(most := answer.get("most_bytes"), int):
+            self.have_kept(most)
         self.sender.fresh_window()
         return True
 

@@ -1,9 +1,10 @@
 """All domains of a gateway, the threads that code for them, and the images that tenants may refer to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from transhume.execute.migration.content.catalogue import Catalogue
 from transhume.execute.migration.gateway.domain import Domain, StoreLimits
@@ -67,6 +68,14 @@ class Domains:
     def find(self, peer: str, tenant: str) -> Desk | None:
         """Return what two sites have in common of a tenant's, if they have anything yet."""
         return self._desks.get((peer, tenant))
+
+    def let_go(self, peer: str, words: Mapping[str, Any]) -> None:
+        """Take a peer's word that it refers no more to what is below a position of a tenant's."""
+        match words:
+            case {"tenant": str(tenant), "below": int(below)}:
+                desk = self.find(peer, tenant)
+                if desk is not None:
+                    desk.domain.let_go(below)
 
     def digests(self, catalogue: str) -> Sequence[bytes] | None:
         """Return what a catalogue lists, if that is known here."""

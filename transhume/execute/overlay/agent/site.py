@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from transhume.execute.overlay.agent.allowance import Allowance
 from transhume.execute.overlay.agent.events import (
     Acknowledge,
     Applied,
@@ -131,10 +132,10 @@ class SiteAddresses:
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
         self._taps = Taps()
-        self._claims: dict[MacAddress, list[float]] = {}
-        """When addresses were claimed without anybody having announced it."""
-        self._renamings: dict[MacAddress, list[float]] = {}
-        """When IP addresses of those that are here were found to have changed."""
+        self._claims = Allowance(timing.moves, timing.window_seconds)
+        """Of addresses, without anybody having announced it."""
+        self._renamings = Allowance(timing.moves, timing.window_seconds)
+        """Of those that are here, by other IP addresses."""
         self._looking: dict[MacAddress, float] = {}
         self._missing: dict[MacAddress, float] = {}
         """Since when no hypervisor here has had the VMs of addresses that are here."""
@@ -174,7 +175,7 @@ class SiteAddresses:
 
     def damped(self, now: float) -> tuple[MacAddress, ...]:
         """Return the addresses that have moved too often by themselves."""
-        return tuple(mac for mac in self._claims if self._is_damped(mac, now))
+        return self._claims.used_up(now)
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take what has happened, at a monotonic time, and return what to do next, in order."""
@@ -311,15 +312,10 @@ class SiteAddresses:
         self._let_go(mac)
 
     def _let_go(self, mac: MacAddress) -> None:
-        for kept in (
-            self.detours,
-            self._devices,
-            self._claims,
-            self._renamings,
-            self._looking,
-            self._missing,
-        ):
+        for kept in (self.detours, self._devices, self._looking, self._missing):
             kept.pop(mac, None)
+        for allowance in (self._claims, self._renamings):
+            allowance.forget(mac)
 
     def _enter(self, binding: Binding, now: float, revision: float = OFFERED) -> None:
         mac = binding.mac
@@ -385,7 +381,7 @@ class SiteAddresses:
         if self._is_here(mac):
             settled = known.state is BindingState.SETTLED
             return [] if settled else self._change([self._claim(known)], now)
-        if mac in self._looking or self._is_damped(mac, now):
+        if mac in self._looking or self._claims.is_used_up(mac, now):
             return []
         self._looking[mac] = now
         return [Look(mac=mac, device=device)]
@@ -458,20 +454,8 @@ class SiteAddresses:
         if known.state is not BindingState.SETTLED or mac in self._taps.arriving:
             return True
         # Changes of its IP addresses say nothing of whose it is.
-        times = self._renamings if known.site == self.site else self._claims
-        recent = self._recent(times, mac, now)
-        if len(recent) >= self.timing.moves:
-            return False
-        times[mac] = [*recent, now]
-        return True
-
-    def _is_damped(self, mac: MacAddress, now: float) -> bool:
-        return len(self._recent(self._claims, mac, now)) >= self.timing.moves
-
-    def _recent(
-        self, times: Mapping[MacAddress, list[float]], mac: MacAddress, now: float
-    ) -> list[float]:
-        return [at for at in times.get(mac, ()) if now - at < self.timing.window_seconds]
+        allowance = self._renamings if known.site == self.site else self._claims
+        return allowance.take(mac, now)
 
     # --- time ----------------------------------------------------------------------------------------
 
