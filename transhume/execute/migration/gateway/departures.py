@@ -19,7 +19,7 @@ import structlog
 from transhume.errors import Refused
 from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.agreement import Agreement
-from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit
+from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit, SharedWindow
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
@@ -48,7 +48,7 @@ class _Channel:
     connection: socket.socket | None
     urgency: Urgency
     """As long as the guest runs."""
-    credit: Credit = field(default_factory=lambda: Credit(WINDOW_BYTES))
+    credit: Credit
     returned: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
     returned_bytes: int = 0
     carrier: "asyncio.Task[None] | None" = None
@@ -91,6 +91,8 @@ class Departures:
         self._opening = asyncio.Lock()
         self._departures: dict[int, Departure] = {}
         self._channels: dict[int, _Channel] = {}
+        self._window = SharedWindow()
+        """Of the channels that are hypervisors' connections."""
 
     @property
     def link_bytes_per_second(self) -> float | None:
@@ -230,7 +232,9 @@ class Departures:
         urgency: Urgency,
     ) -> _Channel:
         number = self._questions.number()
-        channel = self._channels[number] = _Channel(number, departure, connection, urgency)
+        credit = Credit() if connection is None else self._window.join()
+        channel = _Channel(number, departure, connection, urgency, credit)
+        self._channels[number] = channel
         departure.channels.add(number)
         words = {
             "migration": departure.number,
@@ -385,6 +389,7 @@ class Departures:
         if channel is not None:
             departure = channel.departure
             departure.channels.discard(number)
+            self._window.leave(channel.credit)
             channel.credit.give(WINDOW_BYTES)  # who waits for some finds out
             if not departure.channels:
                 departure.goes_on()

@@ -2,7 +2,6 @@ import asyncio
 
 import pytest
 
-from transhume.execute.migration.gateway.credit import Credit
 from transhume.execute.migration.gateway.turns import Turns, Urgency
 
 
@@ -68,15 +67,3 @@ async def test_who_is_cancelled_just_when_it_was_their_turn_passes_it_on() -> No
 async def _once(turns: Turns) -> None:
     async with turns.turn(lambda: Urgency.MEMORY):
         await asyncio.sleep(0)
-
-
-async def test_without_credit_nothing_more_is_sent_until_some_is_given() -> None:
-    credit = Credit(10)
-    await credit.take(25)
-    waiting = asyncio.create_task(credit.take(1))
-    await asyncio.sleep(0)
-    credit.give(10)
-    await asyncio.sleep(0)
-    assert not waiting.done(), "5 were taken beyond the window"
-    credit.give(6)
-    await asyncio.wait_for(waiting, 5)
