@@ -225,8 +225,23 @@ def without_a_proxy(monkeypatch):
 class TestFeed:
     async def test_the_rows_of_an_answer_count_from_now(self):
         with server(answering(json.dumps(ROWS).encode())) as url:
+            found = await HttpPriceFeed(url).fetch(START + HALF_AN_HOUR)
+        assert found == (tick("a", HALF_AN_HOUR, 0.04, 0.005, 0.09), TICKS[2])
+
+    async def test_of_several_rows_of_a_cloud_the_one_in_force_is_told(self):
+        """A market's history comes newest first, and what begins in an hour is asked in an hour."""
+        rows = [
+            {"cloud": "a", "at": "1h", "vcpu": "9/h"},
+            {"cloud": "a", "at": "2029-12-31T23:50Z", "vcpu": "0.4/h"},
+            {"cloud": "a", "at": "2029-12-31T12:00Z", "vcpu": "0.1/h"},
+            {"cloud": "b", "at": "1h", "vcpu": "0.1/h"},
+            {"cloud": "c", "at": "2s", "vcpu": "0.2/h"},
+        ]
+        with server(answering(json.dumps(rows).encode())) as url:
             found = await HttpPriceFeed(url).fetch(START)
-        assert found == (TICKS[0], TICKS[2])
+        asked = {each.cloud: each.dollars_per_vcpu_hour for each in found}
+        assert asked == {"a": 0.4, "c": 0.2}
+        assert len(found) == 2
 
     @pytest.mark.parametrize(
         ("respond", "said"),

@@ -1,12 +1,14 @@
 """Prices that a server tells: a JSON list of the same rows that a schedule holds, read over HTTP.
 
-An `at` without a date counts from the moment of reading: `0s` is now. Whatever is wrong with the server or
-its answer is temporary: the last prices stay in force until it answers well again.
+An `at` without a date counts from the moment of reading: `0s` is now. Of several rows of a cloud the one counts
+that is in force, whatever their order: markets tell their history, the newest first, and tariffs what is to
+come. Whatever is wrong with the server or its answer is temporary: the last prices stay in force until it
+answers well again.
 """
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -19,6 +21,8 @@ from transhume.monitor.clouds.price_rows import PriceRow
 
 _ROWS = TypeAdapter(list[PriceRow])
 _CHUNK_BYTES = 1 << 16
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much a server's clock may be ahead: what begins a little later has begun."""
 
 
 class HttpPriceFeed:
@@ -32,7 +36,7 @@ class HttpPriceFeed:
         self._max_bytes = max_bytes
 
     async def fetch(self, now: datetime) -> tuple[PriceTick, ...]:
-        """Return the prices that the server tells at `now`.
+        """Return the prices in force at `now`, one of each cloud of which the server tells any.
 
         A cancelled fetch leaves its thread to end by itself within the time-out.
 
@@ -46,7 +50,9 @@ class HttpPriceFeed:
             first = error.errors(include_url=False)[0]
             where = "".join(f"[{part}]" for part in first["loc"]) or "the answer"
             raise self._failure(f"{where}: {first['msg']}") from error
-        return tuple(row.tick(now) for row in rows)
+        ticks = sorted((row.tick(now) for row in rows), key=lambda tick: tick.at)
+        begun = [tick for tick in ticks if tick.at <= now + _CLOCKS_DIFFER]
+        return tuple({tick.cloud: tick for tick in begun}.values())
 
     def _answer(self) -> bytes:
         ends = time.monotonic() + self._timeout_seconds
