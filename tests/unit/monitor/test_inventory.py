@@ -1,5 +1,6 @@
 """The inventory: what a domain's XML says, and how the reports of several hosts become one."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
+from transhume.monitor.clouds import inventory
 from transhume.monitor.clouds.inventory import (
     HostReport,
     LibvirtInventory,
@@ -148,6 +150,40 @@ async def test_a_host_that_ails_does_not_hide_the_others() -> None:
     read = await source.read(NOW, LastInventory())
     assert read.placement.host_of == {"vm1": "b1"}
     assert [error.host for error in read.silent] == ["a1"]
+
+
+class Stuck(Ailing):
+    """The first host takes a question, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+        self.may_answer = asyncio.Event()
+
+    async def call(self, host: HostName, what: object) -> tuple[tuple[SeenVm, ...], Resources]:
+        if host == "a1":
+            self.questions += 1
+            await self.may_answer.wait()
+            return report("a1", "vm2").seen, Resources(vcpus=4, memory_bytes=1024 * MIB)
+        return await super().call(host, what)
+
+
+async def test_a_host_that_is_stuck_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its libvirtd lives, and waits for a QEMU: a call that is never answered, and not broken off either."""
+    monkeypatch.setattr(inventory, "ANSWER_SECONDS", 0.01)
+    connections = Stuck()
+    source = LibvirtInventory(cast("Connections", connections), deployment())
+    for _ in range(3):
+        read = await source.read(NOW, LastInventory())
+        assert read.placement.host_of == {"vm1": "b1"}
+        assert [error.host for error in read.silent] == ["a1"]
+    assert connections.questions == 1  # each would keep a thread
+    connections.may_answer.set()
+    await asyncio.sleep(0)
+    read = await source.read(NOW, LastInventory())
+    assert (read.placement.host_of, read.silent) == ({"vm1": "b1", "vm2": "a1"}, ())
+    assert connections.questions == 2  # what it said to the first is of long ago
 
 
 def test_an_awaited_vm_already_takes_room_at_its_destination() -> None:

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     import libvirt
 
 _NONE = VirtualNetworkName("")
+ANSWER_SECONDS = 30.0
+"""How long a host may take to tell of its VMs.
+
+libvirt's keep-alive finds out what is dead, and not what is stuck: a libvirtd that waits for a QEMU or a disk
+answers that, and nothing else.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,7 @@ class LibvirtInventory:
     def __init__(self, connections: Connections, deployment: Deployment) -> None:
         self._connections = connections
         self._deployment = deployment
+        self._asked: dict[HostName, asyncio.Future[tuple[tuple[SeenVm, ...], Resources]]] = {}
 
     async def read(self, now: datetime, known: LastInventory) -> Inventory:
         """Ask every host; what was `known` before stays, where one gives no answer."""
@@ -94,14 +101,26 @@ class LibvirtInventory:
         import libvirt
 
         hypervisor = self._connections.hypervisor(host)
-        networks = networks_at(host, self._deployment)
         try:
-            seen, has = await self._connections.call(
-                host, lambda c: (_domains(c, host, networks), _total(c))
-            )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                seen, has = await self._answer(host)
         except libvirt.libvirtError as error:  # one that ails must not hide the others
             raise HypervisorUnreachable(host, hypervisor.uri, str(error)) from error
+        except TimeoutError as error:
+            why = f"no answer within {ANSWER_SECONDS:.0f} s"
+            raise HypervisorUnreachable(host, hypervisor.uri, why) from error
         return HostReport(seen=seen, total=hypervisor.capacity or has)
+
+    async def _answer(self, host: HostName) -> tuple[tuple[SeenVm, ...], Resources]:
+        """Ask a host, unless it still owes an answer: each question that is stuck keeps a thread."""
+        stuck = self._asked.get(host)
+        if stuck is not None and not stuck.done():
+            raise TimeoutError
+        networks = networks_at(host, self._deployment)
+        self._asked[host] = asyncio.ensure_future(
+            self._connections.call(host, lambda c: (_domains(c, host, networks), _total(c)))
+        )
+        return await asyncio.shield(self._asked[host])
 
 
 def _recalled(host: HostName, known: LastInventory) -> HostReport:
