@@ -384,6 +384,28 @@ async def test_an_idle_interface_gives_empty_windows_at_whole_multiples(
     assert starts[0] % 0.25 == 0
 
 
+@pytest.mark.parametrize("set_by", [-3600.0, 86400.0], ids=["back", "on"])
+@pytest.mark.parametrize("method", IN_THE_KERNEL)
+async def test_a_clock_that_is_set_keeps_no_traffic_back(
+    tap: str, method: CaptureMethod, set_by: float
+) -> None:
+    """A hypervisor whose clock ran wrong until somebody told it the time."""
+    wrong_by = 0.0
+    clocked = await open_tap(method, lambda: time.time() + wrong_by)
+    with closing(clocked):
+        send(THERE, "peer", frames(10, seed=8))
+        wrong_by = set_by
+        send(THERE, "peer", frames(20, seed=9))
+        windows: list[TrafficWindow] = []
+        async with asyncio.timeout(30):
+            while all_frames(windows) < 30:
+                await asyncio.sleep(0.05)
+                windows += clocked.windows_over(time.time() + wrong_by)
+
+    assert all_frames(windows) == 30
+    assert len(windows) < 200  # and not one for each half second of a day
+
+
 # --- super-frames ------------------------------------------------------------------------------------
 
 
@@ -495,15 +517,19 @@ class opened:  # noqa: N801  (reads as a word where it is used)
         self._method = method
 
     async def __aenter__(self) -> Tap:
-        with Interfaces(HERE) as interfaces:
-            (interface,) = (each for each in interfaces.present() if each.name == "vnet0")
-        tap = await Opener(point(self._method), SECONDS, time.time).open(interface)
-        assert tap is not None
-        self._tap = tap
-        return tap
+        self._tap = await open_tap(self._method, time.time)
+        return self._tap
 
     async def __aexit__(self, *_: object) -> None:
         self._tap.close()
+
+
+async def open_tap(method: CaptureMethod, clock: Callable[[], float]) -> Tap:
+    with Interfaces(HERE) as interfaces:
+        (interface,) = (each for each in interfaces.present() if each.name == "vnet0")
+    tap = await Opener(point(method), SECONDS, clock).open(interface)
+    assert tap is not None
+    return tap
 
 
 async def wait_for_windows(tap: Tap, count: int) -> list[TrafficWindow]:

@@ -3,7 +3,8 @@
 Owns when the two tables take turns. The program itself turns at the end of each window, by the kernel's coarse
 clock, which it reads once a tick: a frame within two ticks of a border (a tick is 1 to 10 ms, as the kernel was
 built) may be in the window before or after. A reader that comes a little late moves nothing; one that is late
-by a whole window finds the frames of all windows that it missed in the last of them.
+by a whole window finds the frames of all windows that it missed in the last of them. Where the clock is set,
+the open window goes on under its new time.
 """
 
 import time
@@ -20,6 +21,9 @@ from transhume.monitor.capture.scan import instant
 
 GRACE_SECONDS = 0.05
 """How long after its end a table is read: a tick, and whatever a program that was running then still took."""
+
+MOST_SILENT = 100
+"""How many windows that nobody came to read are handed out as empty ones: a clock may be set on by years."""
 
 
 class Attachment(Protocol):
@@ -75,11 +79,15 @@ class KernelTap:
 
     def windows_over(self, now: float) -> list[TrafficWindow]:
         """Hand out the windows that are over for good, the oldest first."""
+        if self._bin_now() < self._number:  # the clock was set back
+            self._number = self._bin_now()
+            self._end_turn_in_time()
         if (self._number + 1) * self._width_us > (now - GRACE_SECONDS) * 1e6:
             return []
         over = [self._taken()]
         idle, current = self._table, max(self._bin_now(), self._number + 1)
-        over += [self._window(i, NOTHING, 1.0, 0.0) for i in range(self._number + 1, current)]
+        silent = range(max(self._number + 1, current - MOST_SILENT), current)
+        over += [self._window(number, NOTHING, 1.0, 0.0) for number in silent]
         self._table, self._number = idle ^ 1, current
         self._shares[idle] = self._counter.control.sample(idle, self._wanted_share)
         self._end_turn_in_time()
