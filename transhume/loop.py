@@ -80,7 +80,11 @@ class _Patience:
 def perceive(
     snapshot: Snapshot, windows: Sequence[TrafficWindow], *, horizon_seconds: float
 ) -> Snapshot:
-    """Return the snapshot with what the recent windows show in it: the matrix, the groups, their patterns."""
+    """Return the snapshot with what the recent windows show in it: the matrix, the groups, their patterns.
+
+    Windows stamped with a time to come aren't recent: those of a host whose clock is ahead would pile up.
+    """
+    windows = [window for window in windows if window.start <= snapshot.at]
     if not windows:
         return snapshot
     sightings = sightings_of(windows)

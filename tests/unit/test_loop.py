@@ -246,7 +246,7 @@ def inventory(*, moving: frozenset[VmName] = frozenset()) -> Snapshot:
 
 def test_what_the_windows_show_is_in_the_snapshot() -> None:
     seen = perceive(
-        inventory(),
+        replace(inventory(), at=NOW + timedelta(seconds=3)),
         [window("a1/vnet7", 10), window("a1/vnet7", 20, after=2.0)],
         horizon_seconds=60.0,
     )
@@ -268,6 +268,18 @@ def test_the_inventory_tells_which_capture_point_is_whose_tap() -> None:
     assert moving is not None
     assert known.between(0, 1) == 900
     assert moving.between(0, 1) == 1000, "the device is the one at the host that it leaves"
+
+
+def test_a_host_whose_clock_is_ahead_adds_no_more_than_its_part() -> None:
+    """Of its windows, all that the knowledge keeps are younger than the horizon: an hour's, not a minute's."""
+    at = NOW + timedelta(hours=1)
+    right = [window("a1/vnet7", 10, after=after) for after in range(3540, 3600)]
+    ahead = [window("a1/vnet7", 10, after=after) for after in range(3601, 7200)]
+
+    seen = perceive(replace(inventory(), at=at), [*right, *ahead], horizon_seconds=60.0).matrix
+
+    assert seen is not None
+    assert (seen.between(0, 1), seen.seconds) == (600, 60.0)
 
 
 def test_without_windows_nothing_is_known_of_traffic() -> None:
