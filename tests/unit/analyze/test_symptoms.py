@@ -328,6 +328,26 @@ def test_a_deadline_at_risk_is_told_once_with_its_arithmetic() -> None:
     assert seen(late, at_hour(2.1, 0), [late_policy()]) == []
 
 
+def test_a_job_of_two_deadlines_is_told_once_of_each_that_is_at_risk() -> None:
+    soft, hard = (
+        late_policy(),
+        replace(late_policy(replace(GOAL, at=GOAL.at + timedelta(hours=10))), name="hard"),
+    )
+    looks = [at_hour(hour, 0) for hour in (1.0, 2.0, 2.1, 2.2, 12.0, 12.1)]
+
+    assert told_in(looks, [soft, hard]) == [0, 1, 0, 0, 1, 0]
+
+
+def test_a_deadline_that_comes_back_with_its_policy_is_told_again() -> None:
+    late = at_hour(2.0, 0)
+    _, memory = watch(None, late, [late_policy()])
+    _, memory = watch(memory, late, [])
+
+    assert [found.kind for found in watch(memory, late, [late_policy()])[0]] == [
+        SymptomKind.DEADLINE_AT_RISK
+    ]
+
+
 def test_without_word_of_progress_nothing_is_done_yet() -> None:
     silent = replace(at_hour(2.0, 0), progress={})
 

@@ -19,9 +19,12 @@ SPARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RisksTold:
-    """The jobs whose deadline was told to be at risk and isn't clearly safe since."""
+    """The policies whose deadline was told to be at risk and isn't clearly safe since.
 
-    jobs: frozenset[str] = frozenset()
+    A job may have several: what is safe by one may be late by another.
+    """
+
+    policies: frozenset[str] = frozenset()
 
     @classmethod
     def as_of(cls, snapshot: Snapshot, policies: Iterable[Policy]) -> "RisksTold":
@@ -31,18 +34,17 @@ class RisksTold:
     def look(self, now: Snapshot, policies: Iterable[Policy]) -> tuple[News, "RisksTold"]:
         """Return the jobs that have come to be at risk, and what is told then."""
         news: News = []
-        jobs = set(self.jobs)
+        told = set()
         for policy in policies:
             if policy.deadline is None:
                 continue
             job = str(policy.deadline.progress_job or policy.name)
             stands = standing(policy.deadline, now)
-            if stands.at_risk and job not in jobs:
+            if stands.at_risk and policy.name not in self.policies:
                 news.append((job, _described(job, stands)))
-                jobs.add(job)
-            elif _is_safe(stands):
-                jobs.discard(job)
-        return news, RisksTold(frozenset(jobs))
+            if stands.at_risk or (policy.name in self.policies and not _is_safe(stands)):
+                told.add(policy.name)
+        return news, RisksTold(frozenset(told))
 
 
 def _is_safe(stands: Standing) -> bool:
