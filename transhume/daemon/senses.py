@@ -15,7 +15,7 @@ import structlog
 from transhume.daemon.perseverance import Trouble, persevere
 from transhume.deployment.model import CapturePoint, Deployment
 from transhume.errors import HypervisorUnreachable, UnreadableProgress
-from transhume.knowledge.model import CloudName, JobName, Warmth
+from transhume.knowledge.model import CloudName, JobName, PriceTick, Warmth
 from transhume.knowledge.store import Store
 from transhume.monitor.applications import read_progress
 from transhume.monitor.capture.live import LiveCapture
@@ -106,16 +106,16 @@ def price_schedule(schedule: PriceSchedule, clock: Clock, *, certain: bool = Fal
 
     async def perceive(store: Store) -> AsyncIterator[None]:
         nonlocal told
-        first = True
+        told_ahead: tuple[PriceTick, ...] | None = None
         while True:
             now = clock()
-            begun = schedule.ticks_between(start, told, now)
-            for tick in begun:
+            for tick in schedule.ticks_between(start, told, now):
                 await store.put_price(tick)
-            if first or (certain and begun):
-                ahead = schedule.ticks_between(start, now, now + AHEAD) if certain else ()
+            told = now
+            ahead = schedule.ticks_between(start, now, now + AHEAD) if certain else ()
+            if ahead != told_ahead:
                 await store.put_prices_ahead(ahead)
-            first, told = False, now
+                told_ahead = ahead
             yield
             await asyncio.sleep(TICK_SECONDS)
 
@@ -126,6 +126,7 @@ def price_feed(feed: HttpPriceFeed, every_seconds: float, clock: Clock) -> Sense
     """Ask a feed over HTTP now and then."""
 
     async def perceive(store: Store) -> AsyncIterator[None]:
+        await store.put_prices_ahead(())  # what a schedule foretold, while there was one
         while True:
             for tick in await feed.fetch(clock()):
                 await store.put_price(tick)

@@ -10,11 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from transhume.daemon import senses
-from transhume.daemon.senses import Sense, keep_alive, price_schedule
+from transhume.daemon.senses import Sense, keep_alive, price_feed, price_schedule
 from transhume.errors import LeaseLost, TemporaryError, UsageError
 from transhume.knowledge.model import CloudName, PriceTick
 from transhume.knowledge.store import Store
-from transhume.monitor.clouds.prices import load_prices
+from transhume.monitor.clouds.prices import HttpPriceFeed, load_prices
 
 STORE = cast("Store", None)
 
@@ -154,4 +154,28 @@ async def test_only_prices_that_are_certain_are_told_ahead(tmp_path: Path, certa
     assert [tick.dollars_per_vcpu_hour for tick in till.ahead] == ([0.9] if certain else [])
     time += timedelta(seconds=61)
     await anext(looks)
+    assert till.ahead == ()
+    time += timedelta(days=5)
+    await anext(looks)
+    assert [tick.dollars_per_vcpu_hour for tick in till.ahead] == ([0.2] if certain else [])
+
+
+class Feed:
+    """A server that tells nothing."""
+
+    async def fetch(self, _now: datetime) -> tuple[PriceTick, ...]:
+        return ()
+
+
+async def test_a_feed_takes_the_place_of_a_schedule_that_told_prices_ahead(tmp_path: Path) -> None:
+    """Plans would count on the tariff of before for up to a week."""
+    file = tmp_path / "prices.csv"
+    file.write_text("cloud,at,vcpu\na,0s,0.1/h\na,60s,0.9/h\n")
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    till = Till(fails_at=0)
+    await anext(
+        price_schedule(load_prices(file), lambda: time, certain=True).perceive(cast("Store", till))
+    )
+    feed = price_feed(cast("HttpPriceFeed", Feed()), 30.0, lambda: time)
+    await anext(feed.perceive(cast("Store", till)))
     assert till.ahead == ()
