@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -659,6 +660,29 @@ async def test_an_interface_made_anew_under_its_old_name_and_number_is_listened_
     live = await listening(point(method), again)
 
     assert all_frames(live) == 50
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """Have a limit that ten interfaces reach, as a hundred and twenty do the usual one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 40, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_host_may_have_more_interfaces_than_files_are_let_be_open_at_first(
+    tap: str, few_files: None
+) -> None:
+    more = {f"vnet{number}" for number in range(1, 10)}
+    for name in more:
+        ip("-n", HERE, "link", "add", name, "type", "veth", "peer", f"of{name}")
+
+    async def look(found: Listening) -> None:
+        await found.until(lambda: found.capture.methods.keys() == more | {tap})
+
+    await listening(point(), look)
 
 
 @each_method

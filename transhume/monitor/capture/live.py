@@ -24,6 +24,7 @@ from transhume.monitor.capture.bpf import clsact, syscalls
 from transhume.monitor.capture.interfaces import Interfaces, NetworkInterface
 from transhume.monitor.capture.methods import Opener, Tap
 from transhume.monitor.capture.sampling import Budget
+from transhume.reach import open_files
 
 LOOK_AROUND_SECONDS = 0.5
 """How often windows are handed out at the latest; news of interfaces come by themselves."""
@@ -70,6 +71,7 @@ class LiveCapture:
         Raises:
             UsageError: the process may not capture, or the network namespace isn't there.
         """
+        open_files.allow_many()  # an interface takes eight, and a host may have hundreds
         await asyncio.to_thread(self._remove_leftovers)
         try:
             while True:
