@@ -179,14 +179,16 @@ def _common_name(name: str) -> str:
 
 
 def _by_time(files: Sequence[Path]) -> tuple[Path, ...]:
-    """Return files in the order of their first frames; those without frames last, by name."""
+    """Return files in the order of their first frames; those without frames, and pipes, last, by name."""
     if len(files) == 1:
         return tuple(files)
     return tuple(sorted(files, key=lambda path: (*_first_frame(path), path.name)))
 
 
 def _first_frame(path: Path) -> tuple[bool, int]:
-    """Return whether a file has no frame, and when the first was."""
+    """Return whether a file has no frame, and when the first was; a pipe gives what it has but once."""
+    if not path.is_file():
+        return True, 0
     try:
         found = glimpse(path)
     except OSError as error:

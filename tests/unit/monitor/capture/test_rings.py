@@ -1,6 +1,7 @@
 """Which files are one capture point: by names, and as the real tools that rotate files name them."""
 
 import gzip
+import os
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,21 @@ def shape(points: tuple[CapturePoint, ...], folder: Path) -> list[tuple[str, lis
         )
         for point in points
     ]
+
+
+def test_pipes_of_one_capture_point_are_read_from_their_beginning(tmp_path: Path) -> None:
+    """As a shell makes them of `uplink=<(ssh hv1 cat a.pcap)`."""
+    ends = [os.pipe() for _ in range(2)]
+    for number, (_, into) in enumerate(ends):
+        os.write(into, pcap(frames(number)))
+        os.close(into)
+    [stored] = written(tmp_path, "c.pcap")
+    points = capture_points([f"up=/dev/fd/{out}" for out, _ in ends] + [f"up={stored}"])
+    reading = OneByOne(points, OPTIONS)
+    seen = sum(window.total_frames for window in reading)
+    for out, _ in ends:
+        os.close(out)
+    assert seen == 30
 
 
 @pytest.mark.parametrize(
