@@ -96,8 +96,10 @@ def _lossy(
     vm: NDArray[np.int32], seen: Sighted, of: Circumstances, dropped: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Say of each sighting whether a tap of its conversation's VM dropped frames in its slice."""
-    found = np.zeros(len(seen.place), dtype=bool)
-    for place, point in zip(*np.nonzero(dropped), strict=True):
-        owners = of.vm_of_tap[point][of.taps[point] != NOBODY]
-        found |= (seen.place == place) & np.isin(vm[seen.conversation], owners)
-    return found
+    vms = max(int(vm.max(initial=NOBODY)), int(of.vm_of_tap.max(initial=NOBODY))) + 1
+    lossy = np.zeros((len(dropped), vms + 1), dtype=bool)
+    place, point = np.nonzero(dropped)
+    for owners in of.vm_of_tap.T:
+        lossy[place, owners[point]] = True
+    lossy[:, NOBODY] = False
+    return np.asarray(lossy[seen.place, vm[seen.conversation]])
