@@ -56,7 +56,8 @@ def compare(
     second_groups: Sequence[Group] | None = None,
 ) -> Comparison:
     """Compare two matrices; their groups are found anew unless given."""
-    shared = tuple(vm for vm in first.vms if vm in set(second.vms))
+    known = set(second.vms)
+    shared = tuple(vm for vm in first.vms if vm in known)
     one, other = _aligned(first, second, shared)
     groups = (
         find_groups(first) if first_groups is None else first_groups,
