@@ -316,6 +316,27 @@ def test_each_method_finds_clear_groups(method: Method) -> None:
     assert label[-1] == -1
 
 
+def test_leiden_comes_to_an_end_where_communities_are_as_good_one_way_as_another() -> None:
+    """igraph goes to and fro between them, and no signal gets through to it: hence a process of its own."""
+    program = """
+import numpy as np
+from transhume.analyze.grouping.methods import leiden, modularity
+from transhume.analyze.ties import Ties
+ends = [(0, 2), (0, 4), (0, 5), (1, 3), (1, 4), (1, 6), (2, 3), (2, 6), (3, 4)]
+ties = Ties.of_pairs(7, *np.array(ends).T, np.ones(len(ends)))
+print(f"{modularity(ties, leiden(ties)):.3f}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.stdout == "0.167\n"
+
+
 def test_agreement_is_what_scikit_learn_says_it_is() -> None:
     from sklearn.metrics import adjusted_rand_score
 

@@ -6,6 +6,7 @@ analysis may. A VM without ties has the label -1.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +43,27 @@ def leiden(ties: Ties) -> Members:
     graph = igraph.Graph(ties.count, np.stack((ties.one, ties.other), axis=1))
     igraph.set_random_number_generator(random.Random(0))
     try:
-        found = graph.community_leiden("modularity", weights=ties.weight.tolist(), n_iterations=-1)
+        found = _improved(graph, ties.weight.tolist())
     finally:
         igraph.set_random_number_generator(random)
-    return _without_silent(ties, np.array(found.membership, dtype=np.intp))
+    return _without_silent(ties, np.array(found, dtype=np.intp))
+
+
+def _improved(graph: Any, weights: list[float]) -> list[int]:
+    """Return the communities that another round of Leiden's makes no better.
+
+    igraph itself goes on as long as a round changes anything: between two that are as good, for ever.
+    """
+    best: list[int] | None = None
+    reached = 0.0
+    while True:
+        found = graph.community_leiden(
+            "modularity", weights=weights, initial_membership=best, n_iterations=1
+        ).membership
+        gained = graph.modularity(found, weights=weights)
+        if best is not None and not gained > reached + LEAST_GAIN:
+            return best
+        best, reached = found, gained
 
 
 def agglomerative(ties: Ties) -> Members:
@@ -87,6 +105,8 @@ def spectral(ties: Ties) -> Members:
     return _labelled(ties, talking, np.asarray(found, dtype=np.intp))
 
 
+LEAST_GAIN = 1e-9
+"""Modularity by which communities are better, and not only rounded otherwise."""
 QUICK: Sequence[Method] = (leiden,)
 SLOW: Sequence[Method] = (agglomerative, spectral)
 SLOW_TO = 500
