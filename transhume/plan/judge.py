@@ -140,11 +140,13 @@ class Judge:
             if gain < policy.elective.min_gain * cost - CENTS_OF_NOTHING and not over_budget(
                 policy, cost
             ):
+                theirs = f"the VMs of policy {policy.name} cost"
+                share = f"{gain / cost:.1%} of what {theirs}" if cost > 0 else f"{theirs} nothing"
                 yield Refusal(
                     vms=frozenset(members),
                     why=f"moving {named(situation, ours)} would save "
-                    f"{format_dollars_per_hour(gain)}, {gain / cost:.1%} of what the VMs of policy "
-                    f"{policy.name} cost; it asks for at least {policy.elective.min_gain:.0%}",
+                    f"{format_dollars_per_hour(gain)}, {share}; it asks for at least "
+                    f"{policy.elective.min_gain:.0%}",
                 )
 
     def _connected(self, changed: list[int]) -> list[Indices]:

@@ -200,6 +200,24 @@ def test_the_stricter_of_two_policies_decides() -> None:
     assert "rests until" in unplanned(recently, policy("lax"), strict).reason
 
 
+def test_vms_that_cost_nothing_are_refused_like_others_where_their_going_along_gains_too_little() -> (
+    None
+):
+    """`y` would leave a dear way to outside; `x` talks to it, and runs for nothing as long as it stays."""
+    free = two_clusters(
+        placement={"a1": [vm("x"), vm("y")]},
+        room={"a1": 2, "b1": 2},
+        prices=(price("a", 0.0, egress=1.0), price("b", 0.01, egress=0.0)),
+        matrix=traffic(("x", "y"), ring(("x", "y"), 10 * MB), outside={"y": 10 * MB}),
+        groups=(),
+    )
+    apart = [policy(f"of-{name}", applies_to=Selector(vms=(name,))) for name in ("x", "y")]
+
+    assert unplanned(free, *apart).reason == (
+        "moving x would save -$0.022/h, the VMs of policy of-x cost nothing; it asks for at least 0%"
+    )
+
+
 def test_a_cloud_without_a_price_is_no_destination_for_money() -> None:
     nothing = unplanned(two_clusters(prices=DEAR_A[:1]), policy())
 
