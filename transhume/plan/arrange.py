@@ -19,6 +19,7 @@ from transhume.knowledge.model import (
     GroupId,
     HostName,
     Prediction,
+    Resources,
     VmName,
 )
 from transhume.plan.constraints import Indices
@@ -83,15 +84,25 @@ class Arranger:
         terms = self._terms(decision)
         moves = tuple(self._move(decision, vm, host) for vm, host in packing.host_of.items())
         order = schedule(moves, terms)
-        impossible = {
-            (vm, int(chosen[vm])): "it has room in all, but on no single host "
-            f"of {situation.places[chosen[vm]].cloud}"
-            for vm in packing.homeless
-        }
+        impossible = self._homeless(decision, packing.homeless)
         for name, why in order.stuck.items() if not impossible else ():
             vm = situation.number[name]
             impossible[vm, int(chosen[vm])] = why
         return self._arrangement(decision, order, moves, terms, impossible)
+
+    def _homeless(self, decision: Decision, homeless: Indices) -> dict[tuple[int, int], str]:
+        """Return that VMs fit on no host, nor would those of their size that stay in their stead."""
+        situation, chosen = self.situation, decision.chosen
+        lacking: dict[Resources, set[int]] = {}
+        for vm in homeless:
+            lacking.setdefault(situation.needs(vm), set()).add(int(chosen[vm]))
+        staying = (vm for vm in situation.governed if chosen[vm] == situation.home[vm])
+        return {
+            (vm, k): f"it has room in all, but on no single host of {situation.places[k].cloud}"
+            for vm in (*homeless, *staying)
+            for k in sorted(lacking.get(situation.needs(vm), ()))
+            if k != situation.home[vm]
+        }
 
     def polished(self, decision: Decision, arrangement: Arrangement) -> Arrangement:
         """Return the arrangement with the moves in a better order, where one is found; else as it is."""

@@ -142,7 +142,28 @@ class _Planner:
             if not impossible:
                 return self._explained(self._polished(decision, arrangement), decision)
             bans |= impossible
-        return self._nothing("no way was found to carry out what would be better", {})
+        return self._needed(decision, bans)
+
+    def _needed(self, decision: Decision, bans: Mapping[tuple[int, int], str]) -> Plan | NoPlan:
+        """Return what can be done of the moves that must be made, where not all that is best can be."""
+        home = self.situation.home
+        while (decision.mended != home).any():
+            decision = replace(
+                decision,
+                chosen=decision.mended,
+                optimal=False,
+                above_best=None,
+                freedom=replace(decision.freedom, bans=bans),
+            )
+            arrangement = self.arranger.arrange(decision)
+            if not arrangement.impossible:
+                return self._explained(self._polished(decision, arrangement), decision)
+            bans = {**bans, **arrangement.impossible}
+            left, mended = [vm for vm, _ in arrangement.impossible], decision.mended.copy()
+            mended[left] = home[left]
+            decision = replace(decision, mended=mended, late=decision.late.difference(left))
+        unplaced = self._unplaced(replace(decision, chosen=home))
+        return self._nothing("no way was found to carry out what would be better", unplaced)
 
     def undo(self, done: Plan) -> Plan | str:
         """Return the plan that takes a plan back, or what is in the way."""
@@ -169,7 +190,7 @@ class _Planner:
         )
         arrangement = self.arranger.arrange(decision)
         if arrangement.impossible:
-            return "; ".join(arrangement.impossible.values())
+            return "; ".join(dict.fromkeys(arrangement.impossible.values()))
         plan = self._as_plan(decision, arrangement)
         back = tuple(replace(step, reason=f"goes back: {self.trigger}") for step in plan.steps)
         snapshot, policies = self.situation.snapshot, self.situation.policies

@@ -20,8 +20,8 @@ from tests.unit.plan.scenario import (
     web,
 )
 from tests.unit.plan.worlds import MIB, NOW, group, moved, notice, price, vm
-from transhume.knowledge.model import CloudName, MoveKind, Resources, Snapshot
-from transhume.plan import find_faults
+from transhume.knowledge.model import CloudName, MoveKind, Plan, Resources, Snapshot
+from transhume.plan import ExactSolver, find_faults, make_plan
 from transhume.policies.model import (
     AvailabilityGoal,
     DeadlineGoal,
@@ -338,6 +338,31 @@ def test_room_that_is_scattered_over_hosts_is_no_room() -> None:
     nothing = unplanned(scattered, policy(applies_to=Selector(vms=("big",))))
 
     assert "on no single host of b" in nothing.unplaced["big"]
+
+
+@pytest.mark.parametrize("differ", [0, 1], ids=["of one size", "each a little larger"])
+def test_scattered_room_takes_as_many_as_fit_however_many_there_are(differ: int) -> None:
+    """In all there is room for seven, on the two hosts for three each; nearly fifty will be lost anyway."""
+    several = [
+        vm(f"vm{n}", needs=Resources(vcpus=1, memory_bytes=96 * MIB + differ * n))
+        for n in range(50)
+    ]
+    half = Resources(vcpus=50, memory_bytes=350 * MIB)
+    scattered = two_clusters(
+        placement={"a1": several},
+        room={"a1": 51, "b1": half, "b2": half},
+        prices=CALM[:2],
+        matrix=None,
+        groups=(),
+        notices=[notice("a", 3600)],
+    )
+
+    plan = make_plan(scattered, [policy()], trigger="a test", solver=ExactSolver())
+
+    assert isinstance(plan, Plan), plan.reason
+    assert sorted(step.destination for step in plan.steps) == ["b1"] * 3 + ["b2"] * 3
+    assert len(plan.unplaced) == 44
+    assert not plan.optimal
 
 
 def test_a_job_without_slack_makes_elective_moves_too_dear() -> None:
