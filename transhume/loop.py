@@ -7,7 +7,7 @@ at what is, so that a missed event costs a moment and nothing else. No I/O and n
 each call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -37,7 +37,7 @@ from transhume.plan import PlannerSettings, Solver, make_plan
 from transhume.plan.aftermath import look_back
 from transhume.plan.deadline.keeping import DeadlineKeeper
 from transhume.plan.expectation import Executed, terms_for
-from transhume.policies.composition import strictest
+from transhume.policies.composition import mode_for, strictest
 from transhume.policies.model import Mode, MoveBudget, Policy
 
 Moves = frozenset[tuple[VmName, CloudName]]
@@ -131,6 +131,8 @@ class Loop:
         self._told: SymptomMemory | None = None
         self._trigger = "first look"
         self._since: dict[Moves, datetime] = {}
+        self._lasting: set[Moves] = set()
+        """Those that were looked at in this round, of which the hold counts."""
         self._recorded: tuple[PlanStatus, Moves] | str | None = None
         self._patience: dict[Attempt, _Patience] = {}
         self._taken_back: dict[Moves, datetime] = {}
@@ -146,8 +148,11 @@ class Loop:
         self._settle(snapshot, policies, executed)
         back = look_back(snapshot, policies, executed, self._settings)
         symptoms += back.symptoms
-        result = _first_of(self._plan(snapshot, policies), back.undo)
+        self._lasting.clear()
+        result = self._result(snapshot, policies, back.undo)
         decision = self._decide(result, snapshot, policies, symptoms)
+        if self._lasting:
+            self._since = {moves: self._since[moves] for moves in self._lasting}
         return replace(decision, effects=back.effects)
 
     def _decide(
@@ -180,7 +185,7 @@ class Loop:
         """Return what is best now, for comparison with a plan that a person approved; nothing is noted."""
         policies = self._deadlines.heed(snapshot, policies)
         undo = look_back(snapshot, policies, executed, self._settings).undo
-        return _first_of(self._plan(snapshot, policies), undo)
+        return self._result(snapshot, policies, undo)
 
     def forget(self) -> None:
         """Take note that what was recorded may not stand any more: the next round records what is best anew."""
@@ -198,6 +203,39 @@ class Loop:
         first = FIRST_PATIENCE_IN_NEED if _in_need(plan) else FIRST_PATIENCE
         delay = min(known.delay * 2, LONGEST_PATIENCE) if known else first
         self._patience[attempt] = _Patience(until=now + delay, delay=delay)
+
+    def _result(
+        self, snapshot: Snapshot, policies: Sequence[Policy], undo: Plan | None
+    ) -> Plan | NoPlan:
+        """Return what is best; where some VMs would have others wait for a person, what is best for those."""
+        best = self._plan(snapshot, policies)
+        for plan in self._bolder(best, snapshot, policies) if isinstance(best, Plan) else ():
+            waits = self._why_wait(plan, snapshot, _governing(plan, snapshot, policies))
+            if not waits and _first_of(plan, undo) is plan:
+                return plan
+        return _first_of(best, undo)
+
+    def _bolder(self, best: Plan, snapshot: Snapshot, policies: Sequence[Policy]) -> Iterator[Plan]:
+        """Yield plans for the VMs of which bolder policies decide than of others in the best plan.
+
+        The others stay where they are meanwhile, and so does the room that they would take.
+        """
+        timid = strictest(policy.mode for policy in _governing(best, snapshot, policies))
+        modes = {
+            name: mode_for(policies, vm)
+            for name, vm in snapshot.vms.items()
+            if any(policy.governs(vm) for policy in policies)
+        }
+        for mode in (Mode.AUTO, Mode.APPROVE):
+            held = frozenset(n for n, each in modes.items() if strictest((each, mode)) is not mode)
+            if mode is timid:
+                return
+            if len(held) < len(modes):
+                still = replace(snapshot, moving=snapshot.moving | held)
+                plan = self._plan(still, policies)
+                if isinstance(plan, Plan):
+                    told = {n: each for n, each in plan.explanations.items() if n not in held}
+                    yield replace(plan, explanations=told)
 
     def _plan(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Plan; where moves that must be made can't wait, leave out the others that would have to."""
@@ -228,11 +266,7 @@ class Loop:
     def _judge(
         self, plan: Plan, snapshot: Snapshot, policies: Sequence[Policy]
     ) -> tuple[PlanStatus, str]:
-        governing = [
-            policy
-            for policy in policies
-            if any(policy.governs(snapshot.vms[step.vm]) for step in plan.steps)
-        ]
+        governing = _governing(plan, snapshot, policies)
         waiting = self._why_wait(plan, snapshot, governing)
         mode = strictest(policy.mode for policy in governing)
         if waiting or mode is Mode.RECOMMEND:
@@ -272,7 +306,7 @@ class Loop:
         if unseen:
             return unseen
         since = self._since.setdefault(moves, now)
-        self._since = {moves: since}
+        self._lasting.add(moves)
         slowest = max(governing, key=lambda policy: policy.elective.hold_seconds, default=None)
         hold = slowest.elective.hold_seconds if slowest else 0.0
         lasted = (now - since).total_seconds()
@@ -286,6 +320,15 @@ def _first_of(result: Plan | NoPlan, undo: Plan | None) -> Plan | NoPlan:
     if undo is None or (isinstance(result, Plan) and _in_need(result)):
         return result
     return undo
+
+
+def _governing(plan: Plan, snapshot: Snapshot, policies: Sequence[Policy]) -> list[Policy]:
+    """Return the policies that have a say in a plan."""
+    return [
+        policy
+        for policy in policies
+        if any(policy.governs(snapshot.vms[step.vm]) for step in plan.steps)
+    ]
 
 
 def _only_mandatory(plan: Plan) -> bool:

@@ -99,6 +99,59 @@ def test_the_most_cautious_policy_decides() -> None:
     assert loop().consider(snapshot(), [policy(), cautious]).to_execute is None
 
 
+def of_one(vm: str, mode: Mode, hold_seconds: float = 0.0) -> Policy:
+    return replace(policy(mode, hold_seconds), name=f"of-{vm}", applies_to=Selector(vms=(vm,)))
+
+
+def test_a_policy_that_only_recommends_keeps_no_other_vms_from_being_evacuated() -> None:
+    """Nor do its VMs take the room on paper that the others could have."""
+    notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
+    one = replace(snapshot().capacity[HostName("b1")], total=NEEDS, free=NEEDS)
+    known = snapshot()
+    tight = replace(known, notices=(notice,), capacity={**known.capacity, HostName("b1"): one})
+    for bold in ("vm1", "vm2"):
+        timid = "vm2" if bold == "vm1" else "vm1"
+        policies = [of_one(bold, Mode.AUTO), of_one(timid, Mode.RECOMMEND)]
+        plan = loop().consider(tight, policies).to_execute
+        assert plan is not None
+        assert [step.vm for step in plan.steps] == [bold]
+
+
+def test_vms_that_wait_for_nobody_go_first_and_the_others_are_recommended_then() -> None:
+    """The hold of each counts, also while both are in the best plan of all."""
+    judgement = loop()
+    silent = CommunicationMatrix.of_dense(
+        [[0, 0], [0, 0]], start=NOW, seconds=60.0, vms=(VmName("vm1"), VmName("vm2"))
+    )
+    calm = replace(snapshot(), matrix=silent)
+    both = [of_one("vm1", Mode.AUTO, 60.0), of_one("vm2", Mode.APPROVE)]
+    assert judgement.consider(calm, both).to_execute is None
+    later = replace(calm, at=NOW + timedelta(seconds=61))
+    bold = judgement.consider(later, both).to_execute
+    assert bold is not None
+    assert bold.moves == {("vm1", B)}
+    placed = {VmName("vm1"): HostName("b1"), VmName("vm2"): HostName("a1")}
+    gone = replace(later, placement=Placement(host_of=placed))
+    rest = judgement.consider(gone, both)
+    assert rest.status is PlanStatus.AWAITING_APPROVAL
+    assert isinstance(rest.result, Plan)
+    assert rest.result.moves == {("vm2", B)}
+
+
+def test_vms_whose_moves_came_to_nothing_keep_no_others_from_a_persons_word() -> None:
+    judgement = loop()
+    notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
+    revoked = replace(snapshot(), notices=(notice,))
+    both = [of_one("vm1", Mode.AUTO), of_one("vm2", Mode.APPROVE)]
+    failing = judgement.consider(revoked, both).to_execute
+    assert failing is not None
+    judgement.ended(failing, PlanStatus.FAILED, NOW)
+    asked = judgement.consider(revoked, both)
+    assert asked.status is PlanStatus.AWAITING_APPROVAL
+    assert isinstance(asked.result, Plan)
+    assert {step.vm for step in asked.result.steps} == {"vm1", "vm2"}
+
+
 def test_a_recommendation_is_recorded_once() -> None:
     judgement = loop()
     assert judgement.consider(snapshot(), [policy(Mode.RECOMMEND)]).status is not None
