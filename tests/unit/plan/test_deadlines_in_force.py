@@ -176,6 +176,13 @@ def test_while_vms_move_the_last_answer_stands() -> None:
     assert forbidden(keep, on_the_way, policy)
 
 
+def test_what_was_never_asked_while_vms_move_forbids_nothing() -> None:
+    """A daemon that is started then, or a policy that comes into force: who isn't moving needn't leave spot."""
+    keep, policy = keeper(), job()
+    assert not forbidden(keep, at(6, host="spot1", done=0.52, moving=["w1"]), policy)
+    assert not forbidden(keep, at(6, host="spot1", done=0.52), policy)
+
+
 def test_changeovers_are_measured_where_the_policy_names_none() -> None:
     """Two VMs of 96 MiB over 100 kB/s each takes minutes: the net closes earlier than over a fast link."""
     close = at(10, host="spot1", done=0.82)

@@ -59,6 +59,8 @@ class DeadlineKeeper:
             kept = self._jobs[policy.name] = _Kept.begun(goal, revocable, seen)
         if not seen.on_the_way:
             kept.decide(seen)
+        elif not kept.why:  # nothing was ever answered
+            return policy
         clouds = tuple(sorted(revocable - kept.open_clouds))
         if not clouds:
             return policy
