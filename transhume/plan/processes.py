@@ -10,7 +10,6 @@ import os
 import selectors
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -65,8 +64,8 @@ def _lines(heard: Mapping[str, bytes]) -> Lines:
 @contextmanager
 def _running(module: str, solver: str, question: bytes) -> Iterator[subprocess.Popen[bytes]]:
     """Run a solver; on the way out it is ended, whatever it does."""
-    # A file rather than a pipe: writing never waits for a process that doesn't read.
-    with tempfile.TemporaryFile() as told:
+    # A file rather than a pipe: writing never waits for a process that doesn't read. In memory: disks fill up.
+    with os.fdopen(os.memfd_create("question"), "w+b") as told:
         told.write(question)
         told.seek(0)
         process = subprocess.Popen(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -91,6 +92,16 @@ def test_out_of_time_the_best_found_comes_with_its_certified_bound_and_no_claim(
 
     _unproved(proof, HARD)
     assert workers_of(os.getpid()) == before
+
+
+def test_provers_are_asked_where_no_temporary_file_can_be_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk must not end all planning."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(proving, "find_spec", lambda _: None)
+
+    assert prove(make_instance(20, 4, seed=1), seconds=60).optimal
 
 
 def test_killed_provers_cost_nothing_but_the_proof() -> None:
