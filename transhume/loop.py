@@ -41,8 +41,9 @@ from transhume.policies.composition import mode_for, strictest
 from transhume.policies.model import Mode, MoveBudget, Policy
 
 Moves = frozenset[tuple[VmName, CloudName]]
-Attempt = tuple[bool, Moves]
-"""Moves, and whether they are made in need: a notice must not wait because the same moves failed to pay."""
+Attempt = tuple[bool, bool, Moves]
+"""Moves, whether they are made in need, and whether against time: a notice must not wait because the same moves
+failed to pay, or to mend a rule."""
 
 FIRST_PATIENCE = timedelta(minutes=1)
 FIRST_PATIENCE_IN_NEED = timedelta(seconds=5)
@@ -193,7 +194,7 @@ class Loop:
 
     def ended(self, plan: Plan, status: PlanStatus, now: datetime) -> None:
         """Take note of how a plan ended: one that came to nothing is not tried again at once."""
-        attempt = (_in_need(plan), plan.moves)
+        attempt = _attempt(plan)
         self._since.pop(plan.moves, None)
         self._recorded = None
         if status is PlanStatus.DONE:
@@ -294,7 +295,7 @@ class Loop:
         now, moves = snapshot.at, plan.moves
         if plan.undoes is not None:
             return ""
-        patience = self._patience.get((_in_need(plan), moves))
+        patience = self._patience.get(_attempt(plan))
         if patience is not None and now < patience.until:
             return f"the same moves came to nothing; next try at {patience.until:%H:%M:%S}"
         if _in_need(plan):
@@ -338,6 +339,11 @@ def _only_mandatory(plan: Plan) -> bool:
 def _without_electives(policy: Policy) -> Policy:
     none = replace(policy.elective, budgets=(MoveBudget(moves=0, per_seconds=3600.0),))
     return replace(policy, elective=none)
+
+
+def _attempt(plan: Plan) -> Attempt:
+    hurried = any(step.deadline is not None for step in plan.steps)
+    return _in_need(plan), hurried, plan.moves
 
 
 def _in_need(plan: Plan) -> bool:

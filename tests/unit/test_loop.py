@@ -256,6 +256,20 @@ def test_moves_that_failed_to_pay_are_tried_at_once_when_a_notice_demands_them()
     assert {step.vm for step in revoked.steps} == {step.vm for step in elective.steps}
 
 
+def test_moves_that_failed_to_mend_a_rule_are_tried_at_once_when_a_notice_demands_them() -> None:
+    pin = Pin(who=Selector(vms=("vm?",)), cloud=B)
+    pinned, judgement = [replace(policy(), rules=(pin,))], loop()
+    mending = judgement.consider(snapshot(), pinned).to_execute
+    assert mending is not None
+    for _ in range(10):
+        judgement.ended(mending, PlanStatus.FAILED, NOW)
+    assert judgement.consider(snapshot(), pinned).to_execute is None
+    notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
+    revoked = judgement.consider(replace(snapshot(), notices=(notice,)), pinned).to_execute
+    assert revoked is not None
+    assert revoked.moves == mending.moves
+
+
 def test_a_plan_that_was_held_asks_for_approval_once_its_reason_has_lasted() -> None:
     judgement, cautious = loop(), [policy(Mode.APPROVE, hold_seconds=60)]
     assert judgement.consider(snapshot(), cautious).status is PlanStatus.RECOMMENDED
