@@ -8,7 +8,6 @@ comes back by VM and place, each with why.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -144,19 +143,6 @@ class Arranger:
             terms=terms,
         )
 
-    @cached_property
-    def group_of(self) -> Mapping[int, GroupId]:
-        """The group of each VM that is in one."""
-        found: dict[int, GroupId] = {}
-        for group, members in self._groups.items():
-            for vm in members:
-                found.setdefault(vm, group)
-        return found
-
-    @cached_property
-    def _groups(self) -> Mapping[GroupId, Indices]:
-        return self.situation.groups()
-
     def _prediction(self, move: Move) -> Prediction:
         vm = self.situation.number[move.vm]
         return self.bill.prediction_between(vm, move.source_cloud, move.destination_cloud)
@@ -167,13 +153,13 @@ class Arranger:
         hosts = situation.snapshot.hosts
         source = situation.snapshot.placement.host_of[name]
         place = int(decision.chosen[vm])
-        group = self.group_of.get(vm)
+        group = situation.group_of.get(vm)
         mandatory = decision.mended[vm] != situation.home[vm]
         left = situation.seconds_left(vm) if mandatory else math.inf
         late = vm in decision.late
         split = any(
             mate in decision.late or decision.chosen[mate] != place
-            for mate in self._groups.get(group or GroupId(""), ())
+            for mate in situation.groups.get(group or GroupId(""), ())
         )
         return Move(
             vm=name,

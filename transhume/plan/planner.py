@@ -329,7 +329,7 @@ class _Planner:
             saving_dollars_per_hour=saved,
             payback_seconds=(own if mandatory else bundle or own).payback_seconds,
             stage=leg.stage,
-            group=self.arranger.group_of.get(vm),
+            group=self.situation.group_of.get(vm),
             deadline=self._deadline(leg) if mandatory else None,
             after=tuple(map(_numbered, leg.after)),
             relies_on=tuple(map(_numbered, leg.relies_on)),

@@ -33,10 +33,10 @@ class Narrator:
         situation, ruling = self.formulator.situation, self.formulator.ruling
         there = situation.places[assignment[vm]].cloud
         if vm in ruling.must_leave:
-            group = next((g for g in situation.groups().values() if vm in g), ())
+            group = situation.group_of.get(vm)
             mates = tuple(
                 mate
-                for mate in group
+                for mate in (situation.groups[group] if group is not None else ())
                 if assignment[mate] == assignment[vm] and assignment[mate] != situation.home[mate]
             )
             who = f"group of {named(situation, mates)}: " if len(mates) > 1 else ""
@@ -65,8 +65,7 @@ class Narrator:
             return preferred(situation, vm, int(before[vm]), int(after[vm]))
         compute = sum(float(bill.compute[v, before[v]] - bill.compute[v, after[v]]) for v in mates)
         if compute < saved / 2:
-            nearer = self._nearer(mates, before, after)
-            return self._rejoins(vm, saved, nearer, before, after)
+            return self._rejoins(vm, mates, saved, before, after)
         now, then = bill.prices[here], bill.prices[there]
         asks = (now.dollars_per_vcpu_hour, then.dollars_per_vcpu_hour, "vCPU-hour")
         if asks[0] == asks[1]:
@@ -83,28 +82,30 @@ class Narrator:
         return float((bill.distance(before) - bill.distance(after))[theirs].sum())
 
     def _rejoins(
-        self, vm: int, saved: float, nearer: float, before: Assignment, after: Assignment
+        self, vm: int, mates: Indices, saved: float, before: Assignment, after: Assignment
     ) -> str:
         """Return which traffic stops crossing clouds, or has less far to go."""
         situation, bill = self.formulator.situation, self.formulator.bill
         here = situation.places[before[vm]].cloud
         there = situation.places[after[vm]].cloud
         met: dict[int, float] = defaultdict(float)
-        for (one, other), rates in zip(bill.pairs.tolist(), bill.rates, strict=True):
+        for pair in np.flatnonzero((bill.pairs == vm).any(axis=1)):
+            one, other = bill.pairs[pair].tolist()
             mate = other if one == vm else one
             joined = situation.cloud[after[mate]] == situation.cloud[after[vm]]
             was_apart = situation.cloud[before[mate]] != situation.cloud[before[vm]]
-            if vm in (one, other) and joined and was_apart:
-                met[mate] += float(rates.sum())
+            if joined and was_apart:
+                met[mate] += float(bill.rates[pair].sum())
+        nearer = 0.0 if met else self._nearer(mates, before, after)
         if not met and nearer > saved / 2:
             worth = f"which {situation.latency_asker(vm)} weighs {format_dollars_per_hour(nearer)}"
             return f"it is nearer in {there} to those it talks to, {worth}"
         if not met:
             return f"less traffic is paid for with it in {there}: {format_dollars_per_hour(saved)} saved"
-        mates = named(situation, tuple(sorted(met)))
         return (
-            f"joins {mates} in {there}: {format_rate(sum(met.values()))} no longer cross between "
-            f"{here} and {there}, {format_dollars_per_hour(saved)} saved"
+            f"joins {named(situation, tuple(sorted(met)))} in {there}: "
+            f"{format_rate(sum(met.values()))} no longer cross between {here} and {there}, "
+            f"{format_dollars_per_hour(saved)} saved"
         )
 
     # why a VM can't go

@@ -212,7 +212,7 @@ def _shared(
 
 
 def _groups_leave_whole(situation: Situation, must_leave: Mapping[int, str]) -> Iterator[_Raw]:
-    for members in situation.groups().values():
+    for members in situation.groups.values():
         leaving = tuple(vm for vm in members if vm in must_leave)
         if len(leaving) > 1:
             yield _Raw(
@@ -234,7 +234,7 @@ def _keep_together(
         if policy.keep_together is None:
             continue
         ours = frozenset(situation.governed_by(policy))
-        for members in situation.groups().values():
+        for members in situation.groups.values():
             kept = tuple(vm for vm in members if vm in ours)
             inside = np.flatnonzero(np.isin(bill.pairs, kept).all(axis=1))
             limit = policy.keep_together.cut_above_bytes_per_second

@@ -130,13 +130,15 @@ class Situation:
         return self.snapshot.vms[self.vms[vm]].needs
 
     def hosts_in(self, place: int) -> tuple[Host, ...]:
-        """Return the hosts that a place is made of."""
-        wanted = self.places[place]
-        return tuple(
-            host
-            for host in self.snapshot.hosts_of(wanted.cloud)
-            if (host.name in self.deadlines) == wanted.doomed
-        )
+        """Return the hosts that a place is made of, by name."""
+        return self._hosts[self.places[place]]
+
+    @cached_property
+    def _hosts(self) -> Mapping[Place, tuple[Host, ...]]:
+        found: dict[Place, tuple[Host, ...]] = dict.fromkeys(self.places, ())
+        for host in sorted(self.snapshot.hosts.values(), key=lambda each: each.name):
+            found[Place(cloud=host.cloud, doomed=host.name in self.deadlines)] += (host,)
+        return found
 
     def deadline(self, vm: int) -> datetime | None:
         """Return when the VM's host will be gone, where a notice says so."""
@@ -203,13 +205,23 @@ class Situation:
         longest = max(policies, key=lambda p: p.elective.cooldown_seconds, default=None)
         return f"policy {longest.name}" if longest else "nobody"
 
+    @cached_property
     def groups(self) -> Mapping[GroupId, Indices]:
-        """Return the groups that have two or more of our VMs."""
+        """The groups that have two or more of our VMs."""
         found = {
             group.id: tuple(self.number[vm] for vm in group.vms if vm in self.number)
             for group in self.snapshot.groups
         }
         return {name: members for name, members in found.items() if len(members) > 1}
+
+    @cached_property
+    def group_of(self) -> Mapping[int, GroupId]:
+        """The group of each VM that is in one."""
+        found: dict[int, GroupId] = {}
+        for group, members in self.groups.items():
+            for vm in members:
+                found.setdefault(vm, group)
+        return found
 
 
 def _places(hosts: Iterable[Host], deadlines: Mapping[HostName, datetime]) -> tuple[Place, ...]:

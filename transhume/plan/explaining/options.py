@@ -72,7 +72,7 @@ class Options:
         units: dict[int, Indices] = {vm: (vm,) for vm in situation.governed}
         staying = {vm for vm in units if chosen[vm] == home[vm]}
         found: list[Iterable[int]] = [
-            *(staying.intersection(members) for members in situation.groups().values()),
+            *(staying.intersection(members) for members in situation.groups.values()),
             *(staying.intersection(each.vms) for each in self.judge.bundles(chosen, better)),
             *(each.vms for each in self.judge.bundles(home, chosen)),
         ]
