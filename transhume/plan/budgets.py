@@ -1,6 +1,7 @@
 """Budgets of elective moves, as constraints: what a policy still allows at this instant, and which one binds.
 
-What was spent is read from the outcomes of moves that are done; mandatory moves are spent too. Hours in which
+What was spent is read from the outcomes of moves that were begun, whatever became of them; mandatory moves are
+spent too. Hours in which
 nothing may move have an edge before them as well: no plan is begun whose elective moves, one after the other,
 would still run when they begin.
 """
@@ -96,15 +97,17 @@ def _spending(
 def _spent(situation: Situation, policy: Policy, since: datetime) -> tuple[int, float, float]:
     """Return the moves, bytes and dollars that a policy's VMs took since an instant."""
     names = {situation.vms[vm] for vm in situation.governed_by(policy)}
-    done = [
+    made = [
         outcome
         for outcome in situation.snapshot.outcomes
-        if outcome.vm in names and outcome.result is StepResult.DONE and outcome.ended_at > since
+        if outcome.vm in names
+        and outcome.result is not StepResult.SKIPPED
+        and outcome.ended_at > since
     ]
     return (
-        len({(o.plan, o.vm) for o in done}),  # parked on its way, a VM made one move in two steps
-        float(sum((o.measured or o.predicted).bytes for o in done)),
-        sum(o.predicted.dollars for o in done),
+        len({(o.plan, o.vm) for o in made}),  # parked on its way, a VM made one move in two steps
+        float(sum((o.measured or o.predicted).bytes for o in made)),
+        sum(o.predicted.dollars for o in made),
     )
 
 

@@ -271,7 +271,7 @@ class _Replay:
             before = [
                 o
                 for o in self.snapshot.outcomes
-                if o.vm in ours and o.result is StepResult.DONE and o.ended_at > since
+                if o.vm in ours and o.result is not StepResult.SKIPPED and o.ended_at > since
             ]
             spent = len({(o.plan, o.vm) for o in before})
             if budget.moves is not None and spent + len({s.vm for s in elective}) > budget.moves:

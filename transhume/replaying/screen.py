@@ -189,7 +189,8 @@ class Screen:
                 if outcome.ended_at <= since:
                     break
                 n = ground.number.get(outcome.vm)
-                spent += n is not None and bool(members[n]) and outcome.result is StepResult.DONE
+                begun = outcome.result is not StepResult.SKIPPED
+                spent += n is not None and bool(members[n]) and begun
             left = min(left, max(0, budget.moves - spent))
         return left
 

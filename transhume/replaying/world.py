@@ -455,7 +455,7 @@ class World:
                 measured=measured,
             )
         )
-        if result is StepResult.DONE:
+        if result is not StepResult.SKIPPED:
             for policy in self._governing(step.vm):
                 self._ask_at(at + timedelta(seconds=policy.elective.cooldown_seconds))
                 for budget in policy.elective.budgets:

@@ -17,8 +17,15 @@ from tests.unit.plan.scenario import (
     ways,
 )
 from tests.unit.plan.worlds import NOW, SMALL, moved, notice, price
-from transhume.knowledge.model import Measurement, MoveKind, Snapshot
-from transhume.plan import find_faults
+from transhume.knowledge.model import (
+    Measurement,
+    MoveKind,
+    Plan,
+    PlanId,
+    Snapshot,
+    StepResult,
+)
+from transhume.plan import find_faults, make_plan
 from transhume.policies.calendar import Hours, Weekday
 from transhume.policies.model import ElectiveLimits, MoveBudget, Policy
 
@@ -102,6 +109,24 @@ def test_the_strictest_of_the_budgets_that_apply_wins() -> None:
     other = policy("other", elective=replace(EAGER, budgets=budgets[:1]))
 
     assert len(planned(apart(), within(*budgets), other).steps) == 4
+
+
+def test_moves_that_came_to_nothing_are_spent_and_those_that_were_never_begun_are_not() -> None:
+    """Each sent what it sent: a move that fails time and again isn't tried more often than budgets allow."""
+    two = within(MoveBudget(moves=2, per_seconds=3600.0))
+
+    def steps(*results: StepResult) -> int:
+        past = [replace(moved("vm1", ago=60 * n), plan=PlanId(f"p{n}")) for n in (1, 2)]
+        known = apart(outcomes=[replace(o, result=r) for o, r in zip(past, results, strict=False)])
+        plan = make_plan(known, [two], trigger="a test")
+        return len(plan.steps) if isinstance(plan, Plan) else 0
+
+    assert steps(StepResult.UNDONE) == 1
+    assert steps(StepResult.UNDONE, StepResult.FAILED) == 0
+    assert steps(StepResult.SKIPPED, StepResult.SKIPPED) == 2
+    failed = apart(outcomes=[replace(moved("vm1", ago=60), result=StepResult.FAILED)])
+    faults = find_faults(failed, [two], planned(apart(), two).steps)
+    assert faults == ("cheap allows 2 moves, 1 of them are spent",)
 
 
 def test_a_budget_of_bytes_lets_so_much_through() -> None:
