@@ -249,7 +249,7 @@ class Arranger:
                 match rule:
                     case Quota(cloud=limited) if limited == cloud != here:
                         return False
-                    case Forbid(who=who, clouds=clouds):
+                    case Forbid(who=who, clouds=clouds, hold=Hold.ALWAYS):
                         if cloud in clouds and who.matches(situation.snapshot.vms[name]):
                             return False
                     case AnyOf(who=who, clouds=allowed):

@@ -6,7 +6,8 @@ asked here: whether a plan is cheap.
 
 What may be: a rule that is broken before the plan may still be broken after it; `together`, `spread` and
 `keep_together` give way where a notice takes one of their VMs away. A VM may be parked on its way: the two
-steps are one move. A pin that it breaks where it is may wait until it has arrived; nothing else may.
+steps are one move. A pin that it breaks where it is may wait until it has arrived, and so may what is forbidden
+at the end only; nothing else may.
 """
 
 from collections.abc import Iterator, Sequence
@@ -142,6 +143,8 @@ class _Replay:
                                 continue
                             yield f"{policy.name} pins {step.vm} to {rule.cloud}"
                         if isinstance(rule, Forbid) and step.destination_cloud in rule.clouds:
+                            if number in self.parking and rule.hold is Hold.AT_END:
+                                continue
                             yield f"{policy.name} forbids {step.destination_cloud} to {step.vm}"
 
     def beyond_their_networks(self) -> Iterator[str]:

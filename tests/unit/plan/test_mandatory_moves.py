@@ -320,6 +320,18 @@ def test_nobody_is_parked_where_a_rule_is_against_it(rule: Rule) -> None:
     unplanned(swapping(c1=1), replace(SWAP, rules=(*SWAP.rules, rule)))
 
 
+def test_what_is_forbidden_at_the_end_only_may_be_on_the_way() -> None:
+    rule = Forbid(who=Selector(), clouds=(C,), hold=Hold.AT_END)
+
+    plan = planned(swapping(c1=1), replace(SWAP, rules=(*SWAP.rules, rule)))
+
+    assert plan.steps[0].destination_cloud == C
+    stays = replace(policy(), rules=(rule,))
+    assert any(
+        "forbids c" in fault for fault in find_faults(swapping(c1=1), [stays], plan.steps[:1])
+    )
+
+
 def test_nobody_is_parked_on_a_host_that_will_be_gone() -> None:
     unplanned(replace(swapping(c1=1), notices=(notice("c", 600),)), SWAP)
 
