@@ -5,6 +5,7 @@ checker finds fault with. What can't be packed or put in order is ruled out, and
 The same snapshot gives the same plan, its name included.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -46,6 +47,9 @@ from transhume.plan.solver import Solver
 from transhume.policies.model import Policy
 
 DEFAULTS = PlannerSettings()
+THINKING_SHARE, LEAST_SECONDS = 0.05, 1.0
+"""Of the time that the shortest notice leaves, what one problem may take: who flees it can't begin before; and
+what it may take in any case."""
 
 
 def make_plan(
@@ -111,12 +115,19 @@ def _planner(
             judge=judge,
             solver=solver
             or SolverBySize(
-                seconds=settings.solver_seconds, most_proved_vms=settings.most_proved_vms
+                seconds=_seconds_to_think(situation), most_proved_vms=settings.most_proved_vms
             ),
         ),
         arranger=Arranger(situation=situation, bill=bill),
         trigger=trigger,
     )
+
+
+def _seconds_to_think(situation: Situation) -> float:
+    """Return how long the solver may look at one problem."""
+    left = (situation.seconds_left(vm) for vm in situation.governed if situation.evacuates(vm))
+    share = THINKING_SHARE * min(left, default=math.inf)
+    return min(situation.settings.solver_seconds, max(LEAST_SECONDS, share))
 
 
 @dataclass(frozen=True, kw_only=True)

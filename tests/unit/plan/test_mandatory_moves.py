@@ -21,7 +21,7 @@ from tests.unit.plan.scenario import (
 )
 from tests.unit.plan.worlds import MIB, NOW, group, moved, notice, price, vm
 from transhume.knowledge.model import CloudName, MoveKind, Plan, Resources, Snapshot
-from transhume.plan import ExactSolver, find_faults, make_plan
+from transhume.plan import ExactSolver, find_faults, make_plan, planner
 from transhume.policies.model import (
     AvailabilityGoal,
     DeadlineGoal,
@@ -106,6 +106,32 @@ def test_what_would_be_late_only_by_a_guess_is_tried_last_and_said_so() -> None:
     assert len(plan.steps) == 6
     assert {step.vm for step in plan.steps[-2:]} == set(plan.unplaced)
     assert all("tried last" in why for why in plan.unplaced.values())
+
+
+@pytest.mark.parametrize(
+    ("left", "evacuates", "seconds"),
+    [
+        pytest.param(120, True, 6.0, id="a twentieth of the time"),
+        pytest.param(10, True, 1.0, id="a second at least"),
+        pytest.param(3600, True, 20.0, id="no more than ever"),
+        pytest.param(120, False, 20.0, id="nobody flees"),
+    ],
+)
+def test_a_short_notice_isnt_spent_on_thinking(
+    monkeypatch: pytest.MonkeyPatch, left: float, evacuates: bool, seconds: float
+) -> None:
+    asked = []
+
+    def solver(*, seconds: float, **_: int) -> ExactSolver:
+        asked.append(seconds)
+        return ExactSolver()
+
+    monkeypatch.setattr(planner, "SolverBySize", solver)
+    known = two_clusters(prices=CALM[:2], notices=[notice("a", left), notice("b", 9 * left)])
+    rule = policy(availability=AvailabilityGoal(evacuate_on_notice=evacuates))
+    make_plan(known, [rule], trigger="a test")
+
+    assert asked == [seconds]
 
 
 def test_a_policy_that_doesnt_evacuate_stays_and_bears_the_risk() -> None:
