@@ -19,6 +19,7 @@ from transhume.plan.deadline import (
     ZoneName,
     keeps_deadline,
 )
+from transhume.plan.deadline.outlook import Expectation, solve
 
 HOUR = 3600.0
 A, B = ZoneName("a"), ZoneName("b")
@@ -163,3 +164,23 @@ def test_a_job_is_feasible_when_on_demand_alone_is_in_time() -> None:
 def test_a_market_that_makes_no_sense_is_refused(zones: tuple[Zone, ...], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Market(zones=zones, on_demand_dollars_per_hour=3.0)
+
+
+def test_tables_for_prices_that_move_on_take_little_memory() -> None:
+    """A daemon asks for another with each price; a thousand of them would be most of a gigabyte."""
+    rates = dict.fromkeys(("losses_per_second", "returns_per_second", "moves_per_second"), 1e-4)
+    tables = [
+        solve(
+            Expectation(
+                work_seconds=1e4,
+                deadline_seconds=2e4,
+                changeover_seconds=60.0,
+                spot_dollars_per_hour=0.1 + cents / 100,
+                on_demand_dollars_per_hour=3.0,
+                **rates,
+            )
+        )
+        for cents in range(100)
+    ]
+
+    assert solve.cache_info().currsize * tables[0].dollars.nbytes < 64e6

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 STEPS = 200
 SLACK_NODES = 81
+MOST_TABLES = 64
+"""Kept for later, each of 0.8 MB: where prices move, hardly any is asked for again."""
 IDLE_ROW, SPOT_ROW, ON_DEMAND_ROW = range(3)
 _Row = NDArray[np.float64]
 
@@ -109,7 +111,7 @@ class Outlook:
         return float(low * (1 - x) + high * x)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=MOST_TABLES)
 def solve(given: Expectation) -> Outlook:
     """Return the table for what is expected."""
     rules = _Rules(given)
