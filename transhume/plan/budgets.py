@@ -13,6 +13,7 @@ import numpy as np
 
 from transhume.knowledge.model import StepResult
 from transhume.plan.constraints import (
+    NEGLIGIBLE_SHARE,
     Assignment,
     Constraint,
     Indices,
@@ -83,20 +84,29 @@ def _edge(
 def _spending(
     situation: Situation, members: Indices, amounts: Sequence[Sequence[float]], left: float
 ) -> SpendLimit:
-    home = situation.home
+    home, limit = situation.home, max(0.0, left)
+    # What is too much by itself is no more than that: beside it, a small limit would be lost in rounding.
+    too_much = 2 * limit or 1.0
     return SpendLimit(
         members=members,
         amounts=tuple(
-            tuple(0.0 if k == home[vm] else float(amount) for k, amount in enumerate(row))
+            tuple(
+                0.0
+                if k == home[vm]
+                else float(amount)
+                if amount <= limit * (1 + NEGLIGIBLE_SHARE)
+                else too_much
+                for k, amount in enumerate(row)
+            )
             for vm, row in zip(members, amounts, strict=True)
         ),
-        limit=max(0.0, left),
+        limit=limit,
     )
 
 
 def _spent(situation: Situation, policy: Policy, since: datetime) -> tuple[int, float, float]:
     """Return the moves, bytes and dollars that a policy's VMs took since an instant."""
-    names = {situation.vms[vm] for vm in situation.governed_by(policy)}
+    names = {name for name, vm in situation.snapshot.vms.items() if policy.governs(vm)}
     made = [
         outcome
         for outcome in situation.snapshot.outcomes

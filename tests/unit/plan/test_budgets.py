@@ -16,12 +16,18 @@ from tests.unit.plan.scenario import (
     unplanned,
     ways,
 )
-from tests.unit.plan.worlds import NOW, SMALL, moved, notice, price
+from tests.unit.plan.worlds import NOW, SMALL, moved, notice, price, vm
 from transhume.knowledge.model import (
+    Cloud,
+    CloudName,
+    Host,
+    HostName,
     Measurement,
     MoveKind,
+    Placement,
     Plan,
     PlanId,
+    Resources,
     Snapshot,
     StepResult,
 )
@@ -182,3 +188,38 @@ def test_the_budget_that_binds_is_the_one_that_is_named() -> None:
     nothing = unplanned(apart(outcomes=past), within(loose, tight))
 
     assert "the budget of policy cheap, 2 moves per 1d, leaves no room" in nothing.reason
+
+
+def test_moves_of_vms_whose_host_is_not_known_any_more_are_spent() -> None:
+    """Planner and checker must agree, or no plan passes, not even one with moves that must be made."""
+    known = apart(outcomes=[moved("lost", ago=60)], notices=[notice("a", 600, host="a2")])
+    lost, fleeing = vm("lost"), vm("fleeing")
+    hosts = {**known.hosts, HostName("a2"): Host(name=HostName("a2"), cloud=CloudName("a"))}
+    where = {**known.placement.host_of, lost.name: HostName("x9"), fleeing.name: HostName("a2")}
+    vms = {**known.vms, lost.name: lost, fleeing.name: fleeing}
+    whole = replace(known, vms=vms, hosts=hosts, placement=Placement(host_of=where))
+
+    plan = planned(whole, within(MoveBudget(moves=3, per_seconds=3600.0)))
+
+    assert [step.vm for step in plan.steps if step.kind is MoveKind.MANDATORY] == ["fleeing"]
+    assert len(plan.steps) == 3
+
+
+def test_a_budget_of_nothing_lets_nothing_through_beside_what_is_much_dearer() -> None:
+    """Going to c costs next to nothing; of what the large VM's way to b costs, it's a rounding error."""
+    large = vm("large", needs=Resources(vcpus=1, memory_bytes=64 << 30))
+    dear = (price("a", 0.2, egress=9.0), price("b", 0.05), price("c", 1e-6))
+    near = {CloudName(c): Cloud(name=CloudName(c), provider="p") for c in ("a", "c")}
+    known = two_clusters(
+        placement={"a1": [large, vm("small")]},
+        room={"a1": Resources(vcpus=9, memory_bytes=99 << 30), "b1": 2, "c1": 1},
+        prices=(replace(dear[0], egress_within_provider_dollars_per_gb=0.0), *dear[1:]),
+        matrix=None,
+        groups=(),
+    )
+    known = replace(known, clouds={**known.clouds, **near})
+    assert [step.vm for step in planned(known, within()).steps] == ["small"]
+
+    nothing = unplanned(known, within(MoveBudget(dollars=0.0, per_seconds=3600.0)))
+
+    assert "would break" not in nothing.reason
