@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transhume.cli.connection import deployment_in, knowledge_options, with_store
-from transhume.cli.logs import log_json_option, log_to_stderr
+from transhume.cli.logs import log_json_option
 
 if TYPE_CHECKING:
     from transhume.knowledge.store import Store
@@ -51,7 +51,6 @@ def command(
     if not points:
         known = ", ".join(sorted({point.host for point in deployment.capture})) or "none"
         raise UsageError(f"{config} has no capture for a host {host}; it has some for: {known}")
-    log_to_stderr(as_json=log_json)
     point = points[0] if method is None else replace(points[0], method=CaptureMethod(method))
 
     async def listen(store: "Store") -> None:
@@ -59,4 +58,4 @@ def command(
 
         await keep_alive(traffic(point, deployment.window_seconds), store)
 
-    with_store(config, url, listen)
+    with_store(config, url, listen, log_json=log_json)

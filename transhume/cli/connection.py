@@ -68,7 +68,13 @@ def deployment_in(config: Path) -> "Deployment":
     return load_deployment(config)
 
 
-def with_store(config: Path, url: str | None, action: Callable[["Store"], Awaitable[T]]) -> T:
+def with_store(
+    config: Path,
+    url: str | None,
+    action: Callable[["Store"], Awaitable[T]],
+    *,
+    log_json: bool = False,
+) -> T:
     """Run an action on the knowledge of the running daemon, and return what it returns.
 
     Raises:
@@ -81,7 +87,7 @@ def with_store(config: Path, url: str | None, action: Callable[["Store"], Awaita
     from transhume.knowledge.store import Store
 
     # A damaged record is told of in the log, which mustn't get into what `--json` prints.
-    log_to_stderr(as_json=False)
+    log_to_stderr(as_json=log_json)
 
     async def act() -> T:
         async with Store.connect(knowledge_url(config, url)) as store:

@@ -1,0 +1,36 @@
+"""`transhume capture`: what it is told, and what it is refused; listening itself is `tests/system`'s."""
+
+import json
+from pathlib import Path
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from transhume.cli import group
+from transhume.daemon import senses
+from transhume.daemon.senses import Sense
+from transhume.errors import UsageError
+from transhume.knowledge.store import Store
+
+log = structlog.get_logger()
+
+
+def run(folder: Path, capture: str, *words: str) -> Result:
+    config = folder / "transhume.yaml"
+    config.write_text(f"clouds: {{home: {{hosts: {{h1: {{capture: {capture}}}}}}}}}\n")
+    return CliRunner().invoke(group, ["capture", "h1", "--config", str(config), *words])
+
+
+def test_the_log_is_json_where_that_is_asked_for(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hear(sense: Sense, store: Store) -> None:
+        log.info("heard", sense=sense.name)
+
+    monkeypatch.setattr(senses, "keep_alive", hear)
+    told = run(tmp_path, "{remote: true}", "--log-json", "--url", url)
+    assert told.exception is None
+    assert json.loads(told.stderr)["sense"] == "traffic at h1"
+
+
