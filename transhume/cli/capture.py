@@ -51,6 +51,11 @@ def command(
     if not points:
         known = ", ".join(sorted({point.host for point in deployment.capture})) or "none"
         raise UsageError(f"{config} has no capture for a host {host}; it has some for: {known}")
+    if not points[0].remote:
+        raise UsageError(
+            f"{config} says that the daemon listens at {host} itself, and frames would count twice; give the "
+            "host's capture `remote: true`, at the daemon too"
+        )
     point = points[0] if method is None else replace(points[0], method=CaptureMethod(method))
 
     async def listen(store: "Store") -> None:

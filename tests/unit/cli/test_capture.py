@@ -34,3 +34,16 @@ def test_the_log_is_json_where_that_is_asked_for(
     assert json.loads(told.stderr)["sense"] == "traffic at h1"
 
 
+def test_a_host_that_the_daemon_listens_at_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What two of them hear of one interface adds up, and traffic would seem to be twice what it is."""
+
+    async def hear(sense: Sense, store: Store) -> None:
+        raise AssertionError("it listens")
+
+    monkeypatch.setattr(senses, "keep_alive", hear)
+    for capture in ("{}", "{remote: false}"):
+        told = run(tmp_path, capture, "--url", url).exception
+        assert isinstance(told, UsageError)
+        assert "`remote: true`" in str(told)
