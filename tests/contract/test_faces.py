@@ -53,12 +53,13 @@ class Shell:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    async def __call__(self, *words: str) -> Said:
+    async def __call__(self, *words: str, cwd: Path | None = None) -> Said:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "transhume", *words, "--url", self._url),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=os.environ | {"COLUMNS": "80"},
+            cwd=cwd,
         )
         out, err = await process.communicate()
         assert process.returncode is not None
@@ -275,6 +276,21 @@ async def test_a_plan_under_other_policies_is_only_a_question(
     assert said.json["policies"] == ["stay"]
     assert "steps" not in said.json
     assert latest == plan
+
+
+async def test_a_plan_is_made_by_the_policies_in_force_wherever_it_is_asked_for(
+    transhume: Shell, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by those that the same relative path names where the question is asked."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "policy.yaml").write_text("policy: another\n")
+    monkeypatch.chdir(tmp_path)
+    stage.policy = Path("policy.yaml")
+    async with planned(stage, "recommend"):
+        said = await transhume("plan", "--json", cwd=elsewhere)
+
+    assert said.json["policies"] == ["cheap-but-together"]
 
 
 @pytest.mark.parametrize(("mode", "word"), [("approve", "approve"), ("recommend", "apply")])

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -312,10 +313,7 @@ class Daemon:
             self._wake.set()
 
     async def _publish_policies(self) -> None:
-        in_force = tuple(
-            PolicyFile(name=policy.name, source=policy.source, mode=policy.mode)
-            for policy in self._parts.book.policies
-        )
+        in_force = tuple(map(_as_anywhere, self._parts.book.policies))
         log.info("policies_in_force", names=[policy.name for policy in in_force])
         for doubt in self._parts.book.doubts:
             log.warning("policy_doubted", doubt=str(doubt))
@@ -379,6 +377,12 @@ class Daemon:
                 )
             await self._store.set_plan_status(plan_id, PlanStatus.EXECUTING, self._parts.token)
             self._begin(stored.plan, snapshot)
+
+
+def _as_anywhere(policy: Policy) -> PolicyFile:
+    """Say which file a policy is in, for whoever isn't in the folder where we were started."""
+    source = str(Path(policy.source).absolute())
+    return PolicyFile(name=policy.name, source=source, mode=policy.mode)
 
 
 def _same_moves(result: Plan | NoPlan, plan: Plan) -> bool:
