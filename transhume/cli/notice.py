@@ -68,11 +68,12 @@ def command(
 
 
 def _seconds(within: str) -> float:
+    from transhume.deployment.fields import more_than_nothing
     from transhume.errors import UsageError
     from transhume.quantities import parse_duration
 
     try:
-        return parse_duration(within)
+        return more_than_nothing(parse_duration(within))
     except ValueError as error:
         raise UsageError(f"--in: {error}") from error
 

@@ -88,6 +88,7 @@ def test_a_price_says_what_traffic_costs_within_a_provider(url: str) -> None:
         pytest.param("notice home --in 5s --host a1", "it has h1", id="no such host"),
         pytest.param("notice home", "--withdraw", id="neither"),
         pytest.param("notice home --in 5s --withdraw", "either", id="both"),
+        pytest.param("notice home --in 0s", "--in: 0 is too little", id="gone already"),
         pytest.param("notice home --in soon", "--in: .*120s", id="no duration"),
         pytest.param("progress blast 3", "120/4000", id="no total"),
         pytest.param("progress blast 5/4", "120/4000", id="more than all"),
