@@ -105,13 +105,15 @@ class Lab:
         """
         need_root()
         with self._alone():
-            if lab_namespaces() or self.state.exists():
-                raise LabError(
-                    "there is a lab already, or a part of one; `transhume lab down` first"
-                )
+            self.refuse_another()
             install_missing(tell)
             root = cached_root(tell, cache=self._cache, mirror=self._mirror)
             self._build(spec, root, tell)
+
+    def refuse_another(self) -> None:
+        """Raise `LabError` where a lab is up already, in this directory or in any other."""
+        if lab_namespaces() or self.state.exists():
+            raise LabError("there is a lab already, or a part of one; `transhume lab down` first")
 
     def down(self, tell: Narrator = silent) -> None:
         """Remove the lab, or what is left of one; nothing there is no mistake."""

@@ -23,6 +23,7 @@ RISE = 0.20
 async def stage(folder: Path, console: Console) -> AsyncIterator[Store]:
     """Have a lab, and a daemon on it, for as long as the context lasts; yield the knowledge."""
     lab = Lab(folder / "lab")
+    lab.refuse_another()  # which `down` would take for ours
     try:
         with console.status("building the lab") as shown:
 
