@@ -24,13 +24,16 @@ async def stage(folder: Path, console: Console) -> AsyncIterator[Store]:
     """Have a lab, and a daemon on it, for as long as the context lasts; yield the knowledge."""
     lab = Lab(folder / "lab")
     lab.refuse_another()  # which `down` would take for ours
+    building: asyncio.Task[None] | None = None
     try:
         with console.status("building the lab") as shown:
 
             def tell(stage: str, detail: str = "") -> None:
                 shown.update(f"building the lab: {stage} {detail}")
 
-            await asyncio.to_thread(lab.up, plan_lab(clouds=2, vms=6), tell)
+            spec = plan_lab(clouds=2, vms=6)
+            building = asyncio.create_task(asyncio.to_thread(lab.up, spec, tell), name="building")
+            await asyncio.shield(building)
         with as_file(files("transhume.cli.demonstration") / "policy-live.yaml") as policy:
             deployment = load_deployment(lab.deployment)
             async with serving(deployment, [policy]) as (daemon, store), at_work(daemon):
@@ -38,6 +41,8 @@ async def stage(folder: Path, console: Console) -> AsyncIterator[Store]:
         _tell_connections(lab, console)
     finally:
         with console.status("taking the lab down"):
+            if building is not None:  # which nothing breaks off: a thread does it
+                await asyncio.wait({building})
             await asyncio.to_thread(lab.down)
 
 
