@@ -13,15 +13,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from rich.console import Console
 
 from tests.contract.daemon_stage import A1, B1, CHEAP, DEAR, VMS, A, Stage, set_stage, until
+from transhume.cli import following
+from transhume.cli.following import follow
 from transhume.cli.sight import LATE_HEARTBEAT
 from transhume.daemon import service
+from transhume.errors import PermanentError
 from transhume.knowledge import keys
 from transhume.knowledge.model import CloudName, PlanStatus, RevocationNotice
 from transhume.knowledge.records import DaemonStatus, PoliciesStatus, StoredPlan
@@ -324,6 +329,22 @@ async def test_a_plan_that_ends_undone_is_a_failure_with_its_reason(
     assert "the wire was cut" in said.words
     assert "the plan is undone" in said.err
     assert stage.at(A1) == set(VMS)
+
+
+async def test_a_plan_that_nobody_carries_on_is_not_watched_for_ever(
+    store: Store, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "SILENCE_SECONDS", 0.3)
+    stage.clouds.gate.clear()
+    await stage.price(A, DEAR)
+    running = asyncio.create_task((await stage.new_daemon()).run())
+    _, plan = await stage.plan(PlanStatus.EXECUTING)
+    running.cancel()
+    await asyncio.wait({running})
+
+    async with asyncio.timeout(20):
+        with pytest.raises(PermanentError, match=f"plan {plan.id} out is gone"):
+            await follow(store, plan, Console(file=StringIO()))
 
 
 async def test_a_plan_that_is_no_longer_the_best_is_refused(transhume: Shell, stage: Stage) -> None:

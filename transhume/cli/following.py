@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from transhume.cli.views.harmless import harmless
+from transhume.errors import PermanentError
 from transhume.knowledge.model import Outcome, Plan, PlanId, PlanStatus, StepId
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from transhume.knowledge.store import Store
 
 POLL_SECONDS = 0.1
+SILENCE_SECONDS = 60.0
+"""A daemon whose heart hasn't beaten for so long carries nothing out; one that is begun anew is sooner back."""
 ENDED = (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED, PlanStatus.SUPERSEDED)
 
 
@@ -24,7 +27,11 @@ async def outcomes_of(store: "Store", plan: Plan) -> tuple[Outcome, ...]:
 
 
 async def follow(store: "Store", plan: Plan, console: "Console") -> PlanStatus:
-    """Show the moves of a plan until it has ended; return how."""
+    """Show the moves of a plan until it has ended; return how.
+
+    Raises:
+        PermanentError: nobody carries it on.
+    """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (
@@ -41,7 +48,16 @@ async def follow(store: "Store", plan: Plan, console: "Console") -> PlanStatus:
             )
             for step in plan.steps
         }
+        clock = asyncio.get_running_loop().time
+        beat, heard = None, clock()
         while (status := (await store.plan(PlanId(plan.id))).status) not in ENDED:
+            if (latest := await store.status()) != beat:
+                beat, heard = latest, clock()
+            elif clock() - heard > SILENCE_SECONDS:
+                raise PermanentError(
+                    f"the daemon that carries plan {plan.id} out is gone; the next one goes on with it: start "
+                    "it (transhume run)"
+                )
             await _update(store, bars, tasks)
             await asyncio.sleep(POLL_SECONDS)
         for outcome in await outcomes_of(store, plan):
