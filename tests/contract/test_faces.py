@@ -22,13 +22,23 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from tests.contract.daemon_stage import A1, B1, CHEAP, DEAR, VMS, A, Stage, set_stage, until
+from tests.contract.decided import NOON, PLAN, STEP
 from transhume.cli import following
-from transhume.cli.following import follow
+from transhume.cli.following import follow, outcomes_of
 from transhume.cli.sight import LATE_HEARTBEAT
 from transhume.daemon import service
 from transhume.errors import PermanentError
 from transhume.knowledge import keys
-from transhume.knowledge.model import CloudName, PlanStatus, RevocationNotice
+from transhume.knowledge.model import (
+    CloudName,
+    Outcome,
+    Plan,
+    PlanStatus,
+    RevocationNotice,
+    Step,
+    StepId,
+    StepResult,
+)
 from transhume.knowledge.records import DaemonStatus, PoliciesStatus, StoredPlan
 from transhume.knowledge.server import ServerAddress
 from transhume.knowledge.store import Store, utc_now
@@ -345,6 +355,33 @@ async def test_a_plan_that_nobody_carries_on_is_not_watched_for_ever(
     async with asyncio.timeout(20):
         with pytest.raises(PermanentError, match=f"plan {plan.id} out is gone"):
             await follow(store, plan, Console(file=StringIO()))
+
+
+async def test_all_moves_of_a_large_plan_are_told(store: Store) -> None:
+    steps = tuple(replace(STEP, id=StepId(f"s{number}")) for number in range(600))
+    plan = replace(PLAN, steps=steps)
+    lease = store.lease("the daemon", 10)
+    token = await lease.acquire()
+    for step in steps:
+        await store.add_outcome(ended(plan, step), token)
+
+    assert [outcome.step for outcome in await outcomes_of(store, plan)] == [s.id for s in steps]
+
+
+def ended(plan: Plan, step: Step) -> Outcome:
+    return Outcome(
+        plan=plan.id,
+        step=step.id,
+        vm=step.vm,
+        source=step.source,
+        destination=step.destination,
+        result=StepResult.DONE,
+        why="",
+        started_at=NOON,
+        ended_at=NOON,
+        predicted=step.prediction,
+        measured=None,
+    )
 
 
 async def test_a_plan_that_is_no_longer_the_best_is_refused(transhume: Shell, stage: Stage) -> None:
