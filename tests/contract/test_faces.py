@@ -23,7 +23,7 @@ from rich.console import Console
 
 from tests.contract.daemon_stage import A1, B1, CHEAP, DEAR, VMS, A, Stage, set_stage, until
 from tests.contract.decided import NOON, PLAN, STEP
-from transhume.cli import following
+from transhume.cli import asking, following
 from transhume.cli.following import follow, outcomes_of
 from transhume.cli.sight import LATE_HEARTBEAT
 from transhume.daemon import service
@@ -39,7 +39,7 @@ from transhume.knowledge.model import (
     StepId,
     StepResult,
 )
-from transhume.knowledge.records import DaemonStatus, PoliciesStatus, StoredPlan
+from transhume.knowledge.records import CommandKind, DaemonStatus, PoliciesStatus, StoredPlan
 from transhume.knowledge.server import ServerAddress
 from transhume.knowledge.store import Store, utc_now
 
@@ -382,6 +382,19 @@ def ended(plan: Plan, step: Step) -> Outcome:
         predicted=step.prediction,
         measured=None,
     )
+
+
+async def test_a_wish_that_nobody_takes_up_is_told_to_be_in_force(
+    store: Store, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever begins next obeys it; so nobody is to take it for refused."""
+    async with planned(stage, "approve") as plan:
+        pass
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.3)
+    with pytest.raises(PermanentError, match="still carries it out"):
+        await asking._ask(store, plan.id, CommandKind.APPROVE)
+    async with stage.daemon():
+        assert (await stage.plan(PlanStatus.DONE))[0].id == plan.id
 
 
 async def test_a_plan_that_is_no_longer_the_best_is_refused(transhume: Shell, stage: Stage) -> None:

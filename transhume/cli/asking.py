@@ -72,7 +72,8 @@ async def _taken_up(store: "Store", plan: Plan) -> None:
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise PermanentError(
-            f"the daemon didn't take plan {plan.id} up; does it run? see `transhume status`"
+            f"no daemon has taken plan {plan.id} up for {PATIENCE_SECONDS:.0f} s (see `transhume status`); one "
+            "that does within a day still carries it out, if it's the best then"
         ) from None
     if status is PlanStatus.SUPERSEDED:
         raise UsageError(
