@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from transhume.errors import KnowledgeUnreachable, LeaseHeld
+from transhume.errors import KnowledgeUnreachable, LeaseHeld, UsageError
 from transhume.knowledge import server as server_module
 from transhume.knowledge.server import (
     Program,
@@ -28,6 +28,7 @@ from transhume.knowledge.server import (
 from transhume.knowledge.store import Store
 from transhume.knowledge.wire import connect
 
+NOBODY = 65534
 PARENT = """
 import asyncio, json, sys
 from pathlib import Path
@@ -189,3 +190,16 @@ async def test_a_server_that_cannot_start_says_its_last_words(
     with pytest.raises(KnowledgeUnreachable, match=r"server\.log"):
         async with run_server(program, state):
             pass
+
+
+def test_a_server_that_is_not_for_us_is_not_taken_for_none(tmp_path: Path) -> None:
+    """`transhume status` would say that no daemon runs, to whoever isn't its user."""
+    (tmp_path / "knowledge").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+    us = os.geteuid()
+    os.seteuid(us or NOBODY)
+    try:
+        with pytest.raises(UsageError, match="ask as the user that the daemon runs as"):
+            find_server(None, tmp_path)
+    finally:
+        os.seteuid(us)

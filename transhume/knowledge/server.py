@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import structlog
 
-from transhume.errors import KnowledgeUnreachable, LeaseHeld
+from transhume.errors import KnowledgeUnreachable, LeaseHeld, UsageError
 from transhume.knowledge import die_with_parent
 from transhume.knowledge.lease import forget_dead_holder
 from transhume.knowledge.wire import connect, reaching, without_password
@@ -94,6 +94,7 @@ def find_server(url: str | None, state_directory: Path) -> ServerAddress:
 
     Raises:
         KnowledgeUnreachable: no URL is given, and no daemon runs in this state directory.
+        UsageError: whether one runs there can't be told by whoever asks.
     """
     if url is not None:
         return ServerAddress(url=url, kind=ServerKind.URL)
@@ -101,6 +102,11 @@ def find_server(url: str | None, state_directory: Path) -> ServerAddress:
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(str(path))
+    except PermissionError as error:
+        raise UsageError(
+            f"{path} may not be opened ({error.strerror}); ask as the user that the daemon runs as, or give "
+            "the URL of the Redis that it uses (--url)"
+        ) from error
     except OSError as error:
         raise KnowledgeUnreachable(
             f"no daemon answers at {path} ({error.strerror or error}); "
