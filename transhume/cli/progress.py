@@ -24,10 +24,13 @@ def command(job: str, amount: str, as_json: bool, config: Path, url: str | None)
       transhume progress blast 120/4000
       transhume progress render 0.35/1 --url redis://knowledge.example
     """
+    from transhume.errors import UsageError
     from transhume.knowledge.codec import encode
     from transhume.knowledge.model import JobName, Progress
     from transhume.knowledge.store import utc_now
 
+    if not job.strip():
+        raise UsageError("a job without a name; give the one that the policy's deadline names")
     done, total = _parse(amount)
     progress = Progress(job=JobName(job), at=utc_now(), done=done, total=total)
     with_store(config, url, lambda store: store.put_progress(progress))

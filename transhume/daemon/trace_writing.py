@@ -235,7 +235,8 @@ class TraceFolder:
             if self._progress.get(job) == progress or not progress.total > 0:
                 continue
             self._progress[job] = progress
-            if "," not in job and '"' not in job and job.isprintable() and progress.done >= 0:
+            told = job.strip() and job.isprintable() and not {",", '"'} & set(job)
+            if told and progress.done >= 0:
                 yield (
                     f"{job},{_instant(progress.at)},{_number(progress.done)},"
                     f"{_number(progress.total)}"

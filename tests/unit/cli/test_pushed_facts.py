@@ -107,6 +107,13 @@ def test_a_mistake_is_told_and_nothing_is_written(url: str, arguments: str, reme
     assert known(url).version == before
 
 
+def test_a_job_has_a_name(url: str) -> None:
+    """Which a script may have left unset: `transhume progress "$JOB" 1/2`."""
+    with pytest.raises(UsageError, match="without a name"):
+        run("progress", "", "1/2", "--url", url)
+    assert "" not in known(url).progress
+
+
 def test_the_daemon_is_found_by_its_deployment_file(url: str, tmp_path: Path) -> None:
     state = Path(url.removeprefix("unix://")).parent.parent
     config = tmp_path / "transhume.yaml"

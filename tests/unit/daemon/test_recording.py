@@ -193,6 +193,13 @@ def test_a_job_is_as_far_as_it_was(folder: Path) -> None:
     assert found.at_start().paces[job] == pytest.approx(10 / 120 / 600)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_job_without_a_name_leaves_the_trace_readable(folder: Path, name: str) -> None:
+    progress = Progress(job=JobName(name), at=START, done=1.0, total=2.0)
+    recorder(folder).note(snapshot(progress={progress.job: progress}))
+    assert load_trace(folder).done == {}
+
+
 def test_the_same_snapshots_give_the_same_bytes_and_the_same_replay(tmp_path: Path) -> None:
     told = []
     for name in ("one", "two"):
