@@ -5,6 +5,7 @@ Owns the group, the printing of errors and the exit statuses. A command's module
 """
 
 import errno
+import os
 import sys
 from importlib import import_module
 
@@ -43,6 +44,7 @@ COMMANDS = (
 INTERRUPTED = 130
 """What shells tell of a command that Ctrl-C ended."""
 OUTPUT_FAILED = 74
+NOT_ALLOWED = 77
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -92,6 +94,9 @@ def main() -> None:
         _say(str(error))
         sys.exit(error.exit_status)
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename is not None:
+            _say(f"{os.fsdecode(error.filename)}: {error.strerror}; ask as a user who may")
+            sys.exit(NOT_ALLOWED)
         if error.errno not in NO_ROOM:
             raise
         _say(f"can't write all of the output: {error.strerror}; make room, and try again")

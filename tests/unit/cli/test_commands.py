@@ -124,6 +124,12 @@ def raising(error: BaseException) -> click.Command:
             "transhume: can't write all of the output: No space left on device; make room, and try again\n",
             id="a full disk",
         ),
+        pytest.param(
+            PermissionError(13, "Permission denied", "/root/a.yaml"),
+            77,
+            "transhume: /root/a.yaml: Permission denied; ask as a user who may\n",
+            id="somebody else's file",
+        ),
         pytest.param(KeyboardInterrupt(), 130, "", id="Ctrl-C"),
     ],
 )
