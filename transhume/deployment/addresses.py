@@ -30,6 +30,10 @@ def parse_address(text: str) -> Address:
         return Address(text)
     if not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ValueError(f"{text} has no port; write one such as 192.0.2.1:{GATEWAY_PORT}")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(
+            f"where {text} ends and its port begins isn't clear; write one such as [2001:db8::1]:{GATEWAY_PORT}"
+        )
     return Address(host.strip("[]"), int(port))
 
 
