@@ -3,6 +3,8 @@
 `trace_files` reads them; what they mean is in `replaying.trace`.
 """
 
+import math
+import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -13,10 +15,27 @@ from transhume.deployment.schema import CapacitySchema, LinkSchema
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_bytes, parse_instant, parse_moment, parse_rate
 
+
+def _number(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise ValueError(f"{text!r} is no amount; write a number that is 0 or more, such as 120")
+    return found
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is no count; write a whole number that is 0 or more, such as 8")
+    return int(text)
+
+
 Moment = Annotated[timedelta | datetime, Quantity(parse_moment, "45m")]
 Memory = Annotated[int, Quantity(parse_bytes, "4GiB")]
-Count = Annotated[int, Quantity(int, "8")]
-Number = Annotated[float, Quantity(float, "120")]
+Count = Annotated[int, Quantity(_count, "8")]
+Number = Annotated[float, Quantity(_number, "120")]
 
 
 class _Record(BaseModel):

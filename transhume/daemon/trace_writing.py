@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -232,11 +233,11 @@ class TraceFolder:
 
     def _new_progress(self, snapshot: Snapshot) -> Iterator[str]:
         for job, progress in sorted(snapshot.progress.items()):
-            if self._progress.get(job) == progress or not progress.total > 0:
+            if self._progress.get(job) == progress or not 0 < progress.total < inf:
                 continue
             self._progress[job] = progress
             told = job.strip() and job.isprintable() and not {",", '"'} & set(job)
-            if told and progress.done >= 0:
+            if told and 0 <= progress.done < inf:
                 yield (
                     f"{job},{_instant(progress.at)},{_number(progress.done)},"
                     f"{_number(progress.total)}"

@@ -255,6 +255,18 @@ def test_recorded_moves_calibrate_the_model(trace: Path) -> None:
         pytest.param(
             "progress.csv", "job,at,done,total\nx,1h,3,0\n", "progress.csv:2:8", id="no-total"
         ),
+        pytest.param(
+            "progress.csv",
+            "job,at,done,total\nx,1h,nan,3\n",
+            "progress.csv:2:6: rows[0].done: 'nan' is no amount",
+            id="no-number",
+        ),
+        pytest.param(
+            "capacity.csv",
+            "host,at,vcpus,memory\nspot-1,1h,-8,32GiB\n",
+            "capacity.csv:2:11: rows[0].vcpus: '-8' is no count",
+            id="less-than-nothing",
+        ),
         pytest.param("prices.csv", "cloud,at,vcpu\nmoon,0h,1/h\n", "no such cloud", id="price"),
         pytest.param("prices.csv", "cloud,when\n", "write cloud,at,vcpu", id="header"),
         pytest.param("outcomes.json", "[{}]", "transhume history --json", id="outcomes"),
