@@ -406,6 +406,15 @@ async def test_a_plan_that_is_no_longer_the_best_is_refused(transhume: Shell, st
     assert stage.at(A1) == set(VMS)
 
 
+async def test_before_anything_is_known_nothing_is_planned(
+    transhume: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "stay.yaml").write_text("policy: stay\n")
+    said = await transhume("plan", "--policies", str(tmp_path), "--json")
+    assert (said.status, said.err) == (0, "")
+    assert said.json["reason"] == "no policy applies to any VM that runs on a known host"
+
+
 async def test_without_a_decision_there_is_nothing_to_tell_or_to_do(transhume: Shell) -> None:
     explained = await transhume("explain")
     approved = await transhume("approve")

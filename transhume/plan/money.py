@@ -113,7 +113,7 @@ class Bill:
                     [tariff.dollars_per_hour(a, b, 1.0) for b in situation.clouds]
                     for a in situation.clouds
                 ]
-            ),
+            ).reshape(2 * (len(situation.clouds),)),
             latency=_latency(situation),
             nearness=_nearness(situation, pairs, rates),
             delays=_delays(situation, seconds),
