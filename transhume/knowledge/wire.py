@@ -36,8 +36,11 @@ def connect(url: str) -> Redis:
 
 
 def without_password(url: str) -> str:
-    """Return the URL as it may be shown."""
-    parts = urlsplit(url)
+    """Return the URL as it may be shown; nothing of one that can't be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the URL"
     if parts.password is None:
         return url
     return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()

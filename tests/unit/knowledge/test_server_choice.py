@@ -98,7 +98,7 @@ async def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path) 
             pass
 
 
-@pytest.mark.parametrize("url", ["http://x", "no url", "redis://host:port"])
+@pytest.mark.parametrize("url", ["http://x", "no url", "redis://host:port", "redis://[::1:1"])
 def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
     with pytest.raises(KnowledgeUnreachable):
         connect(url)
