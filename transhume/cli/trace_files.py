@@ -293,9 +293,18 @@ class _Folder:
         for path in sorted((self._folder / "traffic").glob("*")):
             if path.suffix == ".json":
                 matrix, groups = read_result(path)
+                self._warn_of_strangers(path, matrix)
                 yield path.stem, (path, Traffic(matrix=matrix, known_groups=groups))
             elif path.suffix == ".csv":
                 yield path.stem, (path, Traffic(matrix=self._matrix(path)))
+
+    def _warn_of_strangers(self, path: Path, matrix: CommunicationMatrix) -> None:
+        """Warn of VMs that the trace doesn't have: by other names, what they say would be missed in silence."""
+        strangers = [vm for vm in matrix.vms if vm not in self._written.vms]
+        if strangers:
+            count = f"{len(strangers)} of its {len(matrix.vms)} VMs"
+            some = ", ".join(strangers[:12])
+            warn([f"{path}: {count} aren't in {FEDERATION} ({some}): what they say doesn't count"])
 
     def _matrix(self, path: Path) -> CommunicationMatrix:
         rows, located = _table(path, PairRow)

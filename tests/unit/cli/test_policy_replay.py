@@ -183,6 +183,28 @@ def test_progress_becomes_the_pace_in_between() -> None:
     )
 
 
+def test_traffic_of_vms_by_other_names_is_warned_of(trace: Path) -> None:
+    """An analysis names VMs by their addresses where nobody gives it their names: all would be free."""
+    analysis = {
+        "format": "transhume-analysis",
+        "version": 1,
+        "start": "2026-03-02T00:00:00+00:00",
+        "seconds": 300.0,
+        "vms": [{"name": name} for name in ("10.0.0.1", "10.0.0.2", "web-1")],
+        "pairs": [[0, 1, 10**12, 10**12, 10**9]],
+        "to_outside": [0, 0, 0],
+        "from_outside": [0, 0, 0],
+        "multicast_bytes": 0,
+        "unattributed": {"bytes": 0},
+        "dropped_frames": 0,
+        "groups": [],
+    }
+    (trace / "traffic" / "day.csv").unlink()
+    (trace / "traffic" / "day.json").write_text(json.dumps(analysis))
+    told = run("--policy", CAREFUL, "--traces", trace).stderr
+    assert "day.json: 2 of its 3 VMs aren't in federation.yaml (10.0.0.1, 10.0.0.2)" in told
+
+
 def test_capacity_changes_and_a_host_without_any_is_gone(trace: Path) -> None:
     (trace / "capacity.csv").write_text(
         "host,at,vcpus,memory\nspot-1,1h,8,32GiB\nspot-1,2026-03-02T02:00Z,0,0GiB\n"
