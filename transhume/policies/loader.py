@@ -106,7 +106,8 @@ def parse_policies(
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(path.glob("*.yaml"))
+    # As in a shell, hidden ones aren't meant: what editors leave, or somebody has put aside.
+    found = sorted(each for each in path.glob("*.yaml") if not each.name.startswith("."))
     if not found:
         raise InvalidFile((Mistake(str(path), 1, 1, "no *.yaml here; put a policy into it"),))
     return found

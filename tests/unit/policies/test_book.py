@@ -26,6 +26,13 @@ def names(book):
     return [policy.name for policy in book.policies]
 
 
+def test_hidden_files_are_no_policies(folder):
+    """Nor is what Emacs leaves beside a file that is being changed."""
+    (folder / ".old.yaml").write_text("policy: old\nmode: recommend")
+    (folder / ".#a.yaml").symlink_to("somebody@host.4711:1")
+    assert names(PolicyBook([folder])) == ["a", "b"]
+
+
 def test_nothing_new_is_no_change(folder):
     book = PolicyBook([folder])
     assert names(book) == ["a", "b"]
