@@ -46,7 +46,7 @@ def command(
         raise UsageError("give either --in with the time that is left, or --withdraw")
     seconds = _seconds(within) if within is not None else 0.0
 
-    async def tell(store: "Store") -> "RevocationNotice":
+    async def tell(store: "Store") -> "tuple[RevocationNotice, list[RevocationNotice]]":
         from datetime import timedelta
 
         from transhume.cli.known_names import known_cloud, known_host
@@ -62,9 +62,14 @@ def command(
             withdrawn=withdraw,
         )
         await store.put_notice(notice)
-        return notice
+        others = [
+            each
+            for each in snapshot.notices
+            if each.cloud == name and each.host != notice.host and None in (each.host, notice.host)
+        ]
+        return notice, others
 
-    _print(with_store(config, url, tell), as_json=as_json)
+    _print(*with_store(config, url, tell), as_json=as_json)
 
 
 def _seconds(within: str) -> float:
@@ -78,13 +83,23 @@ def _seconds(within: str) -> float:
         raise UsageError(f"--in: {error}") from error
 
 
-def _print(notice: "RevocationNotice", *, as_json: bool) -> None:
+def _print(notice: "RevocationNotice", others: "list[RevocationNotice]", *, as_json: bool) -> None:
+    from transhume.cli.watching import warn
     from transhume.knowledge.codec import encode
 
-    what = notice.cloud if notice.host is None else f"{notice.host} of {notice.cloud}"
     if as_json:
         click.echo(encode(notice))
     elif notice.withdrawn:
-        click.echo(f"{what} stays")
+        click.echo(f"{_what(notice)} stays")
     else:
-        click.echo(f"{what} will be gone at {notice.deadline.isoformat(timespec='seconds')}")
+        click.echo(_gone(notice))
+    if notice.withdrawn:
+        warn(f"another notice is in force: {_gone(each)}" for each in others)
+
+
+def _gone(notice: "RevocationNotice") -> str:
+    return f"{_what(notice)} will be gone at {notice.deadline.isoformat(timespec='seconds')}"
+
+
+def _what(notice: "RevocationNotice") -> str:
+    return notice.cloud if notice.host is None else f"{notice.host} of {notice.cloud}"

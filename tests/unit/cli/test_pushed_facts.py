@@ -49,6 +49,15 @@ def test_a_notice_can_be_for_one_host(url: str) -> None:
     run("notice", "away", "--host", "a1", "--withdraw", "--url", url)
 
 
+def test_what_is_not_withdrawn_is_told(url: str) -> None:
+    """Of a cloud and of a host of it there may be notices, and each is withdrawn by itself."""
+    run("notice", "away", "--in", "10m", "--host", "a1", "--url", url)
+    told = run("notice", "away", "--withdraw", "--url", url)
+    assert told.stdout == "away stays\n"
+    assert "another notice is in force: a1 of away will be gone at" in told.stderr
+    assert run("notice", "away", "--host", "a1", "--withdraw", "--url", url).stderr == ""
+
+
 def test_progress_is_known(url: str) -> None:
     assert run("progress", "blast", "120/4000", "--url", url).output == "blast: 3.0% done\n"
     progress = known(url).progress["blast"]  # type: ignore[index]
