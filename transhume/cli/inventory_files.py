@@ -4,7 +4,7 @@ Owns their schemas and their reading; a mistake is told with its place in the fi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 
 from transhume.analyze.networks import Networks
-from transhume.errors import UsageError
+from transhume.errors import Mistake, UsageError
 from transhume.knowledge.model import (
     NOTHING,
     CloudName,
@@ -24,7 +24,7 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
-from transhume.located_yaml import read_file, validate
+from transhume.located_yaml import Located, read_file, validate
 
 MOST_NAMED = 12
 """So many VMs are named in a message."""
@@ -94,8 +94,20 @@ def load_vms(path: Path) -> tuple[Vm, ...]:
             ),
             cluster=ClusterName(vm.cluster) if vm.cluster else None,
         )
-        for name, vm in validate(VmsSchema, read_file(path)).root.items()
+        for name, vm in validate(VmsSchema, read_file(path), _same_macs).root.items()
     )
+
+
+def _same_macs(located: Located) -> Iterator[Mistake]:
+    """Find a MAC address that is two VMs': the second would seem to be silent."""
+    line_of: dict[str, int] = {}
+    for name in located.data:
+        mac = located.get((name, "mac"))
+        if isinstance(mac, str) and mac.lower() in line_of:
+            message = f"the VM in line {line_of[mac.lower()]} has {mac} too; give each its own"
+            yield located.mistake((name, "mac"), message)
+        elif isinstance(mac, str):
+            line_of[mac.lower()] = located.value_at((name, "mac")).line
 
 
 def load_networks(path: Path) -> Networks:

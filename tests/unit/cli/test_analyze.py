@@ -252,6 +252,14 @@ def test_mistakes_in_the_vms_file_come_with_their_places(capture: Path, tmp_path
     ]
 
 
+def test_a_mac_address_of_two_vms_is_a_mistake(capture: Path, tmp_path: Path) -> None:
+    vms = tmp_path / "vms.yaml"
+    vms.write_text("web: {mac: '52:54:00:00:00:0a'}\ndb: {mac: '52:54:00:00:00:0A'}\n")
+
+    with pytest.raises(InvalidFile, match=r"vms\.yaml:2:11: the VM in line 1 has"):
+        run(capture, "--vms", vms)
+
+
 def test_a_placement_without_one_of_the_vms_names_it(capture: Path, tmp_path: Path) -> None:
     placement = tmp_path / "where.yaml"
     placement.write_text("10.0.0.1: campus\n")
