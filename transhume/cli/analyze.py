@@ -173,7 +173,18 @@ def _with_cut(
     from transhume.analyze import find_cut
 
     cut = find_cut(analysis.matrix, cloud_of.__getitem__, prices or {})
-    return replace(analysis, cut=cut, cut_is_billed=prices is not None)
+    senders = dict.fromkeys(source for source, _ in sorted(cut.bytes_per_second))
+    free = [] if prices is None else [cloud for cloud in senders if cloud not in prices]
+    doubts = [
+        f"no price of {cloud} was in force when the capture began: what it sends isn't billed"
+        for cloud in free
+    ]
+    return replace(
+        analysis,
+        cut=cut,
+        cut_is_billed=prices is not None,
+        doubts=(*analysis.doubts, *doubts),
+    )
 
 
 # --- telling -----------------------------------------------------------------------------------------

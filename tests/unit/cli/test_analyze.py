@@ -101,6 +101,24 @@ def test_a_placement_and_prices_tell_the_cut(capture: Path, tmp_path: Path) -> N
     assert found["cut"]["dollars_per_hour"] == pytest.approx(3.96)
 
 
+@pytest.mark.parametrize(
+    "price", ["{cloud: rented, at: 2100-01-01T00:00Z, ", "{cloud: rentde, at: 0s, "]
+)
+def test_a_price_that_is_not_there_is_told(capture: Path, tmp_path: Path, price: str) -> None:
+    """Not yet, or not of a cloud of that name: the bill would seem to be small."""
+    placement, prices = tmp_path / "where.yaml", tmp_path / "prices.yaml"
+    placement.write_text("10.0.0.1: campus\n10.0.0.2: rented\n10.0.0.3: rented\n10.0.0.4: rented\n")
+    prices.write_text(
+        f"prices:\n  - {price}vcpu: 0.04/h, egress: 1000/GB}}\n"
+        "  - {cloud: campus, at: 0s, vcpu: 0.04/h}\n"
+    )
+
+    result = run(capture, "--placement", placement, "--prices", prices)
+
+    assert "no price of rented was in force when the capture began" in result.stderr
+    assert "no price of campus" not in result.stderr
+
+
 def test_the_same_capture_twice_counts_once(capture: Path, tmp_path: Path) -> None:
     again = tmp_path / "other-tap.pcap"
     again.write_bytes(capture.read_bytes())
