@@ -39,6 +39,7 @@ def replay_policies(
     alternatives = alternatives_in(paths)
     trace = load_trace(traces)
     _warn_of_idle_policies(alternatives, trace)
+    _warn_of_free_clouds(trace)
     manner = Manner(solver=None) if solver == "daemon" else Manner()
     with _bar(1 + len(alternatives)) as watcher:
         found = compare(trace, alternatives, manner=manner, watcher=watcher)
@@ -79,6 +80,21 @@ def _warn_of_idle_policies(alternatives: "Sequence[Alternative]", trace: "Trace"
         for policy in each.policies:
             if not any(policy.governs(vm) for vm in trace.facts.vms.values()):
                 warn([f"policy {policy.name} ({policy.source}) governs no VM of the trace"])
+
+
+def _warn_of_free_clouds(trace: "Trace") -> None:
+    """Warn of clouds that ask for nothing, as the trace has no price of them."""
+    from transhume.cli.watching import warn
+    from transhume.knowledge.model import PriceTick
+
+    priced = {change.cloud for change in trace.changes if isinstance(change, PriceTick)}
+    free = [cloud for cloud in trace.facts.clouds if cloud not in priced]
+    if free:
+        warn(
+            [
+                f"the trace has no price of {', '.join(free)}: what runs there, or sends, costs nothing"
+            ]
+        )
 
 
 def show_comparison(found: "Comparison", *, as_json: bool) -> None:

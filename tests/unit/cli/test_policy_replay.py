@@ -156,6 +156,13 @@ def test_a_policy_that_governs_nobody_is_warned_of(trace: Path) -> None:
     )
 
 
+def test_clouds_without_a_price_are_warned_of(trace: Path) -> None:
+    assert run("--policy", CAREFUL, "--traces", trace).stderr == ""
+    lines = (trace / "prices.csv").read_text().splitlines(keepends=True)
+    (trace / "prices.csv").write_text("".join(each for each in lines if "spot" not in each))
+    assert "no price of spot:" in run("--policy", CAREFUL, "--traces", trace).stderr
+
+
 # --- the files of a trace ----------------------------------------------------------------------------
 
 
