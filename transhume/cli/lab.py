@@ -18,7 +18,7 @@ STATE = Path("/run/transhume-lab")
 @click.group("lab")
 @click.option(
     "--state",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
     default=STATE,
     envvar="TRANSHUME_LAB",
     show_default=True,

@@ -27,6 +27,14 @@ def test_without_a_lab_the_remedy_is_named(tmp_path, words):
     assert "`transhume lab up` makes one" in str(found.exception)
 
 
+def test_the_state_is_meant_from_where_one_is(tmp_path, monkeypatch):
+    """Its processes are known by their paths, and work in other folders."""
+    monkeypatch.chdir(tmp_path)
+    found = invoke("--state", "lab", "status")
+
+    assert f"no lab in {tmp_path / 'lab'};" in str(found.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
