@@ -31,7 +31,7 @@ from tests.contract.daemon_stage import (
 )
 from transhume.daemon import undertaking
 from transhume.errors import HypervisorUnreachable, TemporaryError
-from transhume.knowledge import keys
+from transhume.knowledge import keys, store
 from transhume.knowledge.model import (
     Phase,
     Plan,
@@ -192,6 +192,17 @@ async def test_a_plan_that_nobody_can_read_hinders_no_round(stage: Stage, client
 
 
 @ONE_SERVER
+async def test_no_outcome_of_a_large_plan_is_told_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two moves are many where so few outcomes are looked at."""
+    monkeypatch.setattr(store, "OTHER_OUTCOMES", 0)
+    await stage.price(A, DEAR)
+    async with stage.daemon():
+        _, plan = await stage.plan(PlanStatus.DONE)
+    assert set(await outcomes(stage.store, plan)) == TALKERS
+
+
 async def test_a_host_that_is_silent_for_a_while_only_delays_the_plan(stage: Stage) -> None:
     silent = HypervisorUnreachable("b1", "qemu:///b1", "connection refused")
     with capture_logs() as logs:

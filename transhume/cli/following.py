@@ -17,17 +17,12 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 SILENCE_SECONDS = 60.0
 """A daemon whose heart hasn't beaten for so long carries nothing out; one that is begun anew is sooner back."""
-MOST_ENDS = 2
-"""A step that is done, and taken back when another has failed, ends twice."""
-OTHERS = 100
-"""Outcomes of the plan after it that may have come meanwhile."""
 ENDED = (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED, PlanStatus.SUPERSEDED)
 
 
 async def outcomes_of(store: "Store", plan: Plan) -> tuple[Outcome, ...]:
     """Return how the steps of a plan ended, the first one first."""
-    latest = await store.outcomes(limit=OTHERS + MOST_ENDS * len(plan.steps))
-    return tuple(reversed([outcome for outcome in latest if outcome.plan == plan.id]))
+    return tuple(reversed(await store.outcomes_of(plan)))
 
 
 async def follow(store: "Store", plan: Plan, console: "Console") -> PlanStatus:

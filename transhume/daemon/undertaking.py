@@ -37,7 +37,6 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 STALE = timedelta(minutes=1)
 """A plan that was never begun, and is older than that when it is found, is made anew instead."""
 PLANS_LOOKED_AT = 50
-OUTCOMES_LOOKED_AT = 1000
 
 STOPPED = "the daemon was stopped"
 NOTICED = "a revocation notice came in"
@@ -185,11 +184,8 @@ class Undertaking:
 
     async def _complete_outcomes(self, plan: Plan) -> None:
         """Add the outcomes that a crash, or giving up, has kept from being written: cool-downs rest on them."""
-        known = {
-            (outcome.step, outcome.result)
-            for outcome in await self._store.outcomes(limit=OUTCOMES_LOOKED_AT)
-            if outcome.plan == plan.id
-        }
+        told = await self._store.outcomes_of(plan)
+        known = {(outcome.step, outcome.result) for outcome in told}
         journal = await self._store.journal(plan.id)
         for end in _latest(journal).values():
             began = next(record.at for record in journal if record.step == end.step)

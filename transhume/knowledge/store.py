@@ -90,6 +90,10 @@ _SAMPLES: dict[type, tuple[str, ChangeKind]] = {
     DiskUse: (keys.DISK_USE, ChangeKind.DISK_USE),
 }
 
+MOST_ENDS = 2
+"""A step that is done, and taken back when another has failed, ends twice."""
+OTHER_OUTCOMES = 1000
+"""Of later plans, beside those of the one that is asked about."""
 LONGEST_LINE = 64
 """In bytes, of what we read that isn't ours."""
 
@@ -327,6 +331,11 @@ class Store:
     async def outcomes(self, limit: int = 100) -> tuple[Outcome, ...]:
         """Return the latest outcomes, the newest first."""
         return await self._newest(Outcome, keys.OUTCOMES, limit)
+
+    async def outcomes_of(self, plan: Plan) -> tuple[Outcome, ...]:
+        """Return how the steps of a plan that was carried out lately ended, the newest first."""
+        latest = await self.outcomes(limit=OTHER_OUTCOMES + MOST_ENDS * len(plan.steps))
+        return tuple(outcome for outcome in latest if outcome.plan == plan.id)
 
     async def last_change(self) -> str:
         """Return the id to give to `changes` so as to hear of whatever changes from now on."""
