@@ -355,6 +355,21 @@ def test_the_oldest_traces_make_room(folder: Path) -> None:
     assert load_trace(folder).end == START + 499 * MINUTE
 
 
+def test_what_is_not_recorded_here_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may keep traces of his own, and anything else, in the folder that he names."""
+    monkeypatch.setattr(recording, "MOST_TRACES", 1)
+    theirs = [folder / "2026-03" / "federation.yaml", folder / "cellar.new" / "wine.txt"]
+    for path in theirs:
+        path.parent.mkdir(parents=True)
+        path.write_text("not ours")
+    for _ in range(2):
+        recorder(folder).note(snapshot())
+    assert all(path.exists() for path in theirs)
+    assert latest_trace(folder) is not None
+
+
 def test_so_many_short_traces_are_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a daemon that is begun again and again."""
     monkeypatch.setattr(recording, "MOST_TRACES", 3)
