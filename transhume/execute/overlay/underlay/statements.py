@@ -140,7 +140,7 @@ class Statements:
         try:
             certificate = x509.load_pem_x509_certificate(record.certificate.encode())
             certificate.verify_directly_issued_by(self._authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, x509.InvalidVersion):
             raise StatementRefused("its certificate isn't of our authority") from None
         facts = facts_of(certificate)
         if facts.holder != _site(record.site):

@@ -11,6 +11,8 @@ from ipaddress import ip_address
 
 from transhume.execute.overlay.underlay.device import DeviceSetting, PeerReport, PeerSetting
 
+_LONGEST_PORT = len("65535")
+
 
 def base64_key(raw: bytes) -> str:
     """Return a key as people and records write it."""
@@ -58,6 +60,7 @@ def is_endpoint(written: str) -> bool:
         and str(found) != "255.255.255.255"
         and port.isascii()
         and port.isdigit()
+        and len(port) <= _LONGEST_PORT
         and port == str(int(port))
         and 0 < int(port) < 1 << 16
     )

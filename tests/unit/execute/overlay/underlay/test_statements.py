@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
 from tests.unit.execute.migration.trust.meeting import LIFETIME, NOW, operator
@@ -112,6 +114,18 @@ def test_another_authoritys_certificate_is_refused(statements, tmp_path):
     assert refused(statements, sign(A, false)) == "its certificate isn't of our authority"
 
 
+def test_a_certificate_of_a_version_that_there_isnt_is_refused(statements, identities):
+    """Whoever may write to the knowledge can put one there, and all sites read it."""
+    record = sign(A, identities["a"])
+    der = x509.load_pem_x509_certificate(record.certificate.encode()).public_bytes(Encoding.DER)
+    third = bytes.fromhex("a003020102")
+    strange = der.replace(third, third[:-1] + b"\x07", 1)
+    text = base64.encodebytes(strange).decode()
+    pem = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
+    told = refused(statements, replace(record, certificate=pem))
+    assert told == "its certificate isn't of our authority"
+
+
 def test_an_operators_certificate_speaks_for_no_site(statements, authority, tmp_path):
     authority.issue(operator("a"), tmp_path / "operator", lifetime=LIFETIME, now=NOW)
     found = load_identity(tmp_path / "operator", kind=PeerKind.OPERATOR, now=NOW)
@@ -186,6 +200,7 @@ def test_two_names_that_give_one_address_are_told(identities, clock):
         pytest.param("[192.0.2.1]:51820", id="brackets"),
         pytest.param("example.org:51820", id="name"),
         pytest.param("192.0.2.1:٥١٨٢٠", id="foreign-digits"),
+        pytest.param("192.0.2.1:" + "1" * 5000, id="endless-port"),
     ],
 )
 def test_what_is_no_endpoint_never_gets_near_a_device(statements, identities, endpoint):
