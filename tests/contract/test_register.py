@@ -1,9 +1,12 @@
 """The overlay's register, on each server that we promise to work with."""
 
 import asyncio
+import shutil
+import subprocess
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -23,6 +26,8 @@ from transhume.knowledge.model import (
     VmName,
 )
 from transhume.knowledge.register import Entry, HandOvers, Lost, Register, Whole
+from transhume.knowledge.server import Program, run_server
+from transhume.knowledge.wire import connect
 
 A, B = SiteName("a"), SiteName("b")
 MACS = [MacAddress(f"52:54:00:00:00:{n:02x}") for n in range(3)]
@@ -147,10 +152,47 @@ async def test_thousands_are_put_in_one_go(register: Register) -> None:
     assert (whole.revision, len(whole.entries)) == (2000, 2000)
 
 
-async def test_what_nobody_can_read_gives_way(register: Register, client: Redis) -> None:
-    await client.hset(keys.overlay(66).bindings, MACS[0], b"7 {what")
+@pytest.mark.parametrize("what", [b"7 {what", b"7 {}", b'7 {"sequence":4}', b"7 8", b"what"])
+async def test_what_nobody_can_read_gives_way(
+    register: Register, client: Redis, what: bytes
+) -> None:
+    await client.hset(keys.overlay(66).bindings, MACS[0], what)
     assert (await register.read()).entries == ()
-    assert await register.put([BINDING])
+    assert len(await register.put([BINDING, replace(BINDING, mac=MACS[1])])) == 2
+
+
+async def test_what_nobody_can_read_is_retired(register: Register, client: Redis) -> None:
+    await client.hset(keys.overlay(66).bindings, MACS[0], b"7 {}")
+    await register.retire([BINDING])
+    assert not await client.hexists(keys.overlay(66).bindings, MACS[0])
+
+
+@pytest.fixture(scope="module")
+def locales(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a locale in which names don't come in the order of their bytes."""
+    folder = tmp_path_factory.mktemp("locales")
+    make = shutil.which("localedef")
+    if make is not None:
+        command = [make, "-i", "en_US", "-f", "UTF-8", str(folder / "en_US.UTF-8")]
+        subprocess.run(command, capture_output=True, check=False)
+    if not any(folder.iterdir()):
+        pytest.skip("NOT TESTED: no locale can be made on this machine")
+    return folder
+
+
+async def test_names_of_sites_come_in_one_order_whatever_the_servers_locale(
+    program: Program, state: Path, locales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents and register would else believe different ones for ever, and a VM be reached by nobody."""
+    monkeypatch.setenv("LOCPATH", str(locales))
+    monkeypatch.setenv("LC_ALL", "en_US.UTF-8")
+    first, last = (replace(BINDING, site=SiteName(name)) for name in ("dc1-east", "dc10"))
+    assert last.supersedes(first)
+    async with run_server(program, state) as address, connect(address.url) as client:
+        register = Register(client, 66)
+        await register.put([first])
+        assert await register.put([last])
+        assert not await register.put([first])
 
 
 async def test_addresses_are_read_in_the_form_that_kernels_have(register: Register) -> None:

@@ -38,22 +38,27 @@ from transhume.knowledge.wire import (
 )
 from transhume.knowledge.written_addresses import usable_ips, usable_mac
 
+# Names are compared byte by byte, as agents compare them: Lua would go by the server's locale.
 _PUT = """
+local certainties = {moving = 0, settled = 1, gone = 2}
+local function is_after(name, other)
+    for i = 1, math.min(#name, #other) do
+        if name:byte(i) ~= other:byte(i) then return name:byte(i) > other:byte(i) end
+    end
+    return #name > #other
+end
+local function supersedes(sequence, site, certainty, known)
+    local old = cjson.decode(string.match(known, '^%d+ (.*)$'))
+    if sequence ~= old.sequence then return sequence > old.sequence end
+    if site ~= old.site then return is_after(site, old.site) end
+    return certainty > (certainties[old.state] or 0)
+end
 local taken = {}
 for i = 1, #ARGV, 5 do
     local mac, sequence, site, certainty, record = unpack(ARGV, i, i + 4)
     local known = redis.call('HGET', KEYS[1], mac)
-    local higher = true
-    if known then
-        local ok, old = pcall(function() return cjson.decode(string.match(known, '^%d+ (.*)$')) end)
-        if ok then
-            sequence = tonumber(sequence)
-            local old_certainty = ({moving = 0, settled = 1, gone = 2})[old.state] or 0
-            higher = sequence > old.sequence or sequence == old.sequence and (site > old.site
-                or site == old.site and tonumber(certainty) > old_certainty)
-        end
-    end
-    if higher then
+    local readable, higher = pcall(supersedes, tonumber(sequence), site, tonumber(certainty), known)
+    if higher or not readable then
         local revision = redis.call('INCR', KEYS[2])
         local stored = string.format('%d', revision) .. ' ' .. record
         redis.call('HSET', KEYS[1], mac, stored)
@@ -70,8 +75,10 @@ _RETIRE = """
 local retired = 0
 for i = 1, #ARGV, 2 do
     local known = redis.call('HGET', KEYS[1], ARGV[i])
-    local ok, old = pcall(function() return cjson.decode(string.match(known, '^%d+ (.*)$')) end)
-    if known and not (ok and old.sequence > tonumber(ARGV[i + 1])) then
+    local readable, newer = pcall(function()
+        return cjson.decode(string.match(known, '^%d+ (.*)$')).sequence > tonumber(ARGV[i + 1])
+    end)
+    if known and not (readable and newer) then
         retired = retired + redis.call('HDEL', KEYS[1], ARGV[i])
     end
 end
