@@ -1,6 +1,7 @@
 """What the agents of a site hear of its hypervisors, from libvirt's own test driver."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -49,11 +50,21 @@ class Reached(Connections):
     def __init__(self, connection: "libvirt.virConnect") -> None:
         super().__init__([])
         self._connection_of_all = connection
+        self.calls = 0
+        self.hold_back: Callable[[], object] = lambda: None
+        """Keeps an answer on its way."""
 
     async def call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
         if host == DOWN:
             raise HypervisorUnreachable(host, "qemu:///system", "it is down")
-        return await asyncio.to_thread(what, self._connection_of_all)
+        self.calls += 1
+
+        def ask() -> T:
+            answer = what(self._connection_of_all)
+            self.hold_back()
+            return answer
+
+        return await asyncio.to_thread(ask)
 
 
 @asynccontextmanager
@@ -132,3 +143,41 @@ def test_xml_is_read_anew_when_a_domain_has_changed(host: "libvirt.virConnect") 
     assert bridge() == []
     host.createXML(DOMAIN.format("green"))
     assert bridge() == bridge(afresh=True) == ["br-green"]
+
+
+async def test_many_that_are_looked_for_at_once_are_found_by_few_questions(
+    host: "libvirt.virConnect",
+) -> None:
+    """A guest that forges addresses can have us look for very many, and each answer is of all domains."""
+    host.createXML(DOMAIN.format("blue"))
+    connections = Reached(host)
+    site = SiteHypervisors(connections, [HOST])
+
+    async with asyncio.TaskGroup() as tasks:
+        looks = [tasks.create_task(site.look("br-blue", MAC)) for _ in range(100)]
+        await asyncio.sleep(0)
+        looks += [tasks.create_task(site.look("br-blue", MAC)) for _ in range(100)]
+
+    found = [each.result() for each in looks]
+    assert [each.mac for each in found if each is not None] == [MAC] * 200
+    assert connections.calls <= 3
+    connections.close()
+
+
+async def test_who_looks_while_a_hypervisor_is_being_asked_gets_an_answer_of_later(
+    host: "libvirt.virConnect",
+) -> None:
+    """What it's saying already can be of before the VM was there."""
+    connections = Reached(host)
+    site = SiteHypervisors(connections, [HOST])
+    answered, may_come = threading.Event(), threading.Event()
+    connections.hold_back = lambda: answered.set() or may_come.wait(20)
+    before = asyncio.create_task(site.look("br-blue", MAC))
+    await asyncio.to_thread(answered.wait, 20)
+    host.createXML(DOMAIN.format("blue"))
+    later = asyncio.create_task(site.look("br-blue", MAC))
+    await asyncio.sleep(0)
+    may_come.set()
+    assert await before is None
+    assert await later is not None
+    connections.close()

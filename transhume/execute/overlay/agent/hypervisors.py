@@ -48,6 +48,9 @@ class SiteHypervisors:
         self._ports: dict[VmName, tuple[Port, ...]] = {}
         self._changed: dict[VmName, float] = {}
         self._silent: set[HostName] = set()
+        self._turns = {host: asyncio.Lock() for host in hosts}
+        self._next: dict[tuple[HostName, bool], asyncio.Task[Answer]] = {}
+        """Readings of hosts that haven't begun yet, and whether each is one afresh."""
 
     async def run(self) -> None:
         """Listen and ask for ever, while anybody wants to be told."""
@@ -97,7 +100,7 @@ class SiteHypervisors:
         asked = time.monotonic()
         try:
             await self._lifecycles.listen(host)
-            answer = await self._connections.call(host, self._domains[host].read)
+            answer = await self._read(host, afresh=False)
         except (HypervisorUnreachable, _libvirt_error()) as error:
             if host not in self._silent:
                 log.warning("hypervisor_silent", host=host, why=str(error))
@@ -118,11 +121,27 @@ class SiteHypervisors:
 
     async def _running(self, host: HostName) -> tuple[Port, ...]:
         try:
-            read = partial(self._domains[host].read, afresh=True)
-            answer = await self._connections.call(host, read)
+            answer = await self._read(host, afresh=True)
         except (HypervisorUnreachable, _libvirt_error()):
             return ()
         return tuple(port for seen in answer.seen if seen.runs for port in seen.ports)
+
+    async def _read(self, host: HostName, *, afresh: bool) -> Answer:
+        """Ask a hypervisor for all its domains; who asks while it's being asked shares the next answer.
+
+        A guest can make us ask for as many addresses, and as often, as it likes.
+        """
+        reading = self._next.get((host, afresh))
+        if reading is None:
+            reading = asyncio.create_task(self._read_next(host, afresh))
+            self._next[host, afresh] = reading
+        return await asyncio.shield(reading)
+
+    async def _read_next(self, host: HostName, afresh: bool) -> Answer:
+        async with self._turns[host]:
+            del self._next[host, afresh]
+            read = partial(self._domains[host].read, afresh=afresh)
+            return await self._connections.call(host, read)
 
     def _say(self, kind: type[Runs | Awaited | Stopped], vm: VmName) -> None:
         ports = self._ports.get(vm, ())
