@@ -251,6 +251,19 @@ def test_a_vm_that_doesnt_arrive_is_looked_for_here() -> None:
     assert offered(after(state, Looked(mac=MAC, interface=TAP), now=5.1)) == [bound(A, 3)]
 
 
+def test_it_is_looked_for_every_few_seconds_and_not_at_each_tick() -> None:
+    """A hypervisor that is asked reads the XML of all its domains."""
+    state = site()
+    after(state, read(bound(A)), LEAVING, STOPPED)
+    looks = []
+    for quarter in range(4 * 60):
+        answer = after(state, Ticked(), now=quarter / 4)
+        looks += [quarter / 4 for each in answer if each == Look(mac=MAC)]
+        if looks[-1:] == [quarter / 4]:
+            after(state, Looked(mac=MAC, interface=None), now=quarter / 4)
+    assert looks == [5.0 * number for number in range(1, 12)]
+
+
 def test_a_frame_of_a_vm_from_elsewhere_is_no_proof_until_a_hypervisor_says_so() -> None:
     """A guest can send what it likes."""
     state = site()

@@ -85,6 +85,8 @@ class Detour:
     since: float
     revision: int | None = None
     """At which the register took it; None: not yet."""
+    asked: float = float("-inf")
+    """When the hypervisor here was last asked whether it's here after all."""
 
 
 @dataclass(slots=True)
@@ -488,10 +490,9 @@ class SiteAddresses:
         ]
         instructions = self._offer(late, now)
         for mac, detour in self.detours.items():
-            asked = self._looking.get(mac, detour.since)
             moving = self.known[mac].state is BindingState.MOVING
-            if moving and now - asked >= timing.confirm_seconds:
-                self._looking[mac] = now
+            if moving and now - max(detour.since, detour.asked) >= timing.confirm_seconds:
+                detour.asked = self._looking[mac] = now
                 instructions.append(Look(mac=mac))
         return [*instructions, *self._forget_sequences(now)]
 
