@@ -185,9 +185,9 @@ class Stage:
             shutil.rmtree(path)
         await self.server.enter_async_context(run_server(find_program(), self.folder))
 
-    def stop(self, site: str) -> None:
+    def stop(self, site: str, *, migrates: bool = False) -> None:
         """Let the hypervisor of a site stop the VM."""
-        self.hypervisors[site].tell(Stopped(vm=VM, interfaces=(TAP,)))
+        self.hypervisors[site].tell(Stopped(vm=VM, interfaces=(TAP,), migrates=migrates))
         self.hypervisors[site].here = False
 
     async def resume(self, site: str) -> None:

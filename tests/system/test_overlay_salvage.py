@@ -32,7 +32,7 @@ from tests.system.overlay_sites import (
 )
 from tests.system.test_overlay_agents import VM, Stage, stage
 from transhume.execute.overlay import nftables
-from transhume.execute.overlay.agent.events import Awaited
+from transhume.execute.overlay.agent.events import Awaited, Runs
 from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.routes import Route
 from transhume.execute.overlay.salvage import Salvager
@@ -385,6 +385,32 @@ async def prepared_at_b(made: Stage) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while MAC not in nftables.table_text(netns_of("b"), "netdev", "transhume_99"):
             await asyncio.sleep(0.02)
+
+
+async def test_an_agent_sends_on_what_waits_for_a_vm_that_migrated_though_nobody_announced_it(
+    sites, mouth, new_place, folder: Path
+):
+    with tap_at("a") as owner:
+        async with stage(folder) as made:
+            await wait_until_heard_at_b(mouth, new_place)
+            made.stop("a", migrates=True)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not made.salvagers["a"].at_hand:
+                    await asyncio.sleep(0.02)
+            for payload in numbered(0, 100):
+                say(mouth, payload)
+            made.hypervisors["b"].here = True
+            made.hypervisors["b"].tell(
+                Runs(vm=VM, interfaces=(Interface(mac=MAC, device=TAP, ips=()),))
+            )
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while taps_held_by_us():
+                    await asyncio.sleep(0.02)
+            for payload in numbered(100, 110):
+                say(mouth, payload)
+            assert heard(new_place) == numbered(0, 110)
+        owner.end()
+        eventually(lambda: not tap_is_at("a"), "somebody keeps it")
 
 
 async def test_an_agent_leaves_alone_what_waits_when_nobody_has_announced_anything(

@@ -18,8 +18,8 @@ from transhume.reach.libvirt import Connections
 if TYPE_CHECKING:
     import libvirt
 
-OnLifecycle = Callable[[str, int], None]
-"""Takes a domain's name and a lifecycle event, in libvirt's own thread."""
+OnLifecycle = Callable[[str, int, int], None]
+"""Takes a domain's name, a lifecycle event and its detail, in libvirt's own thread."""
 
 
 class Lifecycles:
@@ -85,8 +85,8 @@ class Lifecycles:
         _connection: object,
         domain: "libvirt.virDomain",
         event: int,
-        _detail: int,
+        detail: int,
         host: HostName,
     ) -> None:
         for listener in tuple(self._listeners.get(host, ())):
-            listener(domain.name(), event)
+            listener(domain.name(), event, detail)

@@ -66,7 +66,7 @@ class Pause:
             return None
         return max(0.0, resumed - self._stopped)
 
-    def _seen_at_source(self, domain: str, event: int) -> None:
+    def _seen_at_source(self, domain: str, event: int, _detail: int) -> None:
         import libvirt
 
         if domain != self._vm:
@@ -77,7 +77,7 @@ class Pause:
         elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
             self._loop.call_soon_threadsafe(self._changes.put_nowait, False)
 
-    def _running_there(self, domain: str, event: int) -> None:
+    def _running_there(self, domain: str, event: int, _detail: int) -> None:
         import libvirt
 
         if domain == self._vm and event == libvirt.VIR_DOMAIN_EVENT_RESUMED:

@@ -31,7 +31,7 @@ class Connection(fake_libvirt.Connection):
     def domainEventRegisterAny(
         self, _domain: None, _kind: int, callback: Callable[..., None], host: HostName
     ) -> int:
-        self.tell = lambda event: callback(self, Domain(), event, 0, host)
+        self.tell = lambda event: callback(self, Domain(), event, 1, host)
         return 7
 
     def domainEventDeregisterAny(self, _number: int) -> None:
@@ -70,27 +70,27 @@ def connections(daemon: Daemon) -> Iterator[Connections]:
 async def test_a_host_that_was_down_is_heard_of_once_it_is_reached(
     connections: Connections, daemon: Daemon
 ) -> None:
-    heard: list[tuple[str, int]] = []
+    heard: list[tuple[str, int, int]] = []
     lifecycles = Lifecycles(connections)
     daemon.away = True
-    async with lifecycles.told(HOST, lambda vm, event: heard.append((vm, event))):
+    async with lifecycles.told(HOST, lambda *said: heard.append(said)):
         daemon.away = False
         await lifecycles.listen(HOST)
         daemon.opened[-1].tell(3)
-    assert heard == [("vm1", 3)]
+    assert heard == [("vm1", 3, 1)]
 
 
 async def test_a_host_is_heard_of_after_its_connection_was_opened_anew(
     connections: Connections, daemon: Daemon
 ) -> None:
     """Whoever it was opened for."""
-    heard: list[tuple[str, int]] = []
-    async with Lifecycles(connections).told(HOST, lambda vm, event: heard.append((vm, event))):
+    heard: list[tuple[str, int, int]] = []
+    async with Lifecycles(connections).told(HOST, lambda *said: heard.append(said)):
         daemon.opened[-1].close()
         await connections.call(HOST, lambda _: None)
         assert len(daemon.opened) == 2
         daemon.opened[-1].tell(3)
-    assert heard == [("vm1", 3)]
+    assert heard == [("vm1", 3, 1)]
 
 
 class Reached:
@@ -111,7 +111,7 @@ async def test_a_connection_that_another_has_followed_is_let_go() -> None:
     Connections([]).close()  # has libvirt's event loop run
     reached = Reached()
     lifecycles = Lifecycles(reached)  # type: ignore[arg-type]
-    async with lifecycles.told(HOST, lambda _vm, _event: None):
+    async with lifecycles.told(HOST, lambda *_: None):
         before = weakref.ref(reached.connection)
         reached.connection = libvirt.open("test:///default")
         gc.collect()

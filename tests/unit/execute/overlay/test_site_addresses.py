@@ -165,6 +165,29 @@ def test_a_stop_that_nobody_announced_empties_no_tap() -> None:
     assert answer == []
 
 
+MIGRATES = replace(STOPPED, migrates=True)
+
+
+def test_what_waits_for_a_vm_whose_migration_nobody_announced_is_sent_on_once_its_known_where() -> (
+    None
+):
+    state = site()
+    assert after(state, read(bound(A)), RUNS, MIGRATES) == HELD
+    answer = after(state, told(bound(B, 2), 2))
+    assert answer[:2] == [
+        Apply(routes=(Route(mac=MAC, vtep=VTEPS[B], detour=True),)),
+        SendOn(macs=(MAC,)),
+    ]
+    assert after(state, Leaving(destination_of={})) == []
+
+
+def test_a_tap_is_let_go_of_when_a_migration_that_nobody_announced_has_failed() -> None:
+    state = site()
+    after(state, read(bound(A)), RUNS, MIGRATES)
+    assert after(state, RUNS) == LET_GO
+    assert not any(isinstance(each, SendOn) for each in after(state, told(bound(B, 2), 2)))
+
+
 def test_a_tap_is_held_again_when_the_stop_was_none() -> None:
     state = site()
     after(state, read(bound(A)), RUNS, LEAVING, STOPPED)
@@ -654,6 +677,8 @@ class Federation:
 
     def move_silently(self, destination: SiteName) -> None:
         """Let it be moved by somebody else."""
+        if self.home is not None:
+            self.event(self.home, MIGRATES)
         self.home = destination
         self.event(destination, RUNS)
 

@@ -68,6 +68,8 @@ class Stopped:
 
     vm: VmName
     interfaces: tuple[Interface, ...]
+    migrates: bool = False
+    """Its hypervisor says that it's to run elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

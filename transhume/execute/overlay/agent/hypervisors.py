@@ -56,8 +56,8 @@ class SiteHypervisors:
         """Listen and ask for ever, while anybody wants to be told."""
         loop = asyncio.get_running_loop()
 
-        def heard(host: HostName, name: str, event: int) -> None:
-            loop.call_soon_threadsafe(self._heard, host, VmName(name), event)
+        def heard(host: HostName, name: str, event: int, detail: int) -> None:
+            loop.call_soon_threadsafe(self._heard, host, VmName(name), event, detail)
 
         async with AsyncExitStack() as stack:
             for host in self._domains:
@@ -143,19 +143,19 @@ class SiteHypervisors:
             read = partial(self._domains[host].read, afresh=afresh)
             return await self._connections.call(host, read)
 
-    def _say(self, kind: type[Runs | Awaited | Stopped], vm: VmName) -> None:
+    def _say(self, kind: Callable[..., Event], vm: VmName) -> None:
         ports = self._ports.get(vm, ())
         for bridge, tell in tuple(self._told.items()):
             if interfaces := on_bridge(bridge, ports):
                 tell(kind(vm=vm, interfaces=interfaces))
 
-    def _heard(self, host: HostName, vm: VmName, event: int) -> None:
+    def _heard(self, host: HostName, vm: VmName, event: int, detail: int) -> None:
         import libvirt
 
         self._changed[vm] = time.monotonic()
         match event:
             case libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
-                self._say(Stopped, vm)
+                self._say(partial(Stopped, migrates=detail in _migrated()), vm)
             case libvirt.VIR_DOMAIN_EVENT_RESUMED if vm in self._ports:
                 self._say(Runs, vm)
             case libvirt.VIR_DOMAIN_EVENT_STARTED | libvirt.VIR_DOMAIN_EVENT_RESUMED:
@@ -163,6 +163,13 @@ class SiteHypervisors:
                 asking.add_done_callback(lambda done: done.cancelled() or done.exception())
             case libvirt.VIR_DOMAIN_EVENT_STOPPED:
                 self._ports.pop(vm, None)
+
+
+def _migrated() -> tuple[int, ...]:
+    """Return the details of a stop that is a migration's."""
+    import libvirt
+
+    return libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY
 
 
 def _libvirt_error() -> type[Exception]:

@@ -5,6 +5,7 @@ wins, by its sequence number, in whatever order messages come:
 
 - a VM whose move was announced stops: its address goes to the destination at once, `moving`, and what still
   comes for it here is sent on until every site has followed, and what waits in its tap with it;
+- one stops for a migration that nobody announced: what waits in its tap is sent on once it's known where to;
 - it runs there: the destination makes the binding `settled`;
 - it runs here again (that stop was a pause, or the migration failed): it's claimed back;
 - it runs here without any announcement, or a frame of it is seen here and the hypervisors say so: it's claimed,
@@ -134,6 +135,8 @@ class SiteAddresses:
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
         self._taps = Taps()
+        self._migrating: set[MacAddress] = set()
+        """Of VMs that have stopped here to run elsewhere, nobody has announced where."""
         self._claims = Allowance(timing.moves, timing.window_seconds)
         """Of addresses, without anybody having announced it."""
         self._renamings = Allowance(timing.moves, timing.window_seconds)
@@ -168,7 +171,7 @@ class SiteAddresses:
             if self.known.get(mac) != offered.binding:
                 raise AssertionError(f"{mac} is offered otherwise than it's known")
         for mac in self._taps.held:
-            if mac not in self._leaving:
+            if mac not in self._leaving and mac not in self._migrating:
                 raise AssertionError(f"{mac}'s tap is held though it isn't about to leave")
 
     def wanted(self) -> dict[MacAddress, Route]:
@@ -189,15 +192,19 @@ class SiteAddresses:
             case Told(entry=entry):
                 self._revision = max(self._revision, entry.revision)
                 changed = [entry.binding.mac] if self._learn(entry, now) else []
-                return [*self._apply(changed), Acknowledge(revision=self._revision)]
+                return [
+                    *self._apply(changed),
+                    *self._send_on(changed),
+                    Acknowledge(revision=self._revision),
+                ]
             case Leaving(destination_of=destination_of):
                 self._leaving = destination_of
                 return self._hold()
             case Arriving(macs=macs):
                 self._taps.arriving = macs
                 return self._taps.expect(self._is_elsewhere)
-            case Stopped(interfaces=interfaces):
-                return self._stopped(interfaces, now)
+            case Stopped():
+                return self._stopped(event, now)
             case Runs(interfaces=interfaces):
                 return self._runs(interfaces, now)
             case Awaited(interfaces=interfaces):
@@ -257,6 +264,7 @@ class SiteAddresses:
         gone = tuple(Route(mac=mac, vtep=None) for mac in sorted(retired))
         return [
             *self._apply(changed, *gone),
+            *self._send_on(changed),
             *self._offer(newer, now),
             *self._change(self._left_over(), now),
             Acknowledge(revision=self._revision),
@@ -337,10 +345,11 @@ class SiteAddresses:
 
     # --- what happens here -------------------------------------------------------------------------
 
-    def _stopped(self, interfaces: Iterable[Interface], now: float) -> list[Instruction]:
-        going = [
-            each.mac for each in interfaces if each.mac in self._leaving and self._is_here(each.mac)
-        ]
+    def _stopped(self, stopped: Stopped, now: float) -> list[Instruction]:
+        here = [each.mac for each in stopped.interfaces if self._is_here(each.mac)]
+        going = [mac for mac in here if mac in self._leaving]
+        if stopped.migrates:
+            self._migrating |= {*here} - {*going}
         moved = [
             replace(
                 self.known[mac],
@@ -353,12 +362,18 @@ class SiteAddresses:
         ]
         for binding in moved:
             self.detours[binding.mac] = Detour(now)
-        return [*self._change(moved, now), *self._taps.send_on(going)]
+        return [*self._change(moved, now), *self._taps.send_on(going), *self._hold()]
+
+    def _send_on(self, changed: Iterable[MacAddress]) -> list[Instruction]:
+        """Send on what waits for VMs of which it's known only now where they have gone."""
+        gone = [mac for mac in changed if mac in self._migrating and mac in self.detours]
+        self._migrating.difference_update(gone)
+        return self._taps.send_on(gone)
 
     def _hold(self) -> list[Instruction]:
         wanted = {
             mac: self._devices[mac]
-            for mac in self._leaving
+            for mac in (*self._leaving, *self._migrating)
             if self._is_here(mac) and mac in self._devices
         }
         return self._taps.hold(wanted)
@@ -374,7 +389,9 @@ class SiteAddresses:
         moved = self._note(interfaces)
         instructions = self._change(claimed, now)
         rest = [m for m in moved if self._is_here(m) and m not in {c.mac for c in claimed}]
-        return [*instructions, *self._apply(rest)]
+        stays = self._migrating & {each.mac for each in interfaces}
+        self._migrating -= stays
+        return [*instructions, *self._apply(rest), *(self._hold() if stays else [])]
 
     def _sighted(self, mac: MacAddress, device: str, now: float) -> list[Instruction]:
         known = self.known.get(mac)
