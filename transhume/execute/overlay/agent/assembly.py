@@ -4,6 +4,7 @@ What they share is the site's: its hypervisors are asked once, and its end of th
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from transhume.knowledge.lease import this_process
 from transhume.knowledge.model import HostName, IpAddress, SiteName
 from transhume.knowledge.store import Store
 from transhume.reach.libvirt import Connections
+from transhume.reach.netns import socket_in
 
 Part = tuple[OverlayNetwork, OverlaySite]
 """One of the networks, and what a site is in it."""
@@ -109,18 +111,19 @@ async def agents_of(
         UsageError: the deployment has no such site, or no overlay.
     """
     parts = parts_of(deployment, site)
-    connections = Connections(deployment.hypervisors)
-    shared = _Shared(
-        store=store,
-        hypervisors=_hypervisors(deployment, site, connections),
-        hostless=not _hosts(deployment, site),
-        mesh=_mesh(deployment, parts, store),
-        ours=asyncio.Event(),
-        clock=clock,
-    )
-    beside = [each.run for each in (shared.hypervisors, shared.mesh) if each is not None]
     with ExitStack() as stack:
+        connections = Connections(deployment.hypervisors)
         stack.callback(connections.close)
+        bridges = stack.enter_context(socket_in(parts[0][1].netns, kind=socket.SOCK_DGRAM))
+        shared = _Shared(
+            store=store,
+            hypervisors=_hypervisors(deployment, site, connections, bridges),
+            hostless=not _hosts(deployment, site),
+            mesh=_mesh(deployment, parts, store),
+            ours=asyncio.Event(),
+            clock=clock,
+        )
+        beside = [each.run for each in (shared.hypervisors, shared.mesh) if each is not None]
         agents = [
             _agent(shared, part, stack, first=number == 0) for number, part in enumerate(parts)
         ]
@@ -205,13 +208,14 @@ def _hosts(deployment: Deployment, site: str) -> frozenset[HostName]:
 
 
 def _hypervisors(
-    deployment: Deployment, site: str, connections: Connections
+    deployment: Deployment, site: str, connections: Connections, bridges: socket.socket
 ) -> SiteHypervisors | None:
     hosts = _hosts(deployment, site)
     known: list[HostName] = [each.host for each in deployment.hypervisors if each.host in hosts]
     if not known:
         return None
-    return SiteHypervisors(connections, known, complete=len(known) == len(hosts))
+    complete = len(known) == len(hosts)
+    return SiteHypervisors(connections, known, complete=complete, bridges=bridges)
 
 
 def _vteps(networks: Sequence[OverlayNetwork]) -> dict[SiteName, IpAddress]:

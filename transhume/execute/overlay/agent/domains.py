@@ -4,12 +4,14 @@ libvirt writes a domain's whole XML for each question. Of one that has the same 
 time it's read anew only every half a minute, for interfaces that were plugged in meanwhile.
 """
 
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from transhume.execute.overlay.agent.own_taps import is_anothers
 from transhume.knowledge.model import Interface, VmName
 from transhume.reach.domains import interfaces_in
 
@@ -55,9 +57,14 @@ class _Known:
 
 
 class Domains:
-    """One hypervisor's domains. Blocking; may be asked by several threads at once."""
+    """One hypervisor's domains. Blocking; may be asked by several threads at once.
 
-    def __init__(self) -> None:
+    Args:
+        bridges: a socket where the site's bridges are; None believes all that is said of devices there.
+    """
+
+    def __init__(self, bridges: socket.socket | None = None) -> None:
+        self._bridges = bridges
         self._known: dict[str, _Known] = {}
 
     def read(self, connection: "libvirt.virConnect", *, afresh: bool = False) -> Answer:
@@ -80,9 +87,15 @@ class Domains:
             state = each.state[1]
             running = state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
             waits = state == libvirt.VIR_DOMAIN_PAUSED
-            seen.append(Seen(vm=VmName(domain.name()), runs=running, waits=waits, ports=each.ports))
+            ports = tuple(map(self._checked, each.ports))
+            seen.append(Seen(vm=VmName(domain.name()), runs=running, waits=waits, ports=ports))
         self._known = known
         return Answer(seen=tuple(seen), complete=complete)
+
+    def _checked(self, port: Port) -> Port:
+        if self._bridges is None or not is_anothers(port.interface, self._bridges):
+            return port
+        return replace(port, interface=replace(port.interface, device=""))
 
     def _one(self, domain: "libvirt.virDomain", *, afresh: bool) -> _Known:
         state = domain.ID(), domain.state()[0]

@@ -6,6 +6,7 @@ site's networks; each network hears of the interfaces on its bridge.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -34,14 +35,20 @@ class SiteHypervisors:
         connections: to them.
         hosts: of this site, those that can be reached.
         complete: whether these are all that it has: only then nobody else can have a VM.
+        bridges: a socket where the site's bridges are, which tells whose the devices there are.
     """
 
     def __init__(
-        self, connections: Connections, hosts: Sequence[HostName], *, complete: bool = True
+        self,
+        connections: Connections,
+        hosts: Sequence[HostName],
+        *,
+        complete: bool = True,
+        bridges: socket.socket | None = None,
     ) -> None:
         self._connections = connections
         self._lifecycles = Lifecycles(connections)
-        self._domains = {host: Domains() for host in hosts}
+        self._domains = {host: Domains(bridges) for host in hosts}
         self._complete = complete and bool(hosts)
         self._told: dict[str, Tell] = {}
         self._wanted = asyncio.Event()
