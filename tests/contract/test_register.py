@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from tests.contract.conftest import NOON
 from transhume.deployment.model import OverlayNetwork, OverlaySite
-from transhume.execute.overlay import ByAgents
+from transhume.execute.overlay import ByAgents, by_agents
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
     AgentStatus,
@@ -131,6 +131,32 @@ async def test_a_site_that_is_gone_keeps_nobody_waiting_by_what_it_did_last(
     for status in (silent, old, replace(old, site=c, detours=())):
         await register.report(status)
     assert await overlay.check([MACS[0]], c) == ()
+
+
+async def test_an_agent_whose_clock_is_slow_isnt_taken_for_a_silent_one(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each move to its site would be undone."""
+    monkeypatch.setattr(by_agents, "PATIENCE_SECONDS", 2.0)
+    sites = [OverlaySite(name=n, bridge="br0", underlay="w", vtep="192.0.2.1") for n in (A, B)]
+    overlay = ByAgents(OverlayNetwork(vni=66, sites=tuple(sites)), register, lambda: NOON)
+    await register.put([BINDING])
+    slow = AgentStatus(site=A, vni=66, at=NOON - timedelta(minutes=1), holder="x", applied=1)
+    for status in (slow, replace(slow, site=B, at=NOON)):
+        await register.report(status)
+    (silent,) = await overlay.check([MACS[0]], A)
+    assert "last heard of" in silent
+
+    async def go_on() -> None:
+        for seconds in range(1, 100):
+            await asyncio.sleep(0.05)
+            await register.report(replace(slow, at=slow.at + timedelta(seconds=seconds)))
+
+    going_on = asyncio.create_task(go_on())
+    try:
+        assert await overlay.check([MACS[0]], A) == ()
+    finally:
+        going_on.cancel()
 
 
 async def test_what_has_moved_meanwhile_is_not_retired(register: Register) -> None:

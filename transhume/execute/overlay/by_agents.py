@@ -6,7 +6,7 @@ moment at which it stops. What the executor says afterwards is that nothing else
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -71,11 +71,13 @@ class ByAgents:
         """Wait for a while until the agents have followed; say which hasn't.
 
         While a site sends on what comes for these addresses, only it and the one that has them have to: the
-        frames of others arrive by the longer way. One that says nothing any more isn't taken to do so.
+        frames of others arrive by the longer way. One that says nothing any more isn't taken to do so; one that
+        says anything meanwhile is there, whatever its clock says.
         """
         revision = (await self._register.read()).revision
+        said = {name: told.at for name, told in (await self._register.statuses()).items()}
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while behind := await self._late(revision, frozenset(macs), SiteName(site)):
+        while behind := await self._late(revision, frozenset(macs), SiteName(site), said):
             if time.monotonic() > deadline:
                 return behind
             await asyncio.sleep(_LOOK_SECONDS)
@@ -126,9 +128,17 @@ class ByAgents:
         """Do nothing: the agents' sites stay as they are."""
 
     async def _late(
-        self, revision: int, macs: frozenset[MacAddress], owner: SiteName
+        self,
+        revision: int,
+        macs: frozenset[MacAddress],
+        owner: SiteName,
+        said: Mapping[SiteName, datetime],
     ) -> tuple[str, ...]:
-        statuses, now = await self._register.statuses(), self._clock()
+        now = self._clock()
+        statuses = {
+            site: told if told.at == said.get(site) else replace(told, at=now)
+            for site, told in (await self._register.statuses()).items()
+        }
         sending_on = {
             site
             for site, told in statuses.items()
