@@ -69,7 +69,7 @@ def inconsistencies(
     """Say all that doesn't fit together, a line each."""
     return (
         *_late(sites, found.revision, found.agents, now),
-        *_troubles(found.agents),
+        *_troubles(sites, found.agents),
         *_unsettled(found.bindings),
         *_misplaced(found.bindings, snapshot),
     )
@@ -133,8 +133,8 @@ def _late(
             yield f"{site}: its agent is at revision {status.applied} of {revision}"
 
 
-def _troubles(agents: Mapping[SiteName, AgentStatus]) -> Iterator[str]:
-    for site, status in sorted(agents.items()):
+def _troubles(sites: Sequence[str], agents: Mapping[SiteName, AgentStatus]) -> Iterator[str]:
+    for site, status in sorted((name, each) for name, each in agents.items() if name in sites):
         for fault in status.faults:
             yield f"{site}: {fault}"
         for path in status.paths:

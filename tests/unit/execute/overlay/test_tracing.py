@@ -125,6 +125,14 @@ def test_each_inconsistency_is_one_line(found: OverlayView, said: str) -> None:
     assert said in line
 
 
+def test_a_site_that_is_in_the_file_no_more_has_no_troubles() -> None:
+    """What its agent said last would be told for ever."""
+    gone = AgentStatus(
+        site=SiteName("gone"), vni=66, at=NOON, holder="h:1", applied=0, faults=("it hurts",)
+    )
+    assert faults(register(agents=register().agents | {gone.site: gone})) == ()
+
+
 def test_a_trace_names_both_bridges_and_the_tunnel() -> None:
     there = trace_between("vm1", "vm2", register(), snapshot(), VTEPS)
     assert str(there) == "vm1 -> vm2: the bridge of a, a tunnel to 192.0.2.2, the bridge of b"
