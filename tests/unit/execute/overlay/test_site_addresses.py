@@ -682,6 +682,22 @@ class Federation:
         self.home = destination
         self.event(destination, RUNS)
 
+    def lose_memory(self) -> None:
+        """Let the register begin anew, and all sites read it."""
+        self.register.clear()
+        self.revision = 0
+        for name, queue in self.waiting.items():
+            queue.clear()
+            self.event(name, self.whole())
+
+    def begin_anew(self, name: SiteName) -> None:
+        """Let a site's agent end, and another one begin."""
+        left = {mac: route for mac, route in self.sites[name].wanted().items() if route.detour}
+        self.sites[name] = site(name)
+        self.waiting[name].clear()
+        self.event(name, Began(routes=left))
+        self.event(name, self.whole())
+
     def settle(self) -> None:
         """Let messages through, and time pass, for longer than what moved too often is left where it is."""
         for _ in range(24):
@@ -711,6 +727,8 @@ class Federation:
             st.tuples(st.just("unsure"), st.sampled_from([A, B, C])),
             st.tuples(st.just("wait"), st.sampled_from([30, 70, 4000])),
             st.tuples(st.just("end"), st.just(A)),
+            st.tuples(st.just("lost memory"), st.just(A)),
+            st.tuples(st.just("begin anew"), st.sampled_from([A, B, C])),
         ),
         max_size=40,
     )
@@ -746,6 +764,10 @@ def test_whatever_is_lost_or_late_all_sites_find_the_vm_in_the_end(
                     world.event(name, Ticked())
             case "end", _:
                 world.home = None
+            case "lost memory", _:
+                world.lose_memory()
+            case "begin anew", str():
+                world.begin_anew(SiteName(value))
     world.settle()
     if world.home is None:
         # What has left one site and never ran at the other is waited for.
@@ -771,6 +793,36 @@ def test_a_partition_that_heals_ends_with_the_newest_move(loser: SiteName) -> No
     world.move(C)
     world.settle()
     assert {state.known[MAC].site for state in world.sites.values()} == {C}
+
+
+def test_a_site_that_knows_more_than_an_emptied_register_follows_who_begins_anew() -> None:
+    """Nobody is left who would tell of the sequence that it has heard last."""
+    world = Federation()
+    world.event(A, RUNS)
+    for destination in (B, A, B, A):
+        world.move(destination)
+        world.hear_all()
+    world.sites |= {A: site(A), B: site(B)}
+    world.lose_memory()
+    world.event(A, RUNS)
+    world.hear_all()
+    assert world.sites[C].wanted()[MAC].vtep == VTEPS[A]
+    world.move(B)
+    world.hear_all()
+    assert world.register == {MAC: bound(B, 2)}
+    assert world.sites[C].wanted()[MAC].vtep == VTEPS[B]
+
+
+def test_a_site_that_has_heard_that_an_address_is_gone_follows_who_begins_anew() -> None:
+    world = Federation(register={MAC: GONE}, revision=1)
+    for name in VTEPS:
+        world.event(name, world.whole())
+    world.sites[A] = site(A)
+    world.lose_memory()
+    world.event(A, RUNS)
+    world.hear_all()
+    assert world.register == {MAC: bound(A)}
+    assert world.sites[C].wanted()[MAC].vtep == VTEPS[A]
 
 
 @pytest.mark.parametrize("anew", [A, B], ids=["where it was", "elsewhere"])

@@ -244,8 +244,11 @@ class SiteAddresses:
         self._revision = whole.revision
         listed = whole.bindings
         if lost:
-            for binding in self.known.values():
-                self._owners.enter(binding, revision=0)
+            for mac, binding in self.known.items():
+                if binding.site != self.site and mac not in self._offered and mac not in listed:
+                    # It holds until anybody tells of it: who has it may have begun anew, and count from one.
+                    self.known[mac] = replace(binding, sequence=0)
+                self._owners.enter(self.known[mac], revision=0)
         else:
             for mac in self._begun_anew(listed):
                 self._forget(mac)
