@@ -232,6 +232,31 @@ async def test_more_than_finds_room_is_told_as_missed(sites):
             assert len({each.mac for each in seen.present()}) >= 200
 
 
+async def test_a_guest_that_sends_without_end_leaves_others_their_turn(sites):
+    """News of VMs that stop, say; it can send faster than it's heard."""
+    addresses = [MacAddress(f"52:54:00:04:{n >> 8:02x}:{n & 255:02x}") for n in range(1000)]
+    turns = 0
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with plugged("a", VM) as vm, listening() as seen:
+        for address in addresses:
+            vm.socket.send(rarp(address))
+        turning = asyncio.create_task(take_turns())
+        heard: set[MacAddress] = set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not heard.issuperset(addresses):
+                each = await anext(seen)
+                assert isinstance(each, Sighting)
+                heard.add(each.mac)
+        turning.cancel()
+    assert turns >= 10
+
+
 def add_bridge(name: str) -> None:
     with netlink_in(netns_of("a")) as netlink:
         netlink.link("add", ifname=name, kind="bridge")

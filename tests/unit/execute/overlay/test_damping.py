@@ -70,6 +70,25 @@ def test_thousands_of_addresses_are_not_remembered_for_ever():
     assert len(damper._told) <= 1025
 
 
+def test_thousands_of_addresses_at_once_arent_looked_through_for_each():
+    """A guest can send from as many as it likes."""
+    looked = 0
+
+    class Looking(Damper):
+        def _drop_old(self, now_seconds):
+            nonlocal looked
+            looked += 1
+            super()._drop_old(now_seconds)
+
+    damper = Looking(WITHIN)
+    for number in range(20000):
+        damper.passes(
+            seen(mac=MacAddress(f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}")), 0.0
+        )
+
+    assert looked < 10
+
+
 @given(
     st.lists(
         st.tuples(

@@ -18,6 +18,8 @@ _ALL_PROTOCOLS = 0x0003
 _SOL_PACKET, _IGNORE_OUTGOING, _ATTACH_FILTER, _OUTGOING = 263, 23, 26, 4
 _ARP, _RARP = 0x0806, 0x8035
 _FRAME_BYTES = 60
+AT_ONCE = 64
+"""What is heard at a time: a guest can send faster than we read, and others want their turn."""
 _PACKET_TYPE = 0xFFFFF000 + 4
 _LOAD_WORD, _LOAD_HALF, _IF_EQUAL, _RETURN = 0x20, 0x28, 0x15, 0x06
 _FILTER = (
@@ -58,8 +60,8 @@ def listen_at(netns: str | None, port: str) -> socket.socket:
 
 
 def announced(opened: socket.socket, port: str) -> Iterator[Sighting]:
-    """Yield what a port's socket has heard since it was last asked."""
-    while True:
+    """Yield what a port's socket has heard since it was last asked, or a part of it if that is much."""
+    for _ in range(AT_ONCE):
         try:
             frame, origin = opened.recvfrom(_FRAME_BYTES)
         except BlockingIOError:

@@ -15,6 +15,7 @@ class Damper:
 
     def __init__(self, within_seconds: float) -> None:
         self._within_seconds = within_seconds
+        self._many = _MANY
         self._told: dict[MacAddress, tuple[float, str, frozenset[IpAddress]]] = {}
 
     def passes(self, sighting: Sighting, now_seconds: float) -> bool:
@@ -29,7 +30,7 @@ class Damper:
             sighting.port,
             new_ip | (ips if recent else new_ip),
         )
-        if len(self._told) > _MANY:
+        if len(self._told) > self._many:
             self._drop_old(now_seconds)
         return True
 
@@ -43,3 +44,5 @@ class Damper:
             for mac, told in self._told.items()
             if now_seconds - told[0] < self._within_seconds
         }
+        # With very many at once there is nothing to drop, each time that it's looked for.
+        self._many = max(_MANY, 2 * len(self._told))

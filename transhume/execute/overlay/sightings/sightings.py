@@ -21,7 +21,7 @@ from transhume.execute.overlay.plane.messages import (
     NEW_NEIGHBOUR,
     behind_bridge,
 )
-from transhume.execute.overlay.sightings.announcements import announced, listen_at
+from transhume.execute.overlay.sightings.announcements import AT_ONCE, announced, listen_at
 from transhume.execute.overlay.sightings.damping import Damper
 from transhume.execute.overlay.sightings.ports import PortChange, Ports, all_links, number_in
 from transhume.execute.overlay.sightings.sighting import How, Missed, Sighting
@@ -55,6 +55,8 @@ class Sightings:
         self._clock = clock
         self._damper = Damper(damping_seconds)
         self._queue: asyncio.Queue[Sighting | Missed] = asyncio.Queue()
+        self._has_missed = False
+        """Whether that is told already, and nobody has come to it yet."""
         self._sockets: dict[int, socket.socket] = {}
 
     async def __aenter__(self) -> Self:
@@ -88,15 +90,19 @@ class Sightings:
         return self
 
     async def __anext__(self) -> Sighting | Missed:
-        return await self._queue.get()
+        told = await self._queue.get()
+        if isinstance(told, Missed):
+            self._has_missed = False
+        return told
 
     def forget(self, mac: MacAddress) -> None:
         """Tell the next sighting of an address at once: it has gone elsewhere meanwhile."""
         self._damper.forget(mac)
 
     def present(self) -> tuple[Sighting, ...]:
-        """Return which address the bridge has learnt at which port; it takes milliseconds.
+        """Return which address the bridge has learnt at which port. Blocking; serves any thread.
 
+        It takes milliseconds, but seconds where a guest has sent from hundreds of thousands of addresses.
         A bridge that is gone has learnt nothing.
         """
         with KernelTables(self._netns) as tables:
@@ -116,19 +122,19 @@ class Sightings:
         self._ports = Ports(bridge, self._leave_out)
 
     def _hear_kernel(self) -> None:
-        while True:
+        for _ in range(AT_ONCE):
             try:
                 datagram = self._kernel.recv(_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 # ENOBUFS: there was more than found room. Ports may have come and gone.
-                self._queue.put_nowait(Missed())
+                self._tell_missed()
                 self._look_at_links()
                 continue
             for message in messages_in(datagram):
                 if self._is_made_anew(message.kind, message.body):
-                    self._queue.put_nowait(Missed())
+                    self._tell_missed()
                     self._look_at_links()
                 self._follow(self._ports.note(message.kind, message.body))
                 self._hear_table(message.kind, message.body)
@@ -192,3 +198,8 @@ class Sightings:
     def _tell(self, sighting: Sighting) -> None:
         if self._damper.passes(sighting, self._clock()):
             self._queue.put_nowait(sighting)
+
+    def _tell_missed(self) -> None:
+        if not self._has_missed:
+            self._has_missed = True
+            self._queue.put_nowait(Missed())
