@@ -310,6 +310,21 @@ async def test_who_is_cut_off_reads_all_anew_when_the_server_is_back(
                 break
 
 
+async def test_a_move_is_announced_as_soon_as_the_server_is_back(
+    program: Program, state: Path
+) -> None:
+    """What was announced before has run out meanwhile."""
+    sites = [OverlaySite(name=n, bridge="br0", underlay="w", vtep="192.0.2.1") for n in (A, B)]
+    network = OverlayNetwork(vni=66, sites=tuple(sites))
+    async with connect(f"unix://{state}/knowledge/socket") as client:
+        register = Register(client, 66)
+        overlay = ByAgents(network, register, lambda: NOON)
+        async with overlay.hand_over(VmName("vm1"), [MACS[0]], A, B):
+            async with run_server(program, state), asyncio.timeout(10):
+                while not (await register.hand_overs()).hand_overs:
+                    await asyncio.sleep(0.05)
+
+
 async def test_who_follows_a_server_that_hangs_is_told(client: Redis) -> None:
     """A path that swallows everything closes no connection."""
     register = Register(client, 66, silence_seconds=1.0)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from tests.system.overlay_sites import (
     three_sites,
 )
 from transhume.errors import LeaseLost
-from transhume.execute.overlay import ByAgents, nftables
+from transhume.execute.overlay import ByAgents, by_agents, nftables
 from transhume.execute.overlay.agent.assembly import watch_bridge
 from transhume.execute.overlay.agent.events import Awaited, Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
@@ -397,6 +397,24 @@ async def test_a_vm_is_sent_on_though_nobody_can_be_told(folder: Path) -> None:
             await made.announced("a")
             made.wires["a"].sever()
             made.wires["b"].sever()
+            made.stop("a")
+            await made.resume("b")
+            assert await asyncio.to_thread(hears, "c", patience_s=2.0), "a should send it on"
+            made.wires["a"].cut = made.wires["b"].cut = False
+        await made.settled_at("b")
+
+
+async def test_a_move_stays_announced_at_a_site_that_is_cut_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An announcement ends by itself, and can be renewed only where the knowledge can be reached."""
+    monkeypatch.setattr(by_agents, "_HOLDS", timedelta(seconds=3))
+    async with stage(folder) as made:
+        async with made.overlay.hand_over(VM, [MAC], "a", "b"):
+            await made.announced("a")
+            made.wires["a"].sever()
+            made.wires["b"].sever()
+            await asyncio.sleep(4.0)
             made.stop("a")
             await made.resume("b")
             assert await asyncio.to_thread(hears, "c", patience_s=2.0), "a should send it on"

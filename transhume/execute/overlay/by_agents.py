@@ -26,6 +26,7 @@ from transhume.knowledge.register import Register
 
 PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
+_RETRY_SECONDS = 1.0
 _HOLDS = timedelta(seconds=60)
 """How long an announcement holds without being renewed: whoever made it may have died."""
 
@@ -105,8 +106,8 @@ class ByAgents:
             destination=SiteName(destination),
             until=self._clock(),
         )
-        await self._announce(announced)
-        renewing = asyncio.create_task(self._renew(announced), name=f"hand-over of {vm}")
+        said = await self._announce(announced)
+        renewing = asyncio.create_task(self._renew(announced, said), name=f"hand-over of {vm}")
         try:
             yield
         finally:
@@ -114,15 +115,21 @@ class ByAgents:
             with suppress(KnowledgeUnreachable):
                 await self._register.end(vm)
 
-    async def _renew(self, announced: HandOver) -> None:
+    async def _renew(self, announced: HandOver, said: bool) -> None:
         while True:
-            await asyncio.sleep(_HOLDS.total_seconds() / 3)
-            await self._announce(announced)
+            await asyncio.sleep(_HOLDS.total_seconds() / 3 if said else _RETRY_SECONDS)
+            said = await self._announce(announced)
 
-    async def _announce(self, announced: HandOver) -> None:
-        """Say it. A move isn't put off for this: without it, the overlay follows when the VM runs there."""
-        with suppress(KnowledgeUnreachable):
+    async def _announce(self, announced: HandOver) -> bool:
+        """Say it, and return whether that could be.
+
+        A move isn't put off for this: without it, the overlay follows when the VM runs there.
+        """
+        try:
             await self._register.begin(replace(announced, until=self._clock() + _HOLDS))
+        except KnowledgeUnreachable:
+            return False
+        return True
 
     async def remove(self) -> None:
         """Do nothing: the agents' sites stay as they are."""

@@ -168,6 +168,8 @@ class Agent:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._read = asyncio.Event()
         self._hand_overs: tuple[HandOver, ...] = ()
+        self._deaf_since: datetime | None = None
+        """Since when the knowledge can't be reached: nothing that was announced till then could be renewed."""
         self._offers = Offers()
         self._expected: Mapping[MacAddress, str] = {}
         self._progress = _Progress()
@@ -310,14 +312,14 @@ class Agent:
                 case Entry():
                     self._events.put_nowait(Told(entry=news))
                 case HandOvers():
-                    self._hand_overs = news.hand_overs
+                    self._hand_overs, self._deaf_since = news.hand_overs, None
                     self._announced()
                 case Lost():
-                    pass
+                    self._deaf_since = self._deaf_since or self._clock()
 
     def _announced(self) -> None:
         """Take in which moves are announced now."""
-        now, site = self._clock(), self._addresses.site
+        now, site = self._deaf_since or self._clock(), self._addresses.site
         hold = [each for each in self._hand_overs if each.until > now]
         leaving = {mac: e.destination for e in hold if e.source == site for mac in e.macs}
         arriving = frozenset(mac for e in hold if e.destination == site for mac in e.macs)
