@@ -13,7 +13,7 @@ from transhume.execute.overlay.agent import hypervisors as module
 from transhume.execute.overlay.agent.domains import Domains
 from transhume.execute.overlay.agent.events import Event, Present, Runs
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
-from transhume.knowledge.model import HostName, MacAddress
+from transhume.knowledge.model import HostName, MacAddress, VmName
 from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
@@ -161,6 +161,26 @@ async def test_many_that_are_looked_for_at_once_are_found_by_few_questions(
     found = [each.result() for each in looks]
     assert [each.mac for each in found if each is not None] == [MAC] * 200
     assert connections.calls <= 3
+    connections.close()
+
+
+async def test_many_that_start_at_once_are_told_of_a_few_times(
+    host: "libvirt.virConnect",
+) -> None:
+    """As when a host comes back: each answer is of all domains."""
+    import libvirt
+
+    host.createXML(DOMAIN.format("blue"))
+    connections = Reached(host)
+    site = SiteHypervisors(connections, [HOST])
+    told: list[Event] = []
+    telling = asyncio.create_task(site.tell("br-blue", told.append))
+    await asyncio.sleep(0)
+    for _ in range(100):
+        site._heard(HOST, VmName("tenant"), libvirt.VIR_DOMAIN_EVENT_STARTED, 0)
+    await until(lambda: bool(told))
+    assert len(told) <= 2
+    telling.cancel()
     connections.close()
 
 

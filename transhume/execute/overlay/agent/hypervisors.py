@@ -8,9 +8,10 @@ site's networks; each network hears of the interfaces on its bridge.
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,7 @@ from transhume.reach.libvirt import Connections
 POLL_SECONDS = 3.0
 
 Tell = Callable[[Event], None]
+Question = Callable[[HostName], Coroutine[Any, Any, Any]]
 
 log = structlog.get_logger()
 
@@ -56,8 +58,8 @@ class SiteHypervisors:
         self._changed: dict[VmName, float] = {}
         self._silent: set[HostName] = set()
         self._turns = {host: asyncio.Lock() for host in hosts}
-        self._next: dict[tuple[HostName, bool], asyncio.Task[Answer]] = {}
-        """Readings of hosts that haven't begun yet, and whether each is one afresh."""
+        self._next: dict[tuple[HostName, Question], asyncio.Task[Any]] = {}
+        """What hosts are to be asked as soon as they are asked nothing else."""
 
     async def run(self) -> None:
         """Listen and ask for ever, while anybody wants to be told."""
@@ -87,7 +89,9 @@ class SiteHypervisors:
 
     async def look(self, bridge: str, mac: MacAddress) -> Interface | None:
         """Say whether a VM with this address on this bridge runs here."""
-        found = await asyncio.gather(*map(self._running, self._domains))
+        found = await asyncio.gather(
+            *(self._shared(host, self._running_now) for host in self._domains)
+        )
         interfaces = (each for ports in found for each in on_bridge(bridge, ports))
         return next((each for each in interfaces if each.mac == mac), None)
 
@@ -104,10 +108,14 @@ class SiteHypervisors:
             tell(Present(macs=macs if sure else None))
 
     async def _ask(self, host: HostName) -> Answer | None:
+        answer: Answer | None = await self._shared(host, self._ask_now)
+        return answer
+
+    async def _ask_now(self, host: HostName) -> Answer | None:
         asked = time.monotonic()
         try:
             await self._lifecycles.listen(host)
-            answer = await self._read(host, afresh=False)
+            answer = await self._connections.call(host, self._domains[host].read)
         except (HypervisorUnreachable, _libvirt_error()) as error:
             if host not in self._silent:
                 log.warning("hypervisor_silent", host=host, why=str(error))
@@ -126,29 +134,29 @@ class SiteHypervisors:
         elif seen.waits:
             self._say(Awaited, seen.vm)
 
-    async def _running(self, host: HostName) -> tuple[Port, ...]:
+    async def _running_now(self, host: HostName) -> tuple[Port, ...]:
         try:
-            answer = await self._read(host, afresh=True)
+            read = partial(self._domains[host].read, afresh=True)
+            answer = await self._connections.call(host, read)
         except (HypervisorUnreachable, _libvirt_error()):
             return ()
         return tuple(port for seen in answer.seen if seen.runs for port in seen.ports)
 
-    async def _read(self, host: HostName, *, afresh: bool) -> Answer:
-        """Ask a hypervisor for all its domains; who asks while it's being asked shares the next answer.
+    async def _shared(self, host: HostName, question: Question) -> Any:
+        """Ask a hypervisor; who asks the same while it's being asked shares the next answer.
 
         A guest can make us ask for as many addresses, and as often, as it likes.
         """
-        reading = self._next.get((host, afresh))
-        if reading is None:
-            reading = asyncio.create_task(self._read_next(host, afresh))
-            self._next[host, afresh] = reading
-        return await asyncio.shield(reading)
+        asking = self._next.get((host, question))
+        if asking is None:
+            asking = asyncio.create_task(self._ask_next(host, question))
+            self._next[host, question] = asking
+        return await asyncio.shield(asking)
 
-    async def _read_next(self, host: HostName, afresh: bool) -> Answer:
+    async def _ask_next(self, host: HostName, question: Question) -> Any:
         async with self._turns[host]:
-            del self._next[host, afresh]
-            read = partial(self._domains[host].read, afresh=afresh)
-            return await self._connections.call(host, read)
+            del self._next[host, question]
+            return await question(host)
 
     def _say(self, kind: Callable[..., Event], vm: VmName) -> None:
         ports = self._ports.get(vm, ())
