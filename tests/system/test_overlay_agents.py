@@ -37,7 +37,7 @@ from transhume.errors import LeaseLost
 from transhume.execute.overlay import ByAgents, by_agents, nftables
 from transhume.execute.overlay.agent.assembly import watch_bridge
 from transhume.execute.overlay.agent.events import Awaited, Event, Present, Runs, Stopped
-from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
+from transhume.execute.overlay.agent.service import AUDIT_SECONDS, LEASE_SECONDS, Agent, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses, Timing
 from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.plane.names import EVERYBODY
@@ -420,6 +420,25 @@ async def test_a_move_stays_announced_at_a_site_that_is_cut_off(
             assert await asyncio.to_thread(hears, "c", patience_s=2.0), "a should send it on"
             made.wires["a"].cut = made.wires["b"].cut = False
         await made.settled_at("b")
+
+
+async def test_an_agent_that_begins_and_hears_nothing_leaves_the_kernel_as_it_is(
+    folder: Path,
+) -> None:
+    """It knows of no address then, which doesn't mean that there are none."""
+    async with stage(folder) as made:
+        await made.kill("c")
+        async with connect(f"unix://{made.folder / 'knowledge/socket'}") as client:
+            await made.start("c")
+            claim = keys.overlay_agent(NETWORK.vni, "c")[0]
+            while not await client.exists(claim):
+                await asyncio.sleep(0)
+            await client.execute_command("CLIENT", "PAUSE", 8000, "ALL")
+        await asyncio.sleep(AUDIT_SECONDS + 2.0)
+        assert await asyncio.to_thread(_sends_on, "c")
+        await asyncio.sleep(4.0)
+        await made.settled_at("a")
+        await made.reached_everywhere()
 
 
 @pytest.mark.parametrize("killed", ["a", "b", "c"])

@@ -418,17 +418,21 @@ class Agent:
             log.warning("overlay_set_up_again", site=self._addresses.site, faults=broken)
             await self._in_thread(self._plane.set_up)
             await self._expect(self._expected)
-        before = self._addresses.wanted()
-        found = await asyncio.to_thread(self._second.mending, before.values())
-        now = self._addresses.wanted()
-        # What has changed while the kernel was read is neither right nor wrong.
-        wrong = [route for route in found if before.get(route.mac) == now.get(route.mac)]
+        wrong = await self._wrong() if self._read.is_set() else ()
         told = (*broken, *(f"{route.mac} was wrong" for route in wrong))
         self._progress.faults = told[:_MOST_FAULTS]
         if wrong:
             self._progress.repairs += len(wrong)
             log.warning("overlay_mended", site=self._addresses.site, addresses=len(wrong))
             await self._in_thread(lambda: self._plane.apply(wrong))
+
+    async def _wrong(self) -> tuple[Route, ...]:
+        """Return what mends the addresses; before the register was read it would remove all of them."""
+        before = self._addresses.wanted()
+        found = await asyncio.to_thread(self._second.mending, before.values())
+        now = self._addresses.wanted()
+        # What has changed while the kernel was read is neither right nor wrong.
+        return tuple(route for route in found if before.get(route.mac) == now.get(route.mac))
 
     async def _set_up_again(self) -> None:
         try:
