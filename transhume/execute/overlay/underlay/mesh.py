@@ -98,6 +98,8 @@ class Mesh:
         self._ear: socket.socket | None = None
         self._applied: dict[str, PeerSetting] = {}
         self._heard_at: dict[SiteName, float] = {}
+        self._has_read = False
+        """Whether what all sites say was read once: until then peers that nobody has told of stay."""
         self._plan = Plan(peers=())
         self._said: SiteEndpoint | None = None
         self._troubles: dict[str, str] = {}
@@ -166,6 +168,7 @@ class Mesh:
         others = self._others()
         self._plan = self._planner.plan(self._view(reports, others))
         told, gone = changes(self._plan, reports, self._applied)
+        gone = gone if self._has_read else ()
         if told or gone:
             await self._in_thread(self._change, told, gone)
         self._applied = {peer.public_key: peer for peer in self._plan.peers}
@@ -181,6 +184,7 @@ class Mesh:
                 async with aclosing(watching):
                     async for records in watching:
                         self._take_in(records)
+                        self._has_read = True
             await asyncio.sleep(RETRY_SECONDS)
 
     def _take_in(self, records: Iterable[SignedEndpoint]) -> None:
