@@ -14,7 +14,7 @@ import structlog
 
 from transhume.daemon.perseverance import Trouble, persevere
 from transhume.deployment.model import CapturePoint, Deployment
-from transhume.errors import HypervisorUnreachable, UnreadableProgress
+from transhume.errors import Error, HypervisorUnreachable, UnreadableProgress
 from transhume.knowledge.model import CloudName, JobName, PriceTick, Warmth
 from transhume.knowledge.store import Store
 from transhume.monitor.applications import read_progress
@@ -174,17 +174,33 @@ def _jobs(book: PolicyBook) -> list[JobName]:
 
 
 def warmth(clients: "Mapping[CloudName, GatewayClient]", clock: Clock) -> Sense:
-    """Ask the gateways how much of VMs is known elsewhere."""
+    """Ask the gateways how much of VMs is known elsewhere.
+
+    What one knew that gives no answer counts no more: it may be gone, and its side of what both knew with it.
+    """
 
     from transhume.execute.migration.control_client import warm_vms
 
+    troubles = {
+        cloud: Trouble("warmth_unknown", "warmth_known_again", cloud=cloud) for cloud in clients
+    }
+
+    async def ask(cloud: CloudName) -> list[Warmth]:
+        try:
+            found = await warm_vms(clients[cloud], clock())
+        except Error as error:
+            troubles[cloud].tell(error)
+            return []
+        troubles[cloud].over()
+        return found
+
     async def perceive(store: Store) -> AsyncIterator[None]:
-        before: list[Warmth] = []
+        is_told = True  # as whoever looked before has left it
         while True:
-            now = [each for client in clients.values() for each in await warm_vms(client, clock())]
-            if now or before:
+            now = [each for told in await asyncio.gather(*map(ask, clients)) for each in told]
+            if now or is_told:
                 await store.put_warmth(now)
-            before = now
+            is_told = bool(now)
             yield
             await asyncio.sleep(WARMTH_SECONDS)
 
