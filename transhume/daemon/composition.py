@@ -29,7 +29,7 @@ from transhume.deployment.model import (
     PrewarmBudget,
     RecordingSettings,
 )
-from transhume.errors import LeaseHeld, TemporaryError
+from transhume.errors import LeaseHeld, OverlayError, TemporaryError
 from transhume.execute.executor import World
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import Disks, MigrationOptions
@@ -67,15 +67,28 @@ class Reconciler:
         self._bound: dict[VmName, tuple[object, ...]] = {}
 
     async def __call__(self, snapshot: Snapshot) -> None:
-        """Point the overlay at each VM that isn't where it was; VMs on their way are the executor's."""
-        for name in snapshot.placement.host_of.keys() - snapshot.moving:
+        """Point the overlay at each VM that isn't where it was; VMs on their way are the executor's.
+
+        Raises:
+            OverlayError: one of them can't be followed; all others have been.
+            TemporaryError: nobody can be at present.
+        """
+        still = snapshot.placement.host_of.keys() - snapshot.moving
+        self._bound = {name: bound for name, bound in self._bound.items() if name in still}
+        troubles: list[OverlayError] = []
+        for name in sorted(still):
             vm, cloud = snapshot.vms[name], snapshot.cloud_of(name)
             wanted = (cloud, *((each.mac, each.network) for each in vm.interfaces))
-            if self._bound.get(name) != wanted:
+            if self._bound.get(name) == wanted:
+                continue
+            try:
                 await self._overlay_of(vm).adopt(snapshot.macs_of(name), cloud)
+            except OverlayError as error:
+                troubles.append(error)
+            else:
                 self._bound[name] = wanted
-        for name in snapshot.moving:
-            self._bound.pop(name, None)
+        if troubles:
+            raise troubles[0]
 
 
 def networks_of(deployment: Deployment, store: Store) -> Networks:
