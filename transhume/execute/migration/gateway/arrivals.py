@@ -178,6 +178,7 @@ class Arrivals:
             raise ProtocolError(f"no ticket was shown for tenant {tenant[:200]}")
         desk = self._site.domains.desk(self.link.peer, tenant)
         self._take_over(desk)
+        desk.domain.catalogues = self._site.domains.catalogues_for(tenant)
         loop = asyncio.get_running_loop()
         residents = self._site.residents.of(tenant)
         answer = await loop.run_in_executor(
@@ -295,7 +296,7 @@ class Arrivals:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return
         if isinstance(error.__cause__, ImageChanged):
-            domain.distrust(error.__cause__.path)
+            self._site.domains.distrust(error.__cause__.path)
         elif domain.comes_by is self.link:
             domain.forget_peer()
             self._site.residents.forget(domain.tenant)

@@ -53,7 +53,7 @@ class Domain:
     sent: Transfer = field(default_factory=Transfer)
     """Of all that was sent."""
     catalogues: list[Catalogue] = field(default_factory=list)
-    """Images here that the peer may refer to, by their order."""
+    """Images here that the peer may refer to over its latest link, by their order."""
     comes_by: Link | None = None
     """The link by which the peer's pages come."""
     _short: set[bytes] = field(init=False, default_factory=set)
@@ -280,10 +280,6 @@ class Domain:
 
     def _room(self, receiver: Receiver) -> int:
         return min(self.limits.total_bytes, receiver.log.room_bytes)
-
-    def distrust(self, path: Path) -> None:
-        """List an image no more, which isn't what it was when it was indexed."""
-        self.catalogues[:] = [each for each in self.catalogues if each.path != path]
 
     def forget_peer(self) -> None:
         """Forget all of the peer's pages; the next link begins with none."""

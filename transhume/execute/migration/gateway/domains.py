@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from transhume.execute.migration.content.catalogue import Catalogue
@@ -57,13 +58,19 @@ class Domains:
         found = self._desks.get((peer, tenant))
         if found is None:
             domain = Domain(peer=peer, tenant=tenant, limits=self._limits)
-            domain.catalogues += self.catalogues_for(tenant)
             found = self._desks[peer, tenant] = Desk(domain)
         return found
 
     def catalogues_for(self, tenant: str) -> list[Catalogue]:
         """Return the images that a tenant may refer to."""
         return [image.catalogue for image in self.images if image.is_for(tenant)]
+
+    def distrust(self, path: Path) -> None:
+        """Let nobody refer any more to an image that isn't what it was when it was indexed.
+
+        Peers to which it was listed before don't know that until their next links.
+        """
+        self.images = tuple(each for each in self.images if each.catalogue.path != path)
 
     def find(self, peer: str, tenant: str) -> Desk | None:
         """Return what two sites have in common of a tenant's, if they have anything yet."""

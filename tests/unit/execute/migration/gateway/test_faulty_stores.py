@@ -18,10 +18,10 @@ PAGES = pages_of(7, 6000)
 STORE = {"folder": "store", "memory": "8MiB"}
 
 
-async def arrives(a: Site, b: Site, vm: str, pages: list[bytes]) -> bool:
+async def arrives(a: Site, b: Site, vm: str, pages: list[bytes], tenant: str = "t") -> bool:
     """Say whether a migration arrives; what comes of one that doesn't is right as far as it goes."""
     content = memory_stream(pages)
-    migration = await open_way(a, b, vm)
+    migration = await open_way(a, b, vm, tenant=tenant)
     async with asyncio.timeout(PATIENCE_SECONDS):
         ours, theirs = await migrate(a, b, migration, content)
     await a.client.ask("close", migration=migration)
@@ -39,6 +39,20 @@ async def test_an_image_that_was_removed_fails_one_migration(tmp_path: Path) -> 
         image.unlink()
         assert not await arrives(a, b, "vm1", PAGES)
         assert await arrives(a, b, "vm2", PAGES)
+
+
+async def test_an_image_that_was_changed_for_one_tenant_is_listed_to_no_other(
+    tmp_path: Path,
+) -> None:
+    image = tmp_path / "image.raw"
+    image.write_bytes(b"".join(PAGES))
+    async with two_sites(tmp_path, images=[{"path": str(image)}]) as (a, b):
+        assert await arrives(a, b, "vm0", PAGES[:1], tenant="known")
+        image.write_bytes(b"".join(reversed(PAGES)))
+        assert not await arrives(a, b, "vm1", PAGES)
+        for tenant in ("known", "other"):
+            assert await arrives(a, b, f"vm of {tenant}", PAGES, tenant=tenant)
+        assert (await b.client.ask("status"))["images"] == []
 
 
 async def test_a_store_whose_disk_forgets_fails_one_migration(tmp_path: Path) -> None:
