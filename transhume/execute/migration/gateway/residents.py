@@ -49,7 +49,9 @@ class Residents:
         """Return what a tenant's VMs here have; None where nobody is to know of them."""
         if all(rule.tenant != tenant for rule in self._settings.residents):
             return None
-        return self._pages.setdefault(tenant, self._empty(tenant))
+        if tenant not in self._pages:
+            self._pages[tenant] = self._empty(tenant)
+        return self._pages[tenant]
 
     def status(self) -> list[dict[str, object]]:
         """Tell of each tenant how often all were looked at, how many VMs the last time, and what is kept."""

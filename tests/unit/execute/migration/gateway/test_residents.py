@@ -16,6 +16,7 @@ from tests.unit.execute.migration.gateway.hypervisors import (
 )
 from tests.unit.execute.migration.gateway.running_guest import running_guest
 from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from transhume.execute.migration.content.catalogue import Catalogue
 from transhume.execute.migration.gateway.residents import Residents
 from transhume.execute.migration.splitting import PAGE_BYTES
 
@@ -122,3 +123,20 @@ async def test_without_being_asked_a_gateway_looks_at_nobody(tmp_path: Path, pid
         await residents.run()
         assert residents.of("t") is None
         assert residents.status() == []
+
+
+async def test_what_is_known_of_images_is_gathered_once(
+    tmp_path: Path, pids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large images that takes a second, in which nothing else is done, at each look and each new link."""
+
+    def gather(_tenant: str) -> list[Catalogue]:
+        raise AssertionError("it's known by now")
+
+    async with two_sites(tmp_path, **sharing(pids)) as (_, b):
+        await looked_at(b)
+        pages = b.gateway.residents.of("t")
+        monkeypatch.setattr(b.gateway.domains, "catalogues_for", gather)
+        (rule,) = b.gateway.settings.residents
+        await b.gateway.residents.look(rule)
+        assert b.gateway.residents.of("t") is pages
