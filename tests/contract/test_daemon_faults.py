@@ -1,6 +1,7 @@
 """What the daemon outlives: its own death at any write, and faults of all that it works with."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from transhume.knowledge import keys, store
 from transhume.knowledge.model import (
     Phase,
     Plan,
+    PlanId,
     PlanStatus,
 )
 from transhume.knowledge.model.undoing import reversed_step
@@ -141,6 +143,32 @@ async def test_a_plan_that_was_never_begun_is_made_anew_when_it_is_found_too_lat
     async with stage.daemon():
         await stage.plan(PlanStatus.RECOMMENDED)
     assert stage.at(A1) == set(VMS)
+
+
+@ONE_SERVER
+async def test_a_plan_is_taken_up_whatever_the_clock_has_said_since(stage: Stage) -> None:
+    """Plans are ordered by when they were made, and a clock that was ahead has made many that seem newer."""
+    stage.write_policy("recommend")
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        _, plan = await stage.plan(PlanStatus.RECOMMENDED)
+    lease = stage.store.lease("one that died at once", 60)
+    token = await lease.acquire()
+    for number in range(60):
+        ahead = replace(
+            plan, id=PlanId(f"ahead-{number}"), made_at=plan.made_at + timedelta(days=1)
+        )
+        await stage.store.put_plan(ahead, PlanStatus.SUPERSEDED, token)
+    await stage.store.set_plan_status(plan.id, PlanStatus.EXECUTING, token)
+    await lease.release()
+    async with stage.daemon():
+
+        async def ended() -> bool | None:
+            return True if (await stage.store.plan(plan.id)).status in ENDED else None
+
+        await until(ended, "the plan to be carried out")
+    assert stage.at(B1) == TALKERS
 
 
 class Sick(Loop):

@@ -23,7 +23,7 @@ from transhume.daemon.perseverance import Trouble, first_cause, persevere
 from transhume.daemon.recording import Recording
 from transhume.daemon.senses import Clock, Sense, keep_alive
 from transhume.daemon.shadowing import Shadows
-from transhume.daemon.undertaking import PLANS_LOOKED_AT, Undertaking
+from transhume.daemon.undertaking import Undertaking
 from transhume.errors import LeaseLost, OverlayError, TemporaryError, UsageError
 from transhume.execute.executor import World
 from transhume.knowledge.lease import Lease
@@ -51,6 +51,7 @@ DEBOUNCE_SECONDS = 0.3
 QUIET_ROUND_SECONDS = 5.0
 POLICY_SECONDS = 1.0
 LEASE_SECONDS = 10.0
+PLANS_LOOKED_AT = 50
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
 """Between attempts at a chore, short beside the lease."""
 FIRST_ASIDE_SECONDS, LONGEST_ASIDE_SECONDS = 5.0, 60.0

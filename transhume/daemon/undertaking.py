@@ -36,7 +36,6 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Before each new attempt at a plan that is hindered; then it is given up."""
 STALE = timedelta(minutes=1)
 """A plan that was never begun, and is older than that when it is found, is made anew instead."""
-PLANS_LOOKED_AT = 50
 
 STOPPED = "the daemon was stopped"
 NOTICED = "a revocation notice came in"
@@ -105,9 +104,9 @@ class Undertaking:
 
     async def recover(self) -> None:
         """Finish or undo each plan that was left half way, by a crash or by a fault."""
-        for stored in await self._store.plans(limit=PLANS_LOOKED_AT):
+        for stored in await self._store.executing_plans():
             plan = stored.plan
-            if stored.status is not PlanStatus.EXECUTING or not isinstance(plan, Plan):
+            if not isinstance(plan, Plan):
                 continue
             snapshot = await self._store.snapshot()
             begun = await self._store.journal(plan.id)

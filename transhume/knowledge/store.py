@@ -441,6 +441,16 @@ class Store:
         found = [await self._readable(PlanId(text(name))) for name in names]
         return tuple(stored for stored in found if stored is not None)
 
+    async def executing_plans(self) -> tuple[StoredPlan, ...]:
+        """Return the plans that are being executed, or were when a daemon died, whenever they were made."""
+        question = self._client.hgetall(keys.PLANS_STATUS)
+        statuses = await self._ask(question, keys.PLANS_STATUS) or {}
+        names = sorted(
+            text(name) for name, status in statuses.items() if text(status) == PlanStatus.EXECUTING
+        )
+        found = [await self._readable(PlanId(name)) for name in names]
+        return tuple(stored for stored in found if stored is not None)
+
     async def set_plan_status(
         self, plan: PlanId, status: PlanStatus, token: int, expected: PlanStatus | None = None
     ) -> bool:
