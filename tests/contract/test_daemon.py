@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from tests.contract.daemon_stage import (
     TALKERS,
     VMS,
     A,
+    B,
     Stage,
     hurry,
     notice,
@@ -33,6 +34,7 @@ from tests.contract.daemon_stage import (
     until,
 )
 from transhume.daemon.composition import now
+from transhume.daemon.undertaking import Undertaking
 from transhume.errors import LeaseHeld, LeaseLost
 from transhume.execute.executor import Executor
 from transhume.knowledge import keys
@@ -268,6 +270,33 @@ async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
         found = await outcomes(stage.store, elective)
     assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
     assert {step.kind for step in evacuation.steps} == {MoveKind.MANDATORY}
+
+
+@ONE_SERVER
+async def test_a_notice_that_is_taken_back_stops_no_plan(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, heed = asyncio.Event(), Undertaking.heed_notice
+
+    async def noted(undertaking: Undertaking) -> None:
+        await heed(undertaking)
+        heard.set()
+
+    monkeypatch.setattr(Undertaking, "heed_notice", noted)
+    elsewhere = replace(notice(), cloud=B, host=HostName("b2"))
+    await stage.store.put_notice(elsewhere)
+    stage.clouds.gate.clear()
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await stage.moving()
+        heard.clear()
+        await stage.store.put_notice(replace(elsewhere, withdrawn=True))
+        await until(so(heard.is_set), "the news to be heard")
+        stage.clouds.gate.set()
+        _, elective = await stage.plan(*ENDED)
+        found = await outcomes(stage.store, elective)
+    assert {outcome.result for outcome in found.values()} == {StepResult.DONE}
 
 
 class AfterTheFirst(asyncio.Event):

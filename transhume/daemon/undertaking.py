@@ -61,6 +61,8 @@ class Undertaking:
         self._ended = ended
         self._plan: Plan | None = None
         self._executor: Executor | None = None
+        self._known: Collection[RevocationNotice] = ()
+        """The notices that the plan was made in sight of."""
         self._shunned: frozenset[HostName] = frozenset()
         """Hosts that were about to go when a notice came in last, while a plan is carried out."""
         self._why_stopped = ""
@@ -79,16 +81,18 @@ class Undertaking:
     async def heed_notice(self) -> None:
         """Stop an elective plan at its next step, and take nobody back to what is about to go.
 
-        There is an evacuation to be planned.
+        There is an evacuation to be planned. A notice that was taken back stops nothing.
         """
-        self._make_way()
         if self._plan is not None:
-            self._shunned = frozenset((await self._store.snapshot()).host_deadlines())
+            snapshot = await self._store.snapshot()
+            self._make_way(snapshot)
+            self._shunned = frozenset(snapshot.host_deadlines())
             if self._executor is not None:
                 self._executor.shun(self._shunned)
 
-    def _make_way(self) -> None:
-        if self._plan and all(step.kind is MoveKind.ELECTIVE for step in self._plan.steps):
+    def _make_way(self, snapshot: Snapshot) -> None:
+        elective = self._plan and all(s.kind is MoveKind.ELECTIVE for s in self._plan.steps)
+        if elective and any(notice not in self._known for notice in snapshot.notices):
             self._stop_executor(NOTICED)
 
     def begin(self, plan: Plan, known: Collection[RevocationNotice]) -> Coroutine[None, None, None]:
@@ -98,9 +102,10 @@ class Undertaking:
         made in sight of.
         """
         self._plan, self._executor, self._why_stopped = plan, None, ""
+        self._known = known
         if self._daemon_stops.is_set():
             self._why_stopped = STOPPED
-        return self._carry_out(plan, known)
+        return self._carry_out(plan)
 
     async def recover(self) -> None:
         """Finish or undo each plan that was left half way, by a crash or by a fault."""
@@ -124,11 +129,11 @@ class Undertaking:
 
     # --- one plan ----------------------------------------------------------------------------
 
-    async def _carry_out(self, plan: Plan, known: Collection[RevocationNotice]) -> None:
+    async def _carry_out(self, plan: Plan) -> None:
         trouble = Trouble("plan_interrupted", "plan_goes_on", plan=plan.id)
         pauses = list(PAUSES_SECONDS)
         try:
-            while (hindrance := await _hindrance(self._attempt(plan, known))) is not None:
+            while (hindrance := await _hindrance(self._attempt(plan))) is not None:
                 trouble.tell(hindrance)
                 if await self._daemon_stops_within(pauses[0]):
                     log.warning("plan_left_open", plan=plan.id, hint="the next start takes it up")
@@ -142,14 +147,13 @@ class Undertaking:
             self._plan = self._executor = None
             self._shunned = frozenset()
 
-    async def _attempt(self, plan: Plan, known: Collection[RevocationNotice]) -> None:
+    async def _attempt(self, plan: Plan) -> None:
         """Go on from where the journal says that the plan stands."""
         latest = _latest(await self._store.journal(plan.id))
         snapshot = await self._store.snapshot()
         world = self._world(self._ledger, snapshot)
         self._executor = executor = Executor(plan, world, tuple(latest.values()))
-        if any(notice not in known for notice in snapshot.notices):
-            self._make_way()
+        self._make_way(snapshot)
         executor.shun({*snapshot.host_deadlines(), *self._shunned})
         if self._why_stopped:
             executor.stop(self._why_stopped)
