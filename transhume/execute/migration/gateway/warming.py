@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from transhume.errors import UsageError
+from transhume.execute.migration.coding.sender import Sender
 from transhume.execute.migration.gateway.departure import Departure
 from transhume.execute.migration.gateway.departures import FAILED, Departures, Warming
 from transhume.execute.migration.gateway.gateway import Gateway
@@ -44,6 +45,8 @@ class _Kept:
     departures: Departures
     departure: Departure
     most_wire_bytes: int | None
+    sender: Sender
+    """Tells of the pages that are known there; another takes its place when they turn out to be forgotten."""
     scans: int = 0
     scanned_pages: int = 0
     """In the last whole scan."""
@@ -55,6 +58,10 @@ class _Kept:
     """When the last whole scan ended, by the monotonic clock."""
     why_ended: str = ""
     task: "asyncio.Task[None] | None" = None
+
+    def forget(self) -> None:
+        """Take note that what was sent is of no use to the VM's next move."""
+        self.known_pages = self.image_pages = 0
 
 
 class Warmer:
@@ -103,7 +110,8 @@ class Warmer:
             departures.close(departure)
             raise UsageError(f"{vm} isn't to be kept warm at {destination} any more")
         member = departure.member = self._gateway.gangs.join_warming(destination, bytes_per_second)
-        kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes)
+        sender = departure.desk.domain.sender
+        kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes, sender)
         self._kept[vm, destination] = kept
         keeping = self._keep(kept, hypervisors, passes, disks=disks)
         kept.task = asyncio.create_task(keeping, name=f"warming {vm}")
@@ -122,6 +130,9 @@ class Warmer:
     def status(self) -> list[dict[str, Any]]:
         """Tell of each VM what is known of it where it may go."""
         now = time.monotonic()
+        for kept in self._kept.values():
+            if kept.departure.desk.domain.sender is not kept.sender:
+                kept.forget()
         return [
             {
                 "vm": kept.vm,
@@ -168,6 +179,8 @@ class Warmer:
             kept.why_ended = "its budget is spent"
         except (LinkLost, NoGuestMemory, OSError) as error:
             kept.why_ended = str(error)
+            if isinstance(error, NoGuestMemory):
+                kept.forget()
             log.warning("warming_ended", vm=kept.vm, destination=kept.destination, why=str(error))
         except Exception:
             kept.why_ended = FAILED

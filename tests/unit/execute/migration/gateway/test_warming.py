@@ -20,7 +20,14 @@ from tests.unit.execute.migration.gateway.hypervisors import (
     pages_of,
 )
 from tests.unit.execute.migration.gateway.running_guest import running_guest
-from tests.unit.execute.migration.gateway.two_sites import Site, open_way, two_sites
+from tests.unit.execute.migration.gateway.two_sites import (
+    Site,
+    free_port,
+    open_way,
+    site,
+    two_sites,
+    write_site,
+)
 from transhume.errors import GatewayFailed
 from transhume.execute.migration.gateway import departures
 from transhume.execute.migration.gateway import warming as warming_module
@@ -203,6 +210,43 @@ async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
         content = memory_stream(IMAGE)
         assert_arrived(await migrate(a, b, await open_way(a, b), content), content)
         assert link.lost is None
+
+
+async def test_what_a_destination_forgot_is_told_no_more(
+    tmp_path: Path, guest: tuple[int, Path]
+) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    (pids / "vm1.pid").write_text(str(guest[0]))
+    ports = {"a": free_port(), "b": free_port()}
+    paths = {name: write_site(tmp_path, name, ports, pids=str(pids)) for name in ports}
+    async with site(paths["a"]) as a:
+        async with site(paths["b"]) as b:
+            kept = await warmed(a, b, disks=True)
+            assert (kept["known_pages"], kept["image_pages"]) == (0, 600)
+            kept = await warmed(a, b, disks=True)
+            assert (kept["known_pages"], kept["image_pages"]) == (MEMORY_PAGES, 600)
+        async with site(paths["b"]) as b:
+            await open_way(a, b, "vm2")
+            kept = await warming(a)
+    assert (kept["known_pages"], kept["image_pages"]) == (0, 0)
+
+
+async def test_of_a_guest_that_is_gone_nothing_is_told(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it runs next, nobody knows what was sent from here."""
+    monkeypatch.setattr(warming_module, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(warming_module, "_REST", 0.0)
+    async with sites_with(tmp_path, guest[0]) as (a, b):
+        await warm(a, b)
+        await scans(a, 2)
+        assert (await warming(a))["known_pages"] == MEMORY_PAGES
+        (tmp_path / "pids" / "vm1.pid").unlink()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (kept := await warming(a))["ended"]:
+                await asyncio.sleep(0.01)
+    assert kept["known_pages"] == 0
 
 
 async def held_up(a: Site, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
