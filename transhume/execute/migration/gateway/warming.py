@@ -51,7 +51,8 @@ class _Kept:
     scanned_pages: int = 0
     """In the last whole scan."""
     known_pages: int = 0
-    """Of those, what the destination had already."""
+    """Of those, what the destination had already; after the first scan, from which nobody knows yet how much
+    changes, all that it has by now."""
     image_pages: int = 0
     """Blocks of its images that were read, and are known there."""
     warm_at: float | None = None
@@ -199,7 +200,8 @@ class Warmer:
                 await self._send(kept, warming, piece)
         kept.scans += 1
         kept.scanned_pages = scanned
-        kept.known_pages = scanned - (kept.departure.sent.new_pages - before)
+        new_pages = kept.departure.sent.new_pages - before if kept.scans > 1 else 0
+        kept.known_pages = scanned - new_pages
         kept.warm_at = time.monotonic()
 
     async def _send_images(self, kept: _Kept, warming: Warming, hypervisors: Hypervisors) -> None:
