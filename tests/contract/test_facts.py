@@ -330,6 +330,13 @@ DAMAGE = [
     pytest.param(
         b'{"cloud":"x","at":"2030-01-01T00:00:00Z","dollars_per_vcpu_hour":"dear"}', id="no number"
     ),
+    *(
+        pytest.param(
+            b'{"cloud":"x","at":"2030-01-01T00:00:00Z","dollars_per_vcpu_hour":%b}' % price,
+            id=f"a price of {price.decode()}",
+        )
+        for price in (b"NaN", b"Infinity", b"1e999")
+    ),
 ]
 
 

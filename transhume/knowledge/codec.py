@@ -2,8 +2,8 @@
 
 Owns the written form and nothing of where it is kept; how arrays are written is in `columns`. Two promises that
 the store builds on: the same record is always the same bytes (sets are sorted), and whatever `decode` returns
-is well-formed, down to time zones, so that no foreign or damaged value reaches the planner. Unknown fields are
-passed over: an older reader can read what a newer writer wrote.
+is well-formed, down to time zones and to numbers that are none, so that no foreign or damaged value reaches the
+planner. Unknown fields are passed over: an older reader can read what a newer writer wrote.
 """
 
 import json
@@ -26,7 +26,15 @@ from transhume.knowledge.columns import (
     written_matrix,
     written_window,
 )
-from transhume.knowledge.model import CommunicationMatrix, TrafficWindow
+from transhume.knowledge.model import (
+    CommunicationMatrix,
+    DirtyRate,
+    Link,
+    PriceTick,
+    Progress,
+    TrafficWindow,
+    Warmth,
+)
 
 T = TypeVar("T")
 
@@ -34,6 +42,8 @@ _WRITTEN_AS: Mapping[type, type] = {
     TrafficWindow: WrittenWindow,
     CommunicationMatrix: WrittenMatrix,
 }
+_FINITE = frozenset({DirtyRate, Link, PriceTick, Progress, Warmth})
+"""Facts that plans are reckoned from: one price that is no number, or without end, would leave none."""
 
 
 class UnreadableRecord(PermanentError):
@@ -120,13 +130,18 @@ def _validator(cls: Any) -> SchemaValidator:
     The model's plain `datetime` lets naive times in, and the first comparison with an aware one would end
     the daemon.
     """
-    return SchemaValidator(_aware(_adapter(cls).core_schema))
+    demands: dict[str, dict[str, object]] = {"datetime": {"tz_constraint": "aware"}}
+    if cls in _FINITE:
+        demands["float"] = {"allow_inf_nan": False}
+    return SchemaValidator(_demanding(_adapter(cls).core_schema, demands))
 
 
-def _aware(schema: Any) -> Any:
+def _demanding(schema: Any, demands: Mapping[str, Mapping[str, object]]) -> Any:
+    """Return a schema in which each part also demands what its type does."""
     if isinstance(schema, dict):
-        aware = {key: _aware(value) for key, value in schema.items()}
-        return aware | {"tz_constraint": "aware"} if schema.get("type") == "datetime" else aware
+        demanding = {key: _demanding(value, demands) for key, value in schema.items()}
+        kind = schema.get("type")
+        return demanding | demands.get(kind, {}) if isinstance(kind, str) else demanding
     if isinstance(schema, list):
-        return [_aware(value) for value in schema]
+        return [_demanding(value, demands) for value in schema]
     return schema

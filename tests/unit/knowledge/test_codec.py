@@ -1,4 +1,5 @@
 import json
+import math
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -71,7 +72,7 @@ ARRAYS = (CommunicationMatrix, TrafficWindow)
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 st.register_type_strategy(datetime, MOMENTS)
-st.register_type_strategy(float, st.floats(allow_nan=False))
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 
 
 @pytest.mark.parametrize("cls", RECORDS)
@@ -80,6 +81,12 @@ st.register_type_strategy(float, st.floats(allow_nan=False))
 def test_what_is_written_is_read_back_equal(cls: type, data: st.DataObject) -> None:
     record = data.draw(st.from_type(cls))
     assert decode(cls, encode(record)) == record
+
+
+@given(st.from_type(Outcome))
+def test_what_was_decided_may_be_without_end(outcome: Outcome) -> None:
+    endless = replace(outcome, predicted=replace(outcome.predicted, seconds=math.inf))
+    assert decode(Outcome, encode(endless)) == endless
 
 
 @given(matrices())
