@@ -4,7 +4,7 @@
     DIR/20300101T120000Z/policies/1/in-force/*.yaml     the policies at first; 2, 3 …: each later set
 
 The newest trace has the name that sorts last; one that isn't complete yet has another ending. Whoever reads a
-recording needs no more than these names; what is called otherwise is somebody else's.
+recording needs no more than these names.
 """
 
 import re
@@ -14,19 +14,23 @@ FEDERATION = "federation.yaml"
 IN_FORCE = "in-force"
 """The name under which the policies in force stand in a comparison."""
 UNFINISHED = ".new"
-_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+_RECORDED = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
 def traces_in(folder: Path) -> list[Path]:
     """Return the traces in a folder of recordings, the oldest first."""
     found = folder.glob(f"*/{FEDERATION}")
-    return sorted((path.parent for path in found if _NAME.fullmatch(path.parent.name)), key=_age)
+    return sorted((path.parent for path in found if path.parent.suffix != UNFINISHED), key=_age)
+
+
+def recorded_in(folder: Path) -> list[Path]:
+    """Return those among the traces in a folder that have names as a daemon gives them, the oldest first."""
+    return [trace for trace in traces_in(folder) if _RECORDED.fullmatch(trace.name)]
 
 
 def unfinished_in(folder: Path) -> list[Path]:
-    """Return the traces that weren't completed."""
-    found = folder.glob(f"*{UNFINISHED}")
-    return [path for path in found if _NAME.fullmatch(path.name.removesuffix(UNFINISHED))]
+    """Return what is left in a folder of traces that a daemon has begun, and not got far with."""
+    return [path for path in folder.glob(f"*{UNFINISHED}") if _RECORDED.fullmatch(path.stem)]
 
 
 def latest_trace(folder: Path) -> Path | None:

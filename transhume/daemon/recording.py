@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from transhume.daemon.recorded_folders import UNFINISHED, traces_in, unfinished_in
+from transhume.daemon.recorded_folders import UNFINISHED, recorded_in, unfinished_in
 from transhume.daemon.trace_writing import Pace, Scene, TraceFolder, can_be_named
 from transhume.knowledge.model import Snapshot, VmName
 from transhume.knowledge.records import RecordingStatus
@@ -182,11 +182,14 @@ class Recording:
         return path
 
     def _make_room(self) -> None:
-        """Remove the oldest traces, so that with the one to come no more is kept than may be."""
+        """Remove the oldest traces, so that with the one to come no more is kept than may be.
+
+        What else is in the folder isn't ours.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         for unfinished in unfinished_in(self._folder):
             shutil.rmtree(unfinished, ignore_errors=True)
-        kept = traces_in(self._folder)
+        kept = recorded_in(self._folder)
         sizes = {trace: _size(trace) for trace in kept}
         while kept and (
             len(kept) >= MOST_TRACES or sum(map(sizes.__getitem__, kept)) > self._at_most / 2

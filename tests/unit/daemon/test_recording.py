@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.unit.plan.worlds import traffic
 from transhume.cli.trace_files import load_trace
 from transhume.daemon import recording
-from transhume.daemon.recorded_folders import in_force, latest_trace, traces_in
+from transhume.daemon.recorded_folders import in_force, latest_trace, recorded_in, traces_in
 from transhume.daemon.recording import Recording
 from transhume.daemon.trace_writing import Pace
 from transhume.errors import InvalidFile, UsageError
@@ -193,13 +193,6 @@ def test_a_job_is_as_far_as_it_was(folder: Path) -> None:
     assert found.at_start().paces[job] == pytest.approx(10 / 120 / 600)
 
 
-@pytest.mark.parametrize("name", ["", " "])
-def test_a_job_without_a_name_leaves_the_trace_readable(folder: Path, name: str) -> None:
-    progress = Progress(job=JobName(name), at=START, done=1.0, total=2.0)
-    recorder(folder).note(snapshot(progress={progress.job: progress}))
-    assert load_trace(folder).done == {}
-
-
 def test_the_same_snapshots_give_the_same_bytes_and_the_same_replay(tmp_path: Path) -> None:
     told = []
     for name in ("one", "two"):
@@ -355,19 +348,27 @@ def test_the_oldest_traces_make_room(folder: Path) -> None:
     assert load_trace(folder).end == START + 499 * MINUTE
 
 
-def test_what_is_not_recorded_here_is_left_alone(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody may keep traces of his own, and anything else, in the folder that he names."""
-    monkeypatch.setattr(recording, "MOST_TRACES", 1)
-    theirs = [folder / "2026-03" / "federation.yaml", folder / "cellar.new" / "wine.txt"]
-    for path in theirs:
-        path.parent.mkdir(parents=True)
-        path.write_text("not ours")
-    for _ in range(2):
-        recorder(folder).note(snapshot())
-    assert all(path.exists() for path in theirs)
-    assert latest_trace(folder) is not None
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_job_without_a_name_leaves_the_trace_readable(folder: Path, name: str) -> None:
+    progress = Progress(job=JobName(name), at=START, done=1.0, total=2.0)
+    recorder(folder).note(snapshot(progress={progress.job: progress}))
+    assert load_trace(folder).done == {}
+
+
+def test_what_somebody_else_keeps_beside_the_traces_is_never_removed(folder: Path) -> None:
+    """A trace made by hand, one that was recorded and given a name to keep it, and what is no trace at all."""
+    mine = [folder / name for name in ("by-hand", "2029-incident", "20290101T000000Z kept")]
+    for trace in mine:
+        trace.mkdir(parents=True)
+        (trace / "federation.yaml").write_bytes(bytes(1 << 20))
+    other = folder / "policies.new"
+    other.mkdir()
+    keeper = recorder(folder, at_most=12 << 10)
+    for minutes in range(200):
+        tick = price(A, 0.04 + minutes / 1e5, START + minutes * MINUTE)
+        keeper.note(snapshot(minutes, prices={A: tick}))
+    assert all(path.is_dir() for path in (*mine, other))
+    assert {*traces_in(folder)} == {*mine, *recorded_in(folder)} > {*mine}
 
 
 def test_so_many_short_traces_are_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
