@@ -76,7 +76,7 @@ async def _listen_for_operators(path: Path, control: Control, begun: AsyncExitSt
 def _take_place(path: Path) -> socket.socket:
     """Listen where nobody else does, also where somebody who is gone did."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists():
+    if path.is_socket():
         with socket.socket(socket.AF_UNIX) as probe, short_path(path) as name:
             if probe.connect_ex(name) == 0:
                 raise OSError("another gateway listens there")

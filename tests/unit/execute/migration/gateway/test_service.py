@@ -59,3 +59,13 @@ async def test_a_gateway_that_finds_its_place_taken_leaves_it_and_its_port(tmp_p
                     raise AssertionError("it began")
         assert (await first.client.ask("status"))["routes"] == []
     assert not control.exists()
+
+
+async def test_a_control_socket_takes_no_files_place(tmp_path: Path) -> None:
+    kept = tmp_path / "policy.yaml"
+    kept.write_text("policy: mine\n")
+    config = write_site(tmp_path, "a", {"a": free_port()}, control=str(kept))
+    with pytest.raises(UsageError, match=r"policy\.yaml can't be had"):
+        async with site(config):
+            raise AssertionError("it began")
+    assert kept.read_text() == "policy: mine\n"
