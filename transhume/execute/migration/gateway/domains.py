@@ -77,12 +77,15 @@ class Domains:
         return self._desks.get((peer, tenant))
 
     def let_go(self, peer: str, words: Mapping[str, Any]) -> None:
-        """Take a peer's word that it refers no more to what is below a position of a tenant's."""
+        """Take a peer's word that it refers no more to what is below a position of a tenant's.
+
+        The pages go when whatever is encoded now has been, which may wait for a disk.
+        """
         match words:
             case {"tenant": str(tenant), "below": int(below)}:
                 desk = self.find(peer, tenant)
                 if desk is not None:
-                    desk.domain.let_go(below)
+                    desk.coder.submit(desk.domain.let_go, below)
 
     def digests(self, catalogue: str) -> Sequence[bytes] | None:
         """Return what a catalogue lists, if that is known here."""
