@@ -108,8 +108,8 @@ class PlanTransaction:
         """
         if self.running or self.ready():
             return PlanStatus.EXECUTING
-        in_vain = any(self.results.get(s.id) is not StepResult.DONE for s in self._undoings())
-        if StepResult.FAILED in self.results.values() or in_vain:
+        stuck = any(self._is_stuck(step.id) for step in self.plan.steps)
+        if StepResult.FAILED in self.results.values() or stuck:
             return PlanStatus.FAILED
         kept = any(
             self.results.get(step.id) is StepResult.DONE
@@ -120,21 +120,34 @@ class PlanTransaction:
 
     def _to_undo(self, undoing: Step) -> bool:
         """Say whether an undoing is still to be done; one that a crash cut short is begun again."""
-        result = self.results.get(undoing.id)
-        again = result is StepResult.UNDONE and self._attempts[undoing.id] < UNDO_ATTEMPTS
-        return result is None or again
+        return undoing.id not in self.results or self._may_be_tried_again(undoing.id)
+
+    def _is_stuck(self, step: StepId) -> bool:
+        """Say whether a step stands because its undoing was in vain."""
+        undoing = StepId(step + UNDO_SUFFIX)
+        ended = undoing in self.results and not self._may_be_tried_again(undoing)
+        return ended and self._stands(step)
+
+    def _may_be_tried_again(self, undoing: StepId) -> bool:
+        result = self.results.get(undoing)
+        return result is StepResult.UNDONE and self._attempts[undoing] < UNDO_ATTEMPTS
 
     def _kept(self) -> frozenset[StepId]:
         """Return the steps that stay: those that have left a shunned host, and whatever any of them relies on.
 
-        What mandatory moves rely on stays as well: going back would be at their cost.
+        What mandatory moves rely on stays as well: going back would be at their cost. So does what those rely
+        on that can't be taken back: they are where it would go.
         """
         begun = [s for s in self.plan.steps if s.id in self.running or self._stands(s.id)]
-        fled = {step.id for step in begun if step.source in self._shunned}
-        # Who was parked after that isn't taken back to parking.
-        fled |= {self._onward[step].id for step in fled & self._onward.keys()}
-        relying = [step for step in begun if step.kind is MoveKind.MANDATORY or step.id in fled]
-        return frozenset(fled.union(*(step.relies_on for step in relying)))
+        staying = {s.id for s in begun if s.kind is MoveKind.MANDATORY or self._is_stuck(s.id)}
+        kept = {step.id for step in begun if step.source in self._shunned}
+        known = -1
+        while known < (known := len(kept)):
+            # Who was parked after that isn't taken back to parking.
+            kept |= {self._onward[step].id for step in kept & self._onward.keys()}
+            relying = (step.relies_on for step in begun if step.id in kept | staying)
+            kept = kept.union(*relying)
+        return frozenset(kept)
 
     def _goes_on(self, step: Step) -> bool:
         """Say whether a step takes a parked VM on: that is done even when nothing else is begun."""

@@ -129,6 +129,22 @@ def test_who_made_room_for_one_that_left_a_shunned_host_is_not_taken_back_either
     assert run(shunning, failing) == ["s2", "s1", "s3"]
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "not"])
+def test_nobody_is_taken_back_to_a_place_that_is_kept_for_others(kept: bool) -> None:
+    """vm3 fled to b, where vm2 was, which went to c, where vm1 was; vm4 belongs to vm1 and vm2."""
+    first = replace(
+        step(1), source=HostName("c1"), destination=HostName("d1"), source_cloud=CloudName("c")
+    )
+    second = replace(
+        step(2), source=HostName("b1"), destination=HostName("c1"), relies_on=(first.id,)
+    )
+    fled = replace(step(3, mandatory=kept, group=None), relies_on=(second.id,))
+    mate = replace(step(4), after=(fled.id,))
+    transaction = PlanTransaction(plan(first, second, fled, mate))
+    back = [] if kept else ["s3~undo", "s2~undo", "s1~undo"]
+    assert run(transaction, {"s4": StepResult.UNDONE}) == ["s1", "s2", "s3", "s4", *back]
+
+
 def test_a_parked_vm_that_left_a_shunned_host_stays_where_it_was_to_go() -> None:
     """And isn't taken half-way back."""
     parked = replace(step(1), destination=HostName("c1"), destination_cloud=CloudName("c"))
@@ -201,6 +217,15 @@ def test_a_parked_vm_that_can_not_go_on_goes_back_after_who_took_its_place() -> 
     order = run(transaction, {"s3": StepResult.SKIPPED})
     assert order == ["s1", "s2", "s3", "s2~undo", "s1~undo"]
     assert transaction.status() is PlanStatus.UNDONE
+
+
+@pytest.mark.parametrize("how", [StepResult.FAILED, StepResult.SKIPPED])
+def test_nobody_is_taken_back_where_another_could_not_be_taken_away(how: StepResult) -> None:
+    """vm2 is in vm1's place still, and the two of them may be more than a host can hold."""
+    transaction = PlanTransaction(swap())
+    order = run(transaction, {"s3": StepResult.SKIPPED, "s2~undo": how})
+    assert order == ["s1", "s2", "s3", "s2~undo"]
+    assert transaction.status() is PlanStatus.FAILED
 
 
 def test_an_evacuated_vm_stays_where_it_is_parked_rather_than_going_back() -> None:
