@@ -189,7 +189,7 @@ class PlanTransaction:
         onward = self._onward.get(step.id)
         return (
             any(other in verdict.spoiled for other in step.relies_on)
-            or (onward is not None and self._strands(onward, verdict))
+            or (onward is not None and self._strands(step, onward, verdict))
             or any(
                 other.id in verdict.spoiled
                 or (self._in_vain(other.id) and self.results[other.id] is not StepResult.SKIPPED)
@@ -198,12 +198,13 @@ class PlanTransaction:
             )
         )
 
-    def _strands(self, onward: Step, verdict: "_Verdict") -> bool:
-        """Say whether the second step of a parked VM won't be made, so that the first has to be taken back."""
+    def _strands(self, first: Step, onward: Step, verdict: "_Verdict") -> bool:
+        """Say whether the second step of a parked VM won't be made, so that the first must not stand."""
         if onward.id in verdict.lost or self._in_vain(onward.id):
             return True
         idle = self.stopped and not self.running and onward.id not in self.results
-        return idle and not self._waits_for[onward.id] <= self.results.keys()
+        parked = idle and self._stands(first.id)
+        return parked and not self._waits_for[onward.id] <= self.results.keys()
 
     def _undoings(self) -> list[Step]:
         spoiled = self._verdict().spoiled

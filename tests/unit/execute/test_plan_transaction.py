@@ -6,7 +6,15 @@ import pytest
 
 from tests.unit.execute.plans import plan, step
 from transhume.execute.plan_transaction import UNDO_ATTEMPTS, PlanTransaction
-from transhume.knowledge.model import CloudName, HostName, Plan, PlanStatus, StepId, StepResult
+from transhume.knowledge.model import (
+    CloudName,
+    GroupId,
+    HostName,
+    Plan,
+    PlanStatus,
+    StepId,
+    StepResult,
+)
 from transhume.knowledge.model.undoing import reversed_step, step_of
 
 
@@ -250,6 +258,19 @@ def test_stopping_leaves_nobody_parked(begun: int, rest: list[str]) -> None:
         transaction.finished(each, StepResult.DONE)
     transaction.stop("a notice came in")
     assert run(transaction, {}) == rest
+
+
+def test_stopping_before_a_vm_is_parked_takes_nobody_back() -> None:
+    aside, other, onward = (replace(each, group=GroupId("g1")) for each in swap().steps)
+    mate = step(3, stage=0)
+    aside = replace(aside, after=(mate.id,))
+    transaction = PlanTransaction(plan(mate, aside, other, replace(onward, id=StepId("s4"))))
+    (begun,) = transaction.ready()
+    transaction.begin(begun)
+    transaction.stop("a notice came in")
+    transaction.finished(begun, StepResult.DONE)
+    assert run(transaction, {}) == []
+    assert transaction.status() is PlanStatus.DONE
 
 
 def test_what_was_taken_back_before_a_crash_is_not_relied_on_after_it() -> None:
