@@ -141,7 +141,7 @@ def _demanding(schema: Any, demands: Mapping[str, Mapping[str, object]]) -> Any:
     if isinstance(schema, dict):
         demanding = {key: _demanding(value, demands) for key, value in schema.items()}
         kind = schema.get("type")
-        return demanding | demands.get(kind, {}) if isinstance(kind, str) else demanding
+        return {**demanding, **demands.get(kind, {})} if isinstance(kind, str) else demanding
     if isinstance(schema, list):
         return [_demanding(value, demands) for value in schema]
     return schema
