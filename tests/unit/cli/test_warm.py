@@ -34,7 +34,7 @@ async def test_a_vm_is_warmed_at_a_rate_and_store_tells_what_that_took(tmp_path:
         stopped = await asyncio.to_thread(run, "warm", *ways, "--stop")
     assert "vm1 is being kept warm at b" in begun.output
     text = " ".join(told.output.split())
-    assert "vm1 is kept warm at b: 0% known, by 16.8 MB on the wire (done)" in text
+    assert "vm1 is kept warm at b: 100% known, by 16.8 MB on the wire (done)" in text
     assert "vm1 isn't kept warm at b any more" in stopped.output
 
 

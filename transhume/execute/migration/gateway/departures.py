@@ -232,7 +232,7 @@ class Departures:
         urgency: Urgency,
     ) -> _Channel:
         number = self._questions.number()
-        credit = Credit() if connection is None else self._window.join()
+        credit = Credit(WINDOW_BYTES) if connection is None else self._window.join()
         channel = _Channel(number, departure, connection, urgency, credit)
         self._channels[number] = channel
         departure.channels.add(number)
