@@ -1,14 +1,17 @@
-"""A migration that goes out: what it has sent, what it may send, and whom it shares its budget with."""
+"""A migration that goes out: its connections, what it has sent, and whom it shares its budget with."""
 
 import asyncio
+import socket
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from transhume.execute.migration.gateway.credit import Credit
 from transhume.execute.migration.gateway.domains import Desk
 from transhume.execute.migration.gateway.gangs import Member
 from transhume.execute.migration.gateway.pace import Pace
 from transhume.execute.migration.gateway.standstill import Standstill
+from transhume.execute.migration.gateway.turns import Urgency
 from transhume.knowledge.model import Transfer
 
 MOST_CHANNELS = 64
@@ -106,3 +109,19 @@ class Departure:
             self.standstill.begins(self.number)
         if self.member is not None:
             self.member.has_sent(transfer)
+
+
+@dataclass(slots=True)
+class Channel:
+    """One connection of a hypervisor, or what is sent ahead to a store."""
+
+    number: int
+    departure: Departure
+    connection: socket.socket | None
+    urgency: Urgency
+    """As long as the guest runs."""
+    credit: Credit
+    returned: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
+    returned_bytes: int = 0
+    carrier: "asyncio.Task[None] | None" = None
+    broken: bool = False

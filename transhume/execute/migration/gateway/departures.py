@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -20,7 +20,7 @@ from transhume.errors import Refused
 from transhume.execute.migration.coding.prepared import Prepared, Stream, prepare
 from transhume.execute.migration.gateway.agreement import Agreement
 from transhume.execute.migration.gateway.credit import WINDOW_BYTES, Credit, SharedWindow
-from transhume.execute.migration.gateway.departure import Departure
+from transhume.execute.migration.gateway.departure import Channel, Departure
 from transhume.execute.migration.gateway.domains import Desk, Domains
 from transhume.execute.migration.gateway.link import Link, LinkLost
 from transhume.execute.migration.gateway.link_rate import LinkRate
@@ -39,20 +39,6 @@ MOST_RETURNED_BYTES = 4 << 20
 FAILED = "the gateway failed"
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Channel:
-    number: int
-    departure: Departure
-    connection: socket.socket | None
-    urgency: Urgency
-    """As long as the guest runs."""
-    credit: Credit
-    returned: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
-    returned_bytes: int = 0
-    carrier: "asyncio.Task[None] | None" = None
-    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +76,7 @@ class Departures:
         self._agreement = Agreement(domains, self._questions.ask)
         self._opening = asyncio.Lock()
         self._departures: dict[int, Departure] = {}
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._window = SharedWindow()
         """Of the channels that are hypervisors' connections."""
 
@@ -230,10 +216,10 @@ class Departures:
         connection: socket.socket | None,
         socket_number: int | None,
         urgency: Urgency,
-    ) -> _Channel:
+    ) -> Channel:
         number = self._questions.number()
         credit = Credit(WINDOW_BYTES) if connection is None else self._window.join()
-        channel = _Channel(number, departure, connection, urgency, credit)
+        channel = Channel(number, departure, connection, urgency, credit)
         self._channels[number] = channel
         departure.channels.add(number)
         words = {
@@ -245,7 +231,7 @@ class Departures:
         return channel
 
     async def _both_ways(
-        self, channel: _Channel, connection: socket.socket, splitter: Splitter
+        self, channel: Channel, connection: socket.socket, splitter: Splitter
     ) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -254,7 +240,7 @@ class Departures:
         except* (OSError, LinkLost) as errors:
             self._break_off(channel.number, str(errors.exceptions[0]))
 
-    async def _pump(self, channel: _Channel, connection: socket.socket, splitter: Splitter) -> None:
+    async def _pump(self, channel: Channel, connection: socket.socket, splitter: Splitter) -> None:
         departure = channel.departure
         of_memory = channel.urgency is Urgency.MEMORY
         async with Reader(
@@ -268,7 +254,7 @@ class Departures:
         departure.count(zeros, of_disks=channel.urgency is Urgency.DISK)
         _tell_opaque(departure, splitter)
 
-    async def _send(self, channel: _Channel, prepared: Prepared) -> int:
+    async def _send(self, channel: Channel, prepared: Prepared) -> int:
         """Encode and send a piece, in parts where it turns out to be new there; return its bytes on the wire.
 
         Each part whole: what was encoded and isn't sent would be missing at the other end.
@@ -291,7 +277,7 @@ class Departures:
             rest = coded.rest
         return wire_bytes
 
-    async def _send_part(self, channel: _Channel, prepared: Prepared) -> _Coded:
+    async def _send_part(self, channel: Channel, prepared: Prepared) -> _Coded:
         """Encode and send as much of a piece as may go at once.
 
         A fault leaves it unsure what the peer has of the tenant's pages: the link ends, and the next finds out.
@@ -305,7 +291,7 @@ class Departures:
             self._end(FAILED)
             raise LinkLost(FAILED) from error
 
-    async def _encode_and_send(self, channel: _Channel, prepared: Prepared) -> _Coded:
+    async def _encode_and_send(self, channel: Channel, prepared: Prepared) -> _Coded:
         departure = channel.departure
         desk = departure.desk
         loop = asyncio.get_running_loop()
@@ -345,7 +331,7 @@ class Departures:
             self.link.say_amount(Kind.FORGET, departure.domain_number, first)
 
     @asynccontextmanager
-    async def _turn(self, channel: _Channel) -> AsyncIterator[None]:
+    async def _turn(self, channel: Channel) -> AsyncIterator[None]:
         """Wait until a piece may be sent, and have the link to itself while the context lasts."""
         departure = channel.departure
 
@@ -363,7 +349,7 @@ class Departures:
         """Say whether hypervisors are sending: they aren't slowed by what memory sent ahead is kept to."""
         return any(each.urgency is not Urgency.WARMING for each in self._channels.values())
 
-    async def _give_back(self, channel: _Channel, connection: socket.socket) -> None:
+    async def _give_back(self, channel: Channel, connection: socket.socket) -> None:
         while (data := await channel.returned.get()) is not None:
             with suppress(BrokenPipeError):  # the hypervisor has heard enough
                 await send_all(connection, data)
@@ -429,7 +415,7 @@ class Departures:
             case kind:
                 raise ProtocolError(f"{kind.name} isn't for a source to hear")
 
-    def _returned(self, number: int, channel: _Channel, content: bytes) -> None:
+    def _returned(self, number: int, channel: Channel, content: bytes) -> None:
         channel.returned_bytes += len(content)
         if channel.returned_bytes > MOST_RETURNED_BYTES:
             self._break_off(number, "more comes back than its hypervisor takes")
@@ -446,7 +432,7 @@ class Departures:
 class Warming:
     """Pages that are sent to a destination's store before anybody needs them."""
 
-    def __init__(self, departures: Departures, channel: _Channel) -> None:
+    def __init__(self, departures: Departures, channel: Channel) -> None:
         self._departures, self._channel = departures, channel
         departure = channel.departure
         self._stream = Stream(owner=departure.desk.domain.owner(departure.vm))
