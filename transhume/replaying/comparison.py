@@ -223,7 +223,7 @@ def jobs_of(
 def summary(name: str, world: World, settings: PlannerSettings, end: datetime) -> Run:
     """Return what a world's run has come to at an instant."""
     tally, seconds = world.tally, max((end - world.tally.start).total_seconds(), 1e-9)
-    due = [job for job in world.jobs if job.goal.at <= end]
+    due = [job for job in world.jobs if tally.start < job.goal.at <= end]
     missed = tuple(
         Missed(
             job=job.name,

@@ -163,6 +163,22 @@ def test_clouds_without_a_price_are_warned_of(trace: Path) -> None:
     assert "no price of spot:" in run("--policy", CAREFUL, "--traces", trace).stderr
 
 
+@pytest.mark.parametrize("done", [30, 120])
+def test_a_deadline_before_the_trace_is_none_of_it(trace: Path, done: int) -> None:
+    """Whether its job was done in time can't be told any more. Ticks are long: a job is asked about at each."""
+    with (trace / "federation.yaml").open("a") as file:
+        file.write("tick: 6h\n")
+    (trace / "progress.csv").write_text(f"job,at,done,total\nframes,0h,{done},120\n")
+    policy = trace / "late.yaml"
+    policy.write_text(
+        "policy: late\ndeadline: {at: 2026-03-01T00:00Z, work: 1h, progress: {job: frames}}\n"
+    )
+    found = runs("--policy", policy, "--traces", trace)
+    assert [(each["deadlines"], each["lateness_dollars"]) for each in found.values()] == [
+        (0, 0)
+    ] * 2
+
+
 # --- the files of a trace ----------------------------------------------------------------------------
 
 
