@@ -1,5 +1,10 @@
 """`transhume capture`: the ears of one host, for a daemon that runs elsewhere."""
 
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +15,9 @@ from transhume.cli.logs import log_json_option
 
 if TYPE_CHECKING:
     from transhume.knowledge.store import Store
+
+LONGEST_ADDRESS = 108
+"""In bytes, of a socket in Unix."""
 
 
 @click.command("capture")
@@ -63,4 +71,22 @@ def command(
 
         await keep_alive(traffic(point, deployment.window_seconds), store)
 
-    with_store(config, url, listen, log_json=log_json)
+    with _alone(host):
+        with_store(config, url, listen, log_json=log_json)
+
+
+@contextmanager
+def _alone(host: str) -> Iterator[None]:
+    """Refuse to listen where another process does, as what both hear adds up; the kernel ends it with us."""
+    from transhume.errors import UsageError
+
+    with socket.socket(socket.AF_UNIX) as mark:
+        try:
+            mark.bind(os.fsencode(f"\0transhume-capture-{host}")[:LONGEST_ADDRESS])
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise UsageError(
+                f"another `transhume capture {host}` runs here, and frames would count twice; end one of them"
+            ) from error
+        yield

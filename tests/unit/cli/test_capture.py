@@ -1,6 +1,8 @@
 """`transhume capture`: what it is told, and what it is refused; listening itself is `tests/system`'s."""
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,29 @@ def test_a_host_that_the_daemon_listens_at_is_refused(
         told = run(tmp_path, capture, "--url", url).exception
         assert isinstance(told, UsageError)
         assert "`remote: true`" in str(told)
+
+
+def test_a_second_one_for_the_same_host_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = [sys.executable, "-m", "transhume", "capture", "h1", "--url", url]
+
+    async def hear(sense: Sense, store: Store) -> None:
+        said = await asyncio.create_subprocess_exec(
+            *other, "--config", str(tmp_path / "transhume.yaml"), stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(30):
+                _, err = await said.communicate()
+        finally:
+            if said.returncode is None:
+                said.kill()
+                await said.wait()
+        log.info("refused", status=said.returncode, why=err.decode())
+
+    monkeypatch.setattr(senses, "keep_alive", hear)
+    told = run(tmp_path, "{remote: true, interfaces: [none]}", "--log-json", "--url", url)
+    assert told.exception is None
+    refused = json.loads(told.stderr)
+    assert refused["status"] == 2
+    assert "another `transhume capture h1` runs here" in refused["why"]
