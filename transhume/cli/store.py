@@ -32,7 +32,11 @@ def command(config: Path, *, clouds: tuple[str, ...], as_json: bool) -> None:
     import asyncio
     import json
 
-    found = asyncio.run(_ask_all(config, clouds))
+    from transhume.cli.watching import warn
+
+    answers = asyncio.run(_ask_all(config, clouds))
+    found = [answer for answer in answers if not isinstance(answer, BaseException)]
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -41,9 +45,13 @@ def command(config: Path, *, clouds: tuple[str, ...], as_json: bool) -> None:
         console = Console()
         for status in found:
             _show(status, console)
+    warn(map(str, failures[1:]))
+    if failures:
+        raise failures[0]
 
 
-async def _ask_all(config: Path, clouds: tuple[str, ...]) -> list[dict[str, Any]]:
+async def _ask_all(config: Path, clouds: tuple[str, ...]) -> "list[dict[str, Any] | BaseException]":
+    """Return what each gateway answers, or why it doesn't."""
     import asyncio
 
     from transhume.errors import UsageError
@@ -59,7 +67,8 @@ async def _ask_all(config: Path, clouds: tuple[str, ...]) -> list[dict[str, Any]
     if not clients:
         raise UsageError(f"{config} has no gateways; give a cloud one with `gateway`")
     asked = [client for cloud, client in clients.items() if not clouds or cloud in clouds]
-    return list(await asyncio.gather(*(client.ask("status") for client in asked)))
+    questions = (client.ask("status") for client in asked)
+    return list(await asyncio.gather(*questions, return_exceptions=True))
 
 
 def _show(status: Mapping[str, Any], console: "Console") -> None:

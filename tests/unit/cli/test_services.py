@@ -54,6 +54,23 @@ async def test_a_gateway_ends_and_leaves_no_socket(tmp_path: Path, number: signa
     assert not (config.parent / "control.sock").exists()
 
 
+async def test_gateways_that_answer_are_shown_beside_one_that_does_not(tmp_path: Path) -> None:
+    config = tmp_path / "transhume.yaml"
+    config.write_text(
+        "clouds: {a: {gateway: {socket: a/control.sock}}, b: {gateway: {socket: b/control.sock}}}\n"
+    )
+    async with site(write_site(tmp_path, "a", {"a": free_port()})):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "transhume", "store", "--json", "--config", str(config)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+    assert [status["site"] for status in json.loads(out)] == ["a"]
+    assert process.returncode == 75
+    assert "the gateway of b doesn't answer" in err.decode()
+
+
 @by_signals
 async def test_a_relay_ends_whether_its_gateway_is_there_or_not(
     tmp_path: Path, number: signal.Signals
