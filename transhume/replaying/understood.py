@@ -1,9 +1,9 @@
 """What a replay may take for granted of a policy, so that it needn't ask the planner at every tick.
 
 A judgement that depends on time in ways that aren't known here is asked for at every tick, which is always
-right and merely slow. So it is with deadlines while their job isn't done, with `after`, and with whatever
-policies learn to say later: a field or a rule that isn't in these lists counts as unknown unless it says
-nothing.
+right and merely slow. So it is with deadlines that are to come while their job isn't done, with `after`, and
+with whatever policies learn to say later: a field or a rule that isn't in these lists counts as unknown unless
+it says nothing.
 """
 
 from dataclasses import MISSING, Field, fields, is_dataclass

@@ -269,7 +269,9 @@ class World:
         """Say whether the loop's answer may change by itself, in ways that have no instant of their own."""
         if self._understood:
             return False
-        unfinished = any(job.finished_at is None for job in self._own_jobs())
+        unfinished = any(
+            job.finished_at is None and self.now < job.goal.at for job in self._own_jobs()
+        )
         beyond_deadlines = is_understood(tuple(replace(p, deadline=None) for p in self._policies))
         return unfinished or not beyond_deadlines
 

@@ -15,7 +15,9 @@ from transhume.cli.trace_files import load_trace
 from transhume.errors import Error, InvalidFile, UsageError
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import Measurement, Resources
-from transhume.replaying import HostRoom, JobPace
+from transhume.policies.loader import load_policies
+from transhume.replaying import Alternative, HostRoom, JobPace, compare
+from transhume.replaying.comparison import Manner
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "traces" / "three-days"
@@ -177,6 +179,25 @@ def test_a_deadline_before_the_trace_is_none_of_it(trace: Path, done: int) -> No
     assert [(each["deadlines"], each["lateness_dollars"]) for each in found.values()] == [
         (0, 0)
     ] * 2
+
+
+@pytest.mark.parametrize("at", ["2026-03-01T00:00Z", "2026-03-03T12:10Z"])
+def test_a_deadline_that_is_over_is_not_asked_about(trace: Path, at: str) -> None:
+    """The job isn't done, and never is; and asking at every tick makes the same moves."""
+    with (trace / "federation.yaml").open("a") as file:
+        file.write("tick: 30m\n")
+    (trace / "progress.csv").write_text("job,at,done,total\nframes,0h,30,120\n")
+    text = IN_TIME.read_text().replace("2026-03-03T20:00Z", at)
+    (trace / "late.yaml").write_text(text)
+    policies = load_policies([trace / "late.yaml"])
+    alternatives = [Alternative(name="late", policies=policies)]
+    seldom, always = (
+        compare(load_trace(trace), alternatives, manner=Manner(every_tick=each)).runs[1]
+        for each in (False, True)
+    )
+    assert seldom.asked < always.asked / 1.5
+    assert seldom.moves == always.moves
+    assert seldom.paid_dollars == pytest.approx(always.paid_dollars)
 
 
 # --- the files of a trace ----------------------------------------------------------------------------
