@@ -125,9 +125,9 @@ def raising(error: BaseException) -> click.Command:
             id="a full disk",
         ),
         pytest.param(
-            PermissionError(13, "Permission denied", "/root/a.yaml"),
+            PermissionError(13, "Permission denied", "/home/b/a.yaml"),
             77,
-            "transhume: /root/a.yaml: Permission denied; ask as a user who may\n",
+            "transhume: /home/b/a.yaml: Permission denied; ask as a user who may\n",
             id="somebody else's file",
         ),
         pytest.param(KeyboardInterrupt(), 130, "", id="Ctrl-C"),
