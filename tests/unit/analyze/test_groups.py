@@ -14,6 +14,7 @@ from tests.unit.analyze.traffic import START, matrix_of
 from transhume.analyze import find_groups
 from transhume.analyze.grouping.agreement import rand_index
 from transhume.analyze.grouping.condensing import EXACT_TO
+from transhume.analyze.grouping.halving import cheapest_cut, halved_groups
 from transhume.analyze.grouping.methods import Method, agglomerative, halving, leiden, spectral
 from transhume.analyze.ties import Ties
 from transhume.knowledge.model import CommunicationMatrix, MatrixSeries, VmName
@@ -314,6 +315,26 @@ def test_each_method_finds_clear_groups(method: Method) -> None:
     found = [{f"vm{i}" for i in np.flatnonzero(label == one)} for one in set(label.tolist()) - {-1}]
     assert by_first(found) == by_first(expected)
     assert label[-1] == -1
+
+
+def test_whom_a_cut_leaves_without_ties_are_cut_from_each_other() -> None:
+    """They were cut again and again into nobody and all of them."""
+    assert 0 < cheapest_cut(np.zeros((3, 3))).side.sum() < 3
+    ends = np.array(
+        [(0, 1), (0, 4), (0, 8), (0, 9), (1, 12), (2, 5), (3, 7), (3, 8), (3, 12), (5, 10), (6, 7),
+         (6, 11), (6, 12), (8, 10), (8, 12)]
+    )  # fmt: skip
+    said = [
+        122960.53338318993, 20.87526387445742, 47766.22988403216, 146.94468511416423, 503705.13308069255,
+        9379.120629474986, 569.9088564128375, 6708.171444819815, 278.76633510753436, 4048.045750013029,
+        2491.200508431092, 1194.2672624676718, 2160.52640331919, 68368.11473181593, 1086.371155257149,
+    ]  # fmt: skip
+    ties = Ties.of_pairs(13, *ends.T, np.array(said))
+
+    parts = halved_groups(ties.dense())
+
+    assert np.sort(np.concatenate(parts)).tolist() == list(range(13))
+    assert all(len(part) for part in parts)
 
 
 def test_leiden_comes_to_an_end_where_communities_are_as_good_one_way_as_another() -> None:

@@ -107,7 +107,8 @@ class _Joining:
         self._stands[other] = self._stands_alone(other)
 
     def _share_leaving(self, at: int) -> float:
-        return float(1.0 - self._between[at, at] / self._between[at].sum())
+        said = self._between[at].sum()
+        return float(1.0 - self._between[at, at] / said) if said else 0.0
 
     def _stands_alone(self, at: int) -> bool:
         """Say whether a part is a group by itself."""
@@ -145,8 +146,8 @@ class Bisection:
 def cheapest_cut(ties: Weights) -> Bisection:
     """Return the best cut in the order of the spectral embedding; a part that has none costs everything."""
     count = len(ties)
-    if count < 2 or not ties.any():
-        return Bisection(np.zeros(count, dtype=bool), 1.0 if count < 2 else 0.0)
+    if count < 2 or not ties.any():  # whom a cut has left without ties are cut from each other
+        return Bisection(np.arange(count) < count - 1, 1.0 if count < 2 else 0.0)
     volume = ties.sum(axis=1)
     order = _spectral_order(ties, volume)
     sorted_ties = _block(ties, order, order)
