@@ -111,6 +111,8 @@ class GatewayKeeper:
         self._hand_overs: tuple[HandOver, ...] = ()
         self._read = asyncio.Event()
         """Whether the anchors of others were read once."""
+        self._found = asyncio.Event()
+        """Whether it was read once where VMs are: before, all of them would seem to be leaving."""
         self._look = asyncio.Event()
         self._changed = asyncio.Event()
         self._turns = asyncio.Lock()
@@ -146,6 +148,7 @@ class GatewayKeeper:
             match said:
                 case Whole():
                     self._bindings = said.bindings
+                    self._found.set()
                     await self._disown()
                 case Entry():
                     self._bindings[said.binding.mac] = said.binding
@@ -201,6 +204,7 @@ class GatewayKeeper:
     async def _publish(self) -> None:
         """Say which connections leave here, of VMs that don't stay."""
         await self._read.wait()
+        await self._found.wait()
         async for _ in _whenever(self._look, self._look_seconds):
             began = time.monotonic()
             records = await self._news()
