@@ -7,6 +7,7 @@ at what is, so that a missed event costs a moment and nothing else. No I/O and n
 each call.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -115,6 +116,7 @@ class Loop:
     Args:
         settings: the planner's.
         observation_seconds: how much traffic must have been seen before an elective move is considered.
+        traffic_horizon_seconds: how long ago the first of that may have been.
         solver: who solves the planner's problems; the one that suits their size where none is given.
     """
 
@@ -123,12 +125,14 @@ class Loop:
         settings: PlannerSettings,
         *,
         observation_seconds: float = 10.0,
+        traffic_horizon_seconds: float = math.inf,
         solver: Solver | None = None,
     ) -> None:
         self._settings = settings
         self._deadlines = DeadlineKeeper(settings)
         self._solver = solver
         self._observation_seconds = observation_seconds
+        self._traffic_horizon_seconds = traffic_horizon_seconds
         self._told: SymptomMemory | None = None
         self._trigger = "first look"
         self._since: dict[Moves, datetime] = {}
@@ -259,7 +263,13 @@ class Loop:
 
     def _unseen(self, snapshot: Snapshot) -> str:
         """Say how much traffic is still to be seen before an elective move; empty where it's enough."""
-        seen = snapshot.matrix.seconds if snapshot.matrix is not None else 0.0
+        matrix = snapshot.matrix
+        seen = matrix.seconds if matrix is not None else 0.0
+        if matrix is not None:
+            ago_seconds = (snapshot.at - matrix.start).total_seconds()
+            if ago_seconds > self._traffic_horizon_seconds:
+                last = matrix.start + timedelta(seconds=seen)
+                return f"no traffic seen since {last:%Y-%m-%d %H:%M:%S}"
         if seen >= self._observation_seconds:
             return ""
         return f"traffic seen for {seen:.0f} s of the {self._observation_seconds:.0f} s needed"

@@ -202,6 +202,16 @@ def test_elective_moves_wait_for_traffic_to_have_been_seen() -> None:
     assert "traffic seen" in decision.waiting
 
 
+def test_elective_moves_rest_on_no_traffic_of_long_ago() -> None:
+    """What a daemon finds in the knowledge whose capture has ended, or hasn't begun yet."""
+    judgement = Loop(PlannerSettings(), traffic_horizon_seconds=300.0)
+    assert judgement.consider(snapshot(), [policy()]).to_execute is not None
+    later = replace(snapshot(), at=NOW + timedelta(days=2))
+    decision = judgement.consider(later, [policy()])
+    assert decision.to_execute is None
+    assert decision.waiting.startswith("no traffic seen since ")
+
+
 def test_an_evacuation_waits_for_nothing() -> None:
     notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
     revoked = replace(snapshot(seen_seconds=1.0), notices=(notice,))

@@ -254,7 +254,10 @@ async def serving(
                         store=store,
                         lease=lease,
                         token=token,
-                        loop=Loop(PlannerSettings(moves_per_link=deployment.moves_per_link)),
+                        loop=Loop(
+                            PlannerSettings(moves_per_link=deployment.moves_per_link),
+                            traffic_horizon_seconds=deployment.traffic_horizon_seconds,
+                        ),
                         book=book,
                         senses=[
                             *senses_of(deployment, source, now),
