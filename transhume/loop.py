@@ -212,35 +212,47 @@ class Loop:
     def _result(
         self, snapshot: Snapshot, policies: Sequence[Policy], undo: Plan | None
     ) -> Plan | NoPlan:
-        """Return what is best; where some VMs would have others wait for a person, what is best for those."""
+        """Return what is best; where some VMs would have others wait in vain, what is best for those."""
         best = self._plan(snapshot, policies)
-        for plan in self._bolder(best, snapshot, policies) if isinstance(best, Plan) else ():
+        for plan in self._of_others(best, snapshot, policies) if isinstance(best, Plan) else ():
             waits = self._why_wait(plan, snapshot, _governing(plan, snapshot, policies))
             if not waits and _first_of(plan, undo) is plan:
                 return plan
         return _first_of(best, undo)
 
-    def _bolder(self, best: Plan, snapshot: Snapshot, policies: Sequence[Policy]) -> Iterator[Plan]:
-        """Yield plans for the VMs of which bolder policies decide than of others in the best plan.
+    def _of_others(
+        self, best: Plan, snapshot: Snapshot, policies: Sequence[Policy]
+    ) -> Iterator[Plan]:
+        """Yield plans for other VMs than those for whose sake the best plan isn't carried out yet.
 
-        The others stay where they are meanwhile, and so does the room that they would take.
+        That is where moves that must be made have failed, and where more timid policies decide. Those VMs stay
+        where they are meanwhile, and so does the room that they would take.
         """
-        timid = strictest(policy.mode for policy in _governing(best, snapshot, policies))
+        governing = _governing(best, snapshot, policies)
+        if _in_need(best) and self._why_wait(best, snapshot, governing):
+            held = frozenset(step.vm for step in best.steps)
+            yield from self._holding(held, snapshot, policies)
+        timid = strictest(policy.mode for policy in governing)
         modes = {
             name: mode_for(policies, vm)
             for name, vm in snapshot.vms.items()
             if any(policy.governs(vm) for policy in policies)
         }
         for mode in (Mode.AUTO, Mode.APPROVE):
-            held = frozenset(n for n, each in modes.items() if strictest((each, mode)) is not mode)
             if mode is timid:
                 return
+            held = frozenset(n for n, each in modes.items() if strictest((each, mode)) is not mode)
             if len(held) < len(modes):
-                still = replace(snapshot, moving=snapshot.moving | held)
-                plan = self._plan(still, policies)
-                if isinstance(plan, Plan):
-                    told = {n: each for n, each in plan.explanations.items() if n not in held}
-                    yield replace(plan, explanations=told)
+                yield from self._holding(held, snapshot, policies)
+
+    def _holding(
+        self, held: frozenset[VmName], snapshot: Snapshot, policies: Sequence[Policy]
+    ) -> Iterator[Plan]:
+        """Yield the best plan that leaves some VMs where they are, if there is any."""
+        plan = self._plan(replace(snapshot, moving=snapshot.moving | held), policies)
+        if isinstance(plan, Plan):
+            told = {vm: each for vm, each in plan.explanations.items() if vm not in held}
+            yield replace(plan, explanations=told)
 
     def _plan(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Plan; where moves that must be made can't wait, leave out the others that would have to."""

@@ -280,6 +280,24 @@ def test_moves_that_failed_to_mend_a_rule_are_tried_at_once_when_a_notice_demand
     assert revoked.moves == mending.moves
 
 
+def test_a_move_that_fails_time_and_again_keeps_no_others_from_being_made() -> None:
+    pin = Pin(who=Selector(vms=("vm1",)), cloud=B)
+    silent = CommunicationMatrix.of_dense(
+        [[0, 0], [0, 0]], start=NOW, seconds=60.0, vms=(VmName("vm1"), VmName("vm2"))
+    )
+    known = replace(snapshot(), matrix=silent)
+    holding, judgement = [replace(policy(hold_seconds=60), rules=(pin,))], loop()
+    failing = judgement.consider(known, holding).to_execute
+    assert failing is not None
+    assert failing.moves == {("vm1", B)}
+    for _ in range(10):
+        judgement.ended(failing, PlanStatus.FAILED, NOW)
+    assert judgement.consider(known, holding).to_execute is None
+    later = judgement.consider(replace(known, at=NOW + timedelta(seconds=61)), holding).to_execute
+    assert later is not None
+    assert later.moves == {("vm2", B)}
+
+
 def test_a_plan_that_was_held_asks_for_approval_once_its_reason_has_lasted() -> None:
     judgement, cautious = loop(), [policy(Mode.APPROVE, hold_seconds=60)]
     assert judgement.consider(snapshot(), cautious).status is PlanStatus.RECOMMENDED
