@@ -214,9 +214,13 @@ class Loop:
     ) -> Plan | NoPlan:
         """Return what is best; where some VMs would have others wait in vain, what is best for those."""
         best = self._plan(snapshot, policies)
-        for plan in self._of_others(best, snapshot, policies) if isinstance(best, Plan) else ():
+        if isinstance(best, NoPlan):
+            return _first_of(best, undo)
+        for plan in self._of_others(best, snapshot, policies):
             waits = self._why_wait(plan, snapshot, _governing(plan, snapshot, policies))
-            if not waits and _first_of(plan, undo) is plan:
+            # While moves are made, none that must be made in time could be begun, or be approved.
+            hinders = _hurried(best) and not _hurried(plan)
+            if not waits and not hinders and _first_of(plan, undo) is plan:
                 return plan
         return _first_of(best, undo)
 
@@ -364,8 +368,11 @@ def _without_electives(policy: Policy) -> Policy:
 
 
 def _attempt(plan: Plan) -> Attempt:
-    hurried = any(step.deadline is not None for step in plan.steps)
-    return _in_need(plan), hurried, plan.moves
+    return _in_need(plan), _hurried(plan), plan.moves
+
+
+def _hurried(plan: Plan) -> bool:
+    return any(step.deadline is not None for step in plan.steps)
 
 
 def _in_need(plan: Plan) -> bool:

@@ -298,6 +298,35 @@ def test_a_move_that_fails_time_and_again_keeps_no_others_from_being_made() -> N
     assert later.moves == {("vm2", B)}
 
 
+def test_nothing_is_moved_for_money_while_others_wait_to_flee() -> None:
+    """Neither until they may try again, nor until a person has said so."""
+    known = snapshot()
+    dear = CloudName("c")
+    hosts = {**known.hosts, HostName("c1"): Host(name=HostName("c1"), cloud=dear)}
+    room = CapacityReport(host=HostName("c1"), at=NOW, total=ROOM, free=ROOM)
+    prices = {**known.prices, dear: PriceTick(cloud=dear, at=NOW, dollars_per_vcpu_hour=0.4)}
+    apart = replace(
+        known,
+        hosts=hosts,
+        capacity={**known.capacity, HostName("c1"): room},
+        prices=prices,
+        placement=Placement(host_of={VmName("vm1"): HostName("a1"), VmName("vm2"): HostName("c1")}),
+        notices=(RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120)),),
+    )
+    judgement, held = loop(), [policy(hold_seconds=1)]
+    failing = judgement.consider(apart, held).to_execute
+    assert failing is not None
+    assert failing.moves == {("vm1", B)}
+    judgement.ended(failing, PlanStatus.FAILED, NOW)
+    for seconds in (0, 2):
+        soon = replace(apart, at=NOW + timedelta(seconds=seconds))
+        assert judgement.consider(soon, held).to_execute is None
+    asked = loop().consider(apart, [of_one("vm1", Mode.APPROVE), of_one("vm2", Mode.AUTO)])
+    assert asked.status is PlanStatus.AWAITING_APPROVAL
+    assert isinstance(asked.result, Plan)
+    assert {step.vm for step in asked.result.steps} == {"vm1", "vm2"}
+
+
 def test_a_plan_that_was_held_asks_for_approval_once_its_reason_has_lasted() -> None:
     judgement, cautious = loop(), [policy(Mode.APPROVE, hold_seconds=60)]
     assert judgement.consider(snapshot(), cautious).status is PlanStatus.RECOMMENDED
