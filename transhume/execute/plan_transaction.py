@@ -136,17 +136,19 @@ class PlanTransaction:
         """Return the steps that stay: those that have left a shunned host, and whatever any of them relies on.
 
         What mandatory moves rely on stays as well: going back would be at their cost. So does what those rely
-        on that can't be taken back: they are where it would go.
+        on that failed, or can't be taken back: they are where it would go, or may be.
         """
-        begun = [s for s in self.plan.steps if s.id in self.running or self._stands(s.id)]
+        steps = self.plan.steps
+        begun = [s for s in steps if s.id in self.running or self._stands(s.id)]
+        failed = [s for s in steps if self.results.get(s.id) is StepResult.FAILED]
         staying = {s.id for s in begun if s.kind is MoveKind.MANDATORY or self._is_stuck(s.id)}
         kept = {step.id for step in begun if step.source in self._shunned}
         known = -1
         while known < (known := len(kept)):
             # Who was parked after that isn't taken back to parking.
             kept |= {self._onward[step].id for step in kept & self._onward.keys()}
-            relying = (step.relies_on for step in begun if step.id in kept | staying)
-            kept = kept.union(*relying)
+            relying = [step for step in begun if step.id in kept | staying]
+            kept = kept.union(*(step.relies_on for step in (*relying, *failed)))
         return frozenset(kept)
 
     def _goes_on(self, step: Step) -> bool:

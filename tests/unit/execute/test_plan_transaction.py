@@ -236,6 +236,13 @@ def test_nobody_is_taken_back_where_another_could_not_be_taken_away(how: StepRes
     assert transaction.status() is PlanStatus.FAILED
 
 
+def test_nobody_is_taken_back_where_one_may_be_that_failed() -> None:
+    """Such as one that ran there, and couldn't be moved back."""
+    transaction = PlanTransaction(swap())
+    assert run(transaction, {"s2": StepResult.FAILED}) == ["s1", "s2"]
+    assert transaction.status() is PlanStatus.FAILED
+
+
 def test_an_evacuated_vm_stays_where_it_is_parked_rather_than_going_back() -> None:
     transaction = PlanTransaction(swap(mandatory=True))
     assert run(transaction, {"s2": StepResult.UNDONE}) == ["s1", "s2"]
