@@ -163,8 +163,9 @@ class PlanTransaction:
         return self.results.get(step) is StepResult.DONE and not undone
 
     def _in_vain(self, step: StepId) -> bool:
-        """Say whether a step has ended, and whoever relies on it can't."""
-        return step in self.results and not self._stands(step)
+        """Say whether a step has ended, and whoever relies on it can't, as where its undoing failed half-way."""
+        failed = self.results.get(StepId(step + UNDO_SUFFIX)) is StepResult.FAILED
+        return step in self.results and (failed or not self._stands(step))
 
     def _verdict(self) -> "_Verdict":
         """Draw the conclusions from how steps have ended, until no more follow."""

@@ -243,6 +243,25 @@ def test_nobody_is_taken_back_where_one_may_be_that_failed() -> None:
     assert transaction.status() is PlanStatus.FAILED
 
 
+@pytest.mark.parametrize(
+    ("how", "begun"),
+    [
+        pytest.param(StepResult.FAILED, [], id="nobody knows where it is"),
+        pytest.param(StepResult.SKIPPED, ["s3"], id="it has stayed away"),
+    ],
+)
+def test_nobody_goes_where_one_may_be_that_was_to_be_taken_back(
+    how: StepResult, begun: list[str]
+) -> None:
+    relying = replace(
+        step(3, mandatory=True), after=(StepId("s2"),), relies_on=(StepId("s1"),), group=None
+    )
+    transaction = PlanTransaction(plan(step(1), step(2), relying))
+    order = run(transaction, {"s2": StepResult.UNDONE, "s1~undo": how})
+    assert order == ["s1", "s2", "s1~undo", *begun]
+    assert transaction.status() is PlanStatus.FAILED
+
+
 def test_an_evacuated_vm_stays_where_it_is_parked_rather_than_going_back() -> None:
     transaction = PlanTransaction(swap(mandatory=True))
     assert run(transaction, {"s2": StepResult.UNDONE}) == ["s1", "s2"]
