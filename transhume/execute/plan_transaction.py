@@ -163,7 +163,7 @@ class PlanTransaction:
         return self.results.get(step) is StepResult.DONE and not undone
 
     def _in_vain(self, step: StepId) -> bool:
-        """Say whether a step has ended, and whoever relies on it can't, as where its undoing failed half-way."""
+        """Say whether a step has ended, and whoever relies on it can't; also where its undoing failed."""
         failed = self.results.get(StepId(step + UNDO_SUFFIX)) is StepResult.FAILED
         return step in self.results and (failed or not self._stands(step))
 
