@@ -216,7 +216,7 @@ class Loop:
         best = self._plan(snapshot, policies)
         if isinstance(best, NoPlan):
             return _first_of(best, undo)
-        for plan in self._of_others(best, snapshot, policies):
+        for plan in self._options(best, frozenset(), snapshot, policies):
             waits = self._why_wait(plan, snapshot, _governing(plan, snapshot, policies))
             # While moves are made, none that must be made in time could be begun, or be approved.
             hinders = _hurried(best) and not _hurried(plan)
@@ -224,39 +224,42 @@ class Loop:
                 return plan
         return _first_of(best, undo)
 
-    def _of_others(
-        self, best: Plan, snapshot: Snapshot, policies: Sequence[Policy]
+    def _options(
+        self, best: Plan, held: frozenset[VmName], snapshot: Snapshot, policies: Sequence[Policy]
     ) -> Iterator[Plan]:
-        """Yield plans for other VMs than those for whose sake the best plan isn't carried out yet.
+        """Yield the best plan, those for VMs of bolder policies before it, and those for others after it.
 
-        That is where moves that must be made have failed, and where more timid policies decide. Those VMs stay
-        where they are meanwhile, and so does the room that they would take.
+        The others come where moves that must be made have failed, and wait. VMs that a plan isn't for are held:
+        they stay where they are, and so does the room that they take there.
         """
         governing = _governing(best, snapshot, policies)
-        if _in_need(best) and self._why_wait(best, snapshot, governing):
-            held = frozenset(step.vm for step in best.steps)
-            yield from self._holding(held, snapshot, policies)
         timid = strictest(policy.mode for policy in governing)
         modes = {
             name: mode_for(policies, vm)
             for name, vm in snapshot.vms.items()
             if any(policy.governs(vm) for policy in policies)
         }
+        tried = {held}
         for mode in (Mode.AUTO, Mode.APPROVE):
             if mode is timid:
-                return
-            held = frozenset(n for n, each in modes.items() if strictest((each, mode)) is not mode)
-            if len(held) < len(modes):
-                yield from self._holding(held, snapshot, policies)
+                break
+            more = held | {n for n, each in modes.items() if strictest((each, mode)) is not mode}
+            if more not in tried and not more.issuperset(modes):
+                tried.add(more)
+                yield from self._holding(more, snapshot, policies)
+        yield best
+        if _in_need(best) and self._why_wait(best, snapshot, governing):
+            waiting = frozenset(step.vm for step in best.steps)
+            yield from self._holding(held | waiting, snapshot, policies)
 
     def _holding(
         self, held: frozenset[VmName], snapshot: Snapshot, policies: Sequence[Policy]
     ) -> Iterator[Plan]:
-        """Yield the best plan that leaves some VMs where they are, if there is any."""
+        """Yield the plans there are, the best one first, that leave some VMs where they are."""
         plan = self._plan(replace(snapshot, moving=snapshot.moving | held), policies)
         if isinstance(plan, Plan):
             told = {vm: each for vm, each in plan.explanations.items() if vm not in held}
-            yield replace(plan, explanations=told)
+            yield from self._options(replace(plan, explanations=told), held, snapshot, policies)
 
     def _plan(self, snapshot: Snapshot, policies: Sequence[Policy]) -> Plan | NoPlan:
         """Plan; where moves that must be made can't wait, leave out the others that would have to."""

@@ -1,7 +1,9 @@
 """The loop's judgement: pace, mode and patience, on a snapshot in which one cloud has become dear."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -30,7 +32,7 @@ from transhume.knowledge.model import (
     VmName,
 )
 from transhume.loop import FIRST_PATIENCE, Loop, perceive
-from transhume.plan import PlannerSettings
+from transhume.plan import PlannerSettings, make_plan
 from transhume.policies.model import (
     DeadlineGoal,
     ElectiveLimits,
@@ -296,6 +298,49 @@ def test_a_move_that_fails_time_and_again_keeps_no_others_from_being_made() -> N
     later = judgement.consider(replace(known, at=NOW + timedelta(seconds=61)), holding).to_execute
     assert later is not None
     assert later.moves == {("vm2", B)}
+
+
+def of_three(*, moved: str = "") -> Snapshot:
+    """Three VMs that don't talk to each other, all in the dear cloud but for one that has left it."""
+    names = (VmName("vm1"), VmName("vm2"), VmName("vm3"))
+    silent = CommunicationMatrix.of_dense([[0, 0, 0]] * 3, start=NOW, seconds=60.0, vms=names)
+    return replace(
+        snapshot(),
+        vms={name: Vm(name=name, uuid=name, needs=NEEDS) for name in names},
+        placement=Placement(host_of={n: HostName("b1" if n == moved else "a1") for n in names}),
+        matrix=silent,
+    )
+
+
+def test_others_than_those_that_failed_wait_for_no_more_timid_policy_either() -> None:
+    pin = Pin(who=Selector(vms=("vm1",)), cloud=B)
+    policies = [
+        replace(of_one("vm1", Mode.AUTO, 1.0), rules=(pin,)),
+        of_one("vm2", Mode.RECOMMEND),
+        of_one("vm3", Mode.AUTO),
+    ]
+    judgement, known = loop(), of_three()
+    failing = judgement.consider(known, policies).to_execute
+    assert failing is not None
+    for _ in range(10):
+        judgement.ended(failing, PlanStatus.FAILED, NOW)
+    others = judgement.consider(known, policies).to_execute
+    assert others is not None
+    assert others.moves == {("vm3", B)}
+
+
+def test_what_is_best_for_the_same_vms_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here there is nothing to do for the bold: their VM is where it's cheap."""
+    asked: list[frozenset[VmName]] = []
+
+    def counted(known: Snapshot, policies: Sequence[Policy], **others: Any) -> Plan | NoPlan:
+        asked.append(known.moving)
+        return make_plan(known, policies, **others)
+
+    monkeypatch.setattr("transhume.loop.make_plan", counted)
+    policies = [of_one("vm1", Mode.AUTO), of_one("vm2", Mode.RECOMMEND)]
+    loop().consider(of_three(moved="vm1"), policies)
+    assert asked == [frozenset(), {"vm2"}]
 
 
 def test_nothing_is_moved_for_money_while_others_wait_to_flee() -> None:
