@@ -216,6 +216,10 @@ class Loop:
         best = self._plan(snapshot, policies)
         if isinstance(best, NoPlan):
             return _first_of(best, undo)
+        if undo is not None and not _hurried(best):
+            goes = [self._judge(each, snapshot, policies)[0] for each in (undo, best)]
+            if goes[0] is PlanStatus.EXECUTING is not goes[1]:
+                return undo
         for plan in self._options(best, frozenset(), snapshot, policies):
             waits = self._why_wait(plan, snapshot, _governing(plan, snapshot, policies))
             # While moves are made, none that must be made in time could be begun, or be approved.

@@ -375,6 +375,29 @@ def test_an_evacuation_comes_before_a_way_back() -> None:
     assert {step.kind for step in decision.to_execute.steps} == {MoveKind.MANDATORY}
 
 
+def test_a_way_back_waits_for_no_move_that_waits_itself() -> None:
+    """Neither for its next try nor for a person: meanwhile the time for a way back would be over."""
+    plan = first_plan(hopeful())
+    pin = Pin(who=Selector(vms=("bystander",)), cloud=CloudName("a"))
+    stray = after(
+        plan,
+        prices=(*B_DEAR, price("c", 0.30)),
+        placement={"b1": blast + web, "c1": [vm("bystander")]},
+        room={"a1": 7, "b1": 7, "c1": 1},
+    )
+    for mode in (Mode.AUTO, Mode.APPROVE, Mode.RECOMMEND):
+        home = policy("home", rules=(pin,), mode=mode, applies_to=Selector(vms=("bystander",)))
+        rules, loop = [hopeful(), home], Loop(PlannerSettings())
+        first = loop.consider(stray, rules, [done(plan)])
+        if mode is Mode.AUTO:
+            assert first.to_execute is not None
+            assert first.to_execute.undoes is None
+            loop.ended(first.to_execute, PlanStatus.FAILED, stray.at)
+            first = loop.consider(stray, rules, [done(plan)])
+        assert first.to_execute is not None
+        assert first.to_execute.undoes == plan.id
+
+
 def test_moves_that_were_taken_back_arent_made_again_at_once_and_each_time_later() -> None:
     """Even where no cool-down keeps them from it."""
     rules = hopeful(elective=EAGER)
