@@ -136,8 +136,8 @@ class Loop:
         self._told: SymptomMemory | None = None
         self._trigger = "first look"
         self._since: dict[Moves, datetime] = {}
-        self._lasting: set[Moves] = set()
-        """Those that were looked at in this round, of which the hold counts."""
+        self._lasting: dict[Moves, datetime] = {}
+        """Since when the reason lasts for those that were looked at in this round."""
         self._recorded: tuple[PlanStatus, Moves] | str | None = None
         self._patience: dict[Attempt, _Patience] = {}
         self._taken_back: dict[Moves, datetime] = {}
@@ -157,7 +157,7 @@ class Loop:
         result = self._result(snapshot, policies, back.undo)
         decision = self._decide(result, snapshot, policies, symptoms)
         if self._lasting:
-            self._since = {moves: self._since[moves] for moves in self._lasting}
+            self._since = dict(self._lasting)
         return replace(decision, effects=back.effects)
 
     def _decide(
@@ -339,8 +339,7 @@ class Loop:
         unseen = self._unseen(snapshot)
         if unseen:
             return unseen
-        since = self._since.setdefault(moves, now)
-        self._lasting.add(moves)
+        since = self._lasting.setdefault(moves, self._since.get(moves, now))
         slowest = max(governing, key=lambda policy: policy.elective.hold_seconds, default=None)
         hold = slowest.elective.hold_seconds if slowest else 0.0
         lasted = (now - since).total_seconds()

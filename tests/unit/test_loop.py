@@ -140,6 +140,13 @@ def test_vms_that_wait_for_nobody_go_first_and_the_others_are_recommended_then()
     assert rest.result.moves == {("vm2", B)}
 
 
+def test_looking_anew_for_an_approval_begins_no_hold() -> None:
+    judgement, held = loop(), [policy(hold_seconds=60)]
+    judgement.rethink(snapshot(), held)
+    later = replace(snapshot(), at=NOW + timedelta(seconds=61))
+    assert "0 s of 60 s" in judgement.consider(later, held).waiting
+
+
 def test_vms_whose_moves_came_to_nothing_keep_no_others_from_a_persons_word() -> None:
     judgement = loop()
     notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
