@@ -182,16 +182,17 @@ class Screen:
     ) -> int:
         left = len(ground.vms)
         for budget in policy.elective.budgets:
-            since, spent = budget.counts_since(look.at), 0
+            since = budget.counts_since(look.at)
             if since is None or budget.moves is None:
                 continue
+            spent = set()  # parked on its way, a VM made one move in two steps
             for outcome in look.outcomes:  # the latest first
                 if outcome.ended_at <= since:
                     break
                 n = ground.number.get(outcome.vm)
-                begun = outcome.result is not StepResult.SKIPPED
-                spent += n is not None and bool(members[n]) and begun
-            left = min(left, max(0, budget.moves - spent))
+                if n is not None and members[n] and outcome.result is not StepResult.SKIPPED:
+                    spent.add((outcome.plan, n))
+            left = min(left, max(0, budget.moves - len(spent)))
         return left
 
     def _no_room(

@@ -23,6 +23,7 @@ from transhume.knowledge.model import (
     Vm,
     VmName,
 )
+from transhume.plan import PlannerSettings
 from transhume.policies.model import (
     AnyOf,
     DeadlineGoal,
@@ -36,6 +37,8 @@ from transhume.policies.model import (
     Selector,
 )
 from transhume.replaying import Alternative, Facts, Run, Trace, Traffic, compare
+from transhume.replaying.migration import MigrationModel
+from transhume.replaying.screen import Look, Screen
 from transhume.replaying.trace import Change, NewTraffic
 from transhume.replaying.understood import is_understood
 
@@ -153,6 +156,22 @@ def test_a_budget_lets_moves_wait_for_its_window() -> None:
     _, run = replayed(trace(price(A, 3.0, START + 4 * HOUR)), thrifty)
     first, second = run.moves
     assert HOUR <= second.began - first.ended <= HOUR + timedelta(minutes=1)
+
+
+def test_what_was_moved_in_two_steps_is_spent_from_a_budget_once() -> None:
+    """Parked on its way, or moved back: the planner has one more move, and is to be asked for it."""
+    twice = [moved("vm1", ago=60), moved("vm1", ago=90)]
+    limits = ElectiveLimits(
+        budgets=(MoveBudget(moves=2, per_seconds=3600.0),), cooldown_seconds=0.0
+    )
+    thrifty = Policy(name="thrifty", source="here", elective=limits)
+    found = trace(price(A, 3.0))
+    facts, at = found.at_start(), twice[0].ended_at
+    model = MigrationModel.calibrated(facts, (), at=at, settings=PlannerSettings())
+    look = Look(
+        at=at, facts=facts, host_of=found.host_of, placement_version=1, outcomes=tuple(twice)
+    )
+    assert not Screen((thrifty,), model).nothing_pays(look)
 
 
 def test_a_host_that_goes_takes_its_vms_until_it_is_back() -> None:
