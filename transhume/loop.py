@@ -116,7 +116,7 @@ class Loop:
     Args:
         settings: the planner's.
         observation_seconds: how much traffic must have been seen before an elective move is considered.
-        traffic_horizon_seconds: how long ago the first of that may have been.
+        traffic_horizon_seconds: how long ago the last of that may have been.
         solver: who solves the planner's problems; the one that suits their size where none is given.
     """
 
@@ -289,9 +289,8 @@ class Loop:
         matrix = snapshot.matrix
         seen = matrix.seconds if matrix is not None else 0.0
         if matrix is not None:
-            ago_seconds = (snapshot.at - matrix.start).total_seconds()
-            if ago_seconds > self._traffic_horizon_seconds:
-                last = matrix.start + timedelta(seconds=seen)
+            last = matrix.start + timedelta(seconds=seen)
+            if (snapshot.at - last).total_seconds() > self._traffic_horizon_seconds:
                 return f"no traffic seen since {last:%Y-%m-%d %H:%M:%S}"
         if seen >= self._observation_seconds:
             return ""

@@ -221,6 +221,18 @@ def test_elective_moves_rest_on_no_traffic_of_long_ago() -> None:
     assert decision.waiting.startswith("no traffic seen since ")
 
 
+def test_traffic_of_which_the_first_is_older_than_the_horizon_is_no_traffic_of_long_ago() -> None:
+    """Windows are counted to whole widths: the first of those in the horizon may seem to start before it."""
+    at = NOW + timedelta(seconds=302)
+    seen = perceive(
+        replace(snapshot(), at=at),
+        [replace(window("a1/vnet7", 10, after=s), seconds=5.0) for s in range(3, 300, 5)],
+        horizon_seconds=300.0,
+    )
+    judgement = Loop(PlannerSettings(), traffic_horizon_seconds=300.0)
+    assert judgement.consider(seen, [policy()]).waiting == ""
+
+
 def test_an_evacuation_waits_for_nothing() -> None:
     notice = RevocationNotice(cloud=A, at=NOW, deadline=NOW + timedelta(seconds=120))
     revoked = replace(snapshot(seen_seconds=1.0), notices=(notice,))
