@@ -23,7 +23,7 @@ def parse_address(text: str) -> Address:
     Address(host='2001:db8::1', port=8000)
 
     Raises:
-        ValueError: the port is no number that a port can have.
+        ValueError: the port is no number that a port can have, or an IPv6 address before it has no brackets.
     """
     host, colon, port = text.rpartition(":")
     if not colon:

@@ -1,9 +1,8 @@
 """Budgets of elective moves, as constraints: what a policy still allows at this instant, and which one binds.
 
 What was spent is read from the outcomes of moves that were begun, whatever became of them; mandatory moves are
-spent too. Hours in which
-nothing may move have an edge before them as well: no plan is begun whose elective moves, one after the other,
-would still run when they begin.
+spent too. Hours in which nothing may move have an edge before them as well: no plan is begun whose elective
+moves, one after the other, would still run when they begin.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
