@@ -79,7 +79,7 @@ class Arranger:
     def arrange(self, decision: Decision) -> Arrangement:
         """Give the movers hosts and an order."""
         situation, chosen = self.situation, decision.chosen
-        packing = pack(situation, chosen)
+        packing = pack(situation, chosen, decision.mended)
         terms = self._terms(decision)
         moves = tuple(self._move(decision, vm, host) for vm, host in packing.host_of.items())
         order = schedule(moves, terms)

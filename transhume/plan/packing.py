@@ -1,5 +1,6 @@
 """Chooses the host of each arriving VM once its cloud is settled: best fit, the largest VM first.
 
+Those who move for money get the hosts that those who must move leave them.
 A host that has the room now is better than one that will have it once others have left: nobody has to wait.
 """
 
@@ -19,14 +20,17 @@ class Packing:
     homeless: tuple[int, ...]
 
 
-def pack(situation: Situation, assignment: Assignment) -> Packing:
-    """Give every VM that moves a host of its new place."""
+def pack(situation: Situation, assignment: Assignment, mended: Assignment) -> Packing:
+    """Give every VM that moves a host of its new place; those that have to, by what is mended, choose first."""
     movers = [vm for vm in range(len(assignment)) if assignment[vm] != situation.home[vm]]
     now, later = dict(situation.free), dict(situation.free)
     for vm in movers:
         later[situation.snapshot.placement.host_of[situation.vms[vm]]] += situation.needs(vm)
     host_of: dict[int, HostName] = {}
-    for vm in sorted(movers, key=lambda v: (_size(situation.needs(v)), -v), reverse=True):
+    have_to = mended != situation.home
+    for vm in sorted(
+        movers, key=lambda v: (bool(have_to[v]), _size(situation.needs(v)), -v), reverse=True
+    ):
         hosts = [h.name for h in situation.hosts_in(int(assignment[vm]))]
         host = _best_fit(situation.needs(vm), hosts, now, later)
         if host is not None:

@@ -403,6 +403,28 @@ def test_scattered_room_takes_as_many_as_fit_however_many_there_are(differ: int)
     assert not plan.optimal
 
 
+def test_who_flees_chooses_a_host_before_who_moves_for_money() -> None:
+    """In all there would be room for the third as well, but beside it on no host for both of the others."""
+    fleeing = [
+        vm(name, cluster="x", needs=Resources(vcpus=1, memory_bytes=64 * MIB))
+        for name in ("vm1", "vm2")
+    ]
+    half = Resources(vcpus=9, memory_bytes=120 * MIB)
+    scattered = two_clusters(
+        placement={"a1": fleeing, "c1": [vm("large")]},
+        room={"a1": 2, "b1": half, "b2": half, "c1": 1},
+        prices=(*CALM[:2], price("c", 5.0)),
+        matrix=None,
+        groups=(),
+        notices=[notice("a", 3600)],
+    )
+
+    plan = planned(scattered, policy())
+
+    assert {step.vm for step in plan.steps} == {"vm1", "vm2"}
+    assert not plan.unplaced
+
+
 def test_a_job_without_slack_makes_elective_moves_too_dear() -> None:
     late_if_moved = policy(
         deadline=DeadlineGoal(

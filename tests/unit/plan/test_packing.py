@@ -17,7 +17,7 @@ def packed(placement: dict[str, list[Vm]], room: dict[str, int], goes: dict[str,
     assignment = situation.home.copy()
     for name, cloud in goes.items():
         assignment[situation.number[VmName(name)]] = clouds.index(cloud)  # type: ignore[arg-type]
-    return pack(situation, assignment)
+    return pack(situation, assignment, mended=assignment)
 
 
 def test_the_tightest_host_is_filled_first() -> None:
