@@ -34,10 +34,10 @@ def unfinished_in(folder: Path) -> list[Path]:
 
 
 def latest_trace(folder: Path) -> Path | None:
-    """Return the trace that a folder is, or the newest of those in it."""
+    """Return the trace that a folder is, or the newest of those recorded in it, else of all."""
     if (folder / FEDERATION).is_file():
         return folder
-    return next(reversed(traces_in(folder)), None)
+    return next(reversed(recorded_in(folder) or traces_in(folder)), None)
 
 
 def in_force(trace: Path) -> Path | None:

@@ -369,6 +369,7 @@ def test_what_somebody_else_keeps_beside_the_traces_is_never_removed(folder: Pat
         keeper.note(snapshot(minutes, prices={A: tick}))
     assert all(path.is_dir() for path in (*mine, other))
     assert {*traces_in(folder)} == {*mine, *recorded_in(folder)} > {*mine}
+    assert latest_trace(folder) == recorded_in(folder)[-1]
 
 
 def test_so_many_short_traces_are_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
