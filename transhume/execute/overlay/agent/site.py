@@ -173,6 +173,9 @@ class SiteAddresses:
         for mac in self._taps.held:
             if mac not in self._leaving and mac not in self._migrating:
                 raise AssertionError(f"{mac}'s tap is held though it isn't about to leave")
+        for mac in self._migrating:
+            if not self._is_here(mac):
+                raise AssertionError(f"{mac} has left, and its tap is still waited for")
 
     def wanted(self) -> dict[MacAddress, Route]:
         """Return all that the kernel should do."""
@@ -325,6 +328,7 @@ class SiteAddresses:
         self._let_go(mac)
 
     def _let_go(self, mac: MacAddress) -> None:
+        self._migrating.discard(mac)
         for kept in (self.detours, self._devices, self._looking, self._missing):
             kept.pop(mac, None)
         for allowance in (self._claims, self._renamings):
@@ -352,7 +356,8 @@ class SiteAddresses:
         here = [each.mac for each in stopped.interfaces if self._is_here(each.mac)]
         going = [mac for mac in here if mac in self._leaving]
         if stopped.migrates:
-            self._migrating |= {*here} - {*going}
+            self._migrating.update(here)
+        self._migrating.difference_update(going)
         moved = [
             replace(
                 self.known[mac],
@@ -371,7 +376,7 @@ class SiteAddresses:
         """Send on what waits for VMs of which it's known only now where they have gone."""
         gone = [mac for mac in changed if mac in self._migrating and mac in self.detours]
         self._migrating.difference_update(gone)
-        return self._taps.send_on(gone)
+        return [*self._taps.send_on(gone), *self._hold()]
 
     def _hold(self) -> list[Instruction]:
         wanted = {
@@ -456,7 +461,7 @@ class SiteAddresses:
             for mac, since in self._missing.items()
             if now - since >= self.timing.gone_seconds
         ]
-        return self._change(gone, now)
+        return [*self._change(gone, now), *self._hold()]
 
     def _may_go(self, mac: MacAddress) -> bool:
         """Say whether an address is for this site to give up, on its way here included: it ended meanwhile."""
