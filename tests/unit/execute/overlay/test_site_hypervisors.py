@@ -23,7 +23,7 @@ pytest.importorskip("libvirt")
 
 T = TypeVar("T")
 URI = "test:///default"
-HOST, DOWN = HostName("a1"), HostName("a2")
+HOST, DOWN, STUCK = HostName("a1"), HostName("a2"), HostName("a3")
 MAC = MacAddress("52:54:00:00:77:01")
 DOMAIN = f"""
 <domain type="test"><name>tenant</name><memory>1024</memory><os><type>hvm</type></os><devices>
@@ -53,6 +53,7 @@ class Reached(Connections):
         self.calls = 0
         self.hold_back: Callable[[], object] = lambda: None
         """Keeps an answer on its way."""
+        self.let_go = threading.Event()
 
     async def call(self, host: HostName, what: Callable[["libvirt.virConnect"], T]) -> T:
         if host == DOWN:
@@ -61,6 +62,8 @@ class Reached(Connections):
 
         def ask() -> T:
             answer = what(self._connection_of_all)
+            if host == STUCK:
+                self.let_go.wait(20)
             self.hold_back()
             return answer
 
@@ -200,4 +203,19 @@ async def test_who_looks_while_a_hypervisor_is_being_asked_gets_an_answer_of_lat
     may_come.set()
     assert await before is None
     assert await later is not None
+    connections.close()
+
+
+async def test_one_that_is_stuck_keeps_nobody_from_being_found_elsewhere(
+    host: "libvirt.virConnect", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.1)
+    host.createXML(DOMAIN.format("blue"))
+    connections = Reached(host)
+    site = SiteHypervisors(connections, [STUCK, HOST])
+    for _ in range(3):
+        async with asyncio.timeout(10):
+            assert await site.look("br-blue", MAC) is not None
+    assert connections.calls == 4, "and it's asked nothing more while it owes an answer"
+    connections.let_go.set()
     connections.close()

@@ -23,6 +23,8 @@ from transhume.knowledge.model import HostName, Interface, MacAddress, VmName
 from transhume.reach.libvirt import Connections
 
 POLL_SECONDS = 3.0
+ANSWER_SECONDS = 30.0
+"""How long a host may take to answer: a libvirtd that is stuck gives signs of life all the same."""
 
 Tell = Callable[[Event], None]
 Question = Callable[[HostName], Coroutine[Any, Any, Any]]
@@ -92,7 +94,7 @@ class SiteHypervisors:
         found = await asyncio.gather(
             *(self._shared(host, self._running_now) for host in self._domains)
         )
-        interfaces = (each for ports in found for each in on_bridge(bridge, ports))
+        interfaces = (each for ports in found for each in on_bridge(bridge, ports or ()))
         return next((each for each in interfaces if each.mac == mac), None)
 
     async def _ask_all(self) -> None:
@@ -117,9 +119,7 @@ class SiteHypervisors:
             await self._lifecycles.listen(host)
             answer = await self._connections.call(host, self._domains[host].read)
         except (HypervisorUnreachable, _libvirt_error()) as error:
-            if host not in self._silent:
-                log.warning("hypervisor_silent", host=host, why=str(error))
-            self._silent.add(host)
+            self._note_silence(host, str(error))
             return None
         self._silent.discard(host)
         for seen in answer.seen:
@@ -143,7 +143,7 @@ class SiteHypervisors:
         return tuple(port for seen in answer.seen if seen.runs for port in seen.ports)
 
     async def _shared(self, host: HostName, question: Question) -> Any:
-        """Ask a hypervisor; who asks the same while it's being asked shares the next answer.
+        """Ask a hypervisor, None where it's too slow; who asks the same meanwhile shares the next answer.
 
         A guest can make us ask for as many addresses, and as often, as it likes.
         """
@@ -151,12 +151,22 @@ class SiteHypervisors:
         if asking is None:
             asking = asyncio.create_task(self._ask_next(host, question))
             self._next[host, question] = asking
-        return await asyncio.shield(asking)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.shield(asking)
+        except TimeoutError:
+            self._note_silence(host, f"no answer within {ANSWER_SECONDS:.0f} s")
+            return None
 
     async def _ask_next(self, host: HostName, question: Question) -> Any:
         async with self._turns[host]:
             del self._next[host, question]
             return await question(host)
+
+    def _note_silence(self, host: HostName, why: str) -> None:
+        if host not in self._silent:
+            log.warning("hypervisor_silent", host=host, why=why)
+        self._silent.add(host)
 
     def _say(self, kind: Callable[..., Event], vm: VmName) -> None:
         ports = self._ports.get(vm, ())
