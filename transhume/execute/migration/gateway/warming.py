@@ -52,7 +52,7 @@ class _Kept:
     """In the last whole scan."""
     known_pages: int = 0
     """Of those, what the destination had already; after the first scan, from which nobody knows yet how much
-    changes, all that it has by now."""
+    changes, all that it has by now, unless it's more than is kept there: the next move would push it out."""
     image_pages: int = 0
     """Blocks of its images that were read, and are known there."""
     warm_at: float | None = None
@@ -200,8 +200,9 @@ class Warmer:
                 await self._send(kept, warming, piece)
         kept.scans += 1
         kept.scanned_pages = scanned
-        new_pages = kept.departure.sent.new_pages - before if kept.scans > 1 else 0
-        kept.known_pages = scanned - new_pages
+        new_pages = kept.departure.sent.new_pages - before
+        stay = kept.scans == 1 and new_pages * PAGE_BYTES <= kept.sender.limit_bytes
+        kept.known_pages = scanned if stay else scanned - new_pages
         kept.warm_at = time.monotonic()
 
     async def _send_images(self, kept: _Kept, warming: Warming, hypervisors: Hypervisors) -> None:

@@ -91,12 +91,12 @@ async def scans(a: Site, count: int) -> None:
 
 
 @asynccontextmanager
-async def sites_with(folder: Path, pid: int) -> AsyncIterator[tuple[Site, Site]]:
+async def sites_with(folder: Path, pid: int, **changes: object) -> AsyncIterator[tuple[Site, Site]]:
     """Have two sites, and vm1 at the first."""
     pids = folder / "pids"
     pids.mkdir()
     (pids / "vm1.pid").write_text(str(pid))
-    async with two_sites(folder, pids=str(pids)) as (a, b):
+    async with two_sites(folder, pids=str(pids), **changes) as (a, b):
         yield a, b
 
 
@@ -210,6 +210,16 @@ async def test_it_can_be_stopped_while_a_piece_is_encoded_and_the_link_stays(
         content = memory_stream(IMAGE)
         assert_arrived(await migrate(a, b, await open_way(a, b), content), content)
         assert link.lost is None
+
+
+async def test_of_more_memory_than_a_destination_keeps_nothing_counts_as_known(
+    tmp_path: Path, guest: tuple[int, Path]
+) -> None:
+    """Not after the first scan either: it goes through all of it in order, as the next and a move do."""
+    store = {"folder": "store", "memory": "4MiB", "total": "8MiB"}
+    async with sites_with(tmp_path, guest[0], store=store) as (a, b):
+        kept = await warmed(a, b)
+    assert (kept["scanned_pages"], kept["known_pages"]) == (MEMORY_PAGES, 0)
 
 
 async def test_what_a_destination_forgot_is_told_no_more(
