@@ -195,6 +195,15 @@ def test_a_tap_is_let_go_of_when_a_vm_that_migrated_is_told_of_nowhere() -> None
     assert gone[-1:] == LET_GO
 
 
+def test_a_vm_that_goes_on_at_another_machine_of_the_site_is_behind_no_tap_of_this_one() -> None:
+    """Its tap there has the name of a stranger's here, and the one that it had may be another's by now."""
+    state = site()
+    elsewhere = Runs(vm=VM, interfaces=(replace(TAP, device=""),))
+    answer = after(state, read(bound(A)), RUNS, elsewhere)
+    assert applied(answer) == [Route(mac=MAC, vtep=None)]
+    assert after(state, LEAVING) == []
+
+
 def test_a_tap_is_held_again_when_the_stop_was_none() -> None:
     state = site()
     after(state, read(bound(A)), RUNS, LEAVING, STOPPED)

@@ -212,7 +212,8 @@ class SiteAddresses:
                 return self._runs(interfaces, now)
             case Awaited(interfaces=interfaces):
                 self._taps.wait_at(interfaces)
-                noted = self._apply(mac for mac in self._note(interfaces) if self._is_here(mac))
+                new = self._note(interfaces, run=False)
+                noted = self._apply(mac for mac in new if self._is_here(mac))
                 return [*noted, *self._taps.expect(self._is_elsewhere)]
             case Sighted(mac=mac, device=device):
                 return self._sighted(mac, device, now)
@@ -382,7 +383,7 @@ class SiteAddresses:
         wanted = {
             mac: self._devices[mac]
             for mac in (*self._leaving, *self._migrating)
-            if self._is_here(mac) and mac in self._devices
+            if self._is_here(mac) and self._devices.get(mac)
         }
         return self._taps.hold(wanted)
 
@@ -549,17 +550,20 @@ class SiteAddresses:
             self._offered[binding.mac] = Offered(binding, now)
         return [Offer(bindings=tuple(bindings))] if bindings else []
 
-    def _note(self, interfaces: Iterable[Interface]) -> list[MacAddress]:
-        """Remember behind which ports addresses are; return those of which that is new."""
-        new = [
-            each
+    def _note(self, interfaces: Iterable[Interface], *, run: bool = True) -> list[MacAddress]:
+        """Remember behind which ports addresses are; return those of which that is new.
+
+        Who runs behind none of this machine's has left the one that it had. Who waits may have none yet.
+        """
+        new = {
+            each.mac: each.device
             for each in interfaces
-            if each.device and self._devices.get(each.mac) != each.device
-        ]
+            if (run or each.device) and self._devices.get(each.mac, "") != each.device
+        }
         for each in interfaces:
             self._missing.pop(each.mac, None)
-        self._devices |= {each.mac: each.device for each in new}
-        return [each.mac for each in new]
+        self._devices |= new
+        return list(new)
 
     def _is_here(self, mac: MacAddress) -> bool:
         known = self.known.get(mac)
