@@ -19,7 +19,7 @@ from transhume.knowledge.model import CloudName, JobName, PriceTick, Warmth
 from transhume.knowledge.store import Store
 from transhume.monitor.applications import read_progress
 from transhume.monitor.capture.live import LiveCapture
-from transhume.monitor.clouds.inventory import LibvirtInventory
+from transhume.monitor.clouds.inventory import LibvirtInventory, Namesakes
 from transhume.monitor.clouds.prices import HttpPriceFeed, PriceSchedule, load_prices
 from transhume.policies.book import PolicyBook
 
@@ -62,6 +62,7 @@ def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
 
     async def perceive(store: Store) -> AsyncIterator[None]:
         silent: frozenset[str] = frozenset()
+        namesakes: frozenset[Namesakes] = frozenset()
         while True:
             # Before, as a host that is silent keeps us waiting, and moves may end meanwhile.
             known = await store.last_inventory()
@@ -71,6 +72,11 @@ def inventory(source: LibvirtInventory, clock: Clock) -> Sense:
             )
             _tell_silence(silent, read.silent)
             silent = frozenset(error.host for error in read.silent)
+            for each in set(read.namesakes) - namesakes:
+                log.warning(
+                    "vms_share_a_name", vm=each.name, taken=each.hosts[0], left_out=each.hosts[1:]
+                )
+            namesakes = frozenset(read.namesakes)
             yield
             await asyncio.sleep(INVENTORY_SECONDS)
 

@@ -480,7 +480,7 @@ class DeploymentSchema(Record):
         "VMs go and arrive together, and each takes longer",
     )
     clusters: dict[Name, Patterns] = Field(
-        default={}, description="names or patterns of VMs, for VMs whose metadata names no cluster"
+        default={}, description="names or patterns of VMs; a cluster named here replaces that of their metadata"
     )
     tags: dict[Name, Patterns] = Field(default={}, description="names or patterns of VMs")
     prices: PricesSchema | None = Field(default=None, description="where prices come from")

@@ -29,6 +29,7 @@ from transhume.monitor.clouds import inventory
 from transhume.monitor.clouds.inventory import (
     HostReport,
     LibvirtInventory,
+    Namesakes,
     SeenVm,
     merge,
     networks_at,
@@ -129,6 +130,35 @@ def test_a_host_that_fell_silent_is_not_believed_against_one_that_answers(
     reports = {HostName(host): report(host, "vm1") for host in hosts}
     silent = [HypervisorUnreachable("a1", "qemu:///a1", "timed out")]
     assert merge(reports, deployment(), NOW, silent).placement.host_of == {"vm1": "b1"}
+
+
+def namesake(name: str, uuid: str) -> SeenVm:
+    return SeenVm(vm=replace(vm(name), uuid=uuid), host=HostName("b1"), running=True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_vms_under_one_name_the_one_that_was_known_by_it_counts(first: bool) -> None:
+    """Else a VM that has moved seems to be where its namesake is, and the wrong one would be moved next."""
+    other = HostReport(seen=(namesake("vm1", "other"),), total=None)
+    ours = {HostName("c1"): report("c1", "vm1")}
+    theirs = {HostName("b1"): other}
+    reports = ours | theirs if first else theirs | ours
+    found = merge(reports, deployment(), NOW, known={VmName("vm1"): vm("vm1")})
+    assert [(each.name, each.uuid) for each in found.vms] == [("vm1", "vm1")]
+    assert found.placement.host_of == {"vm1": "c1"}
+    assert found.namesakes == (
+        Namesakes(name=VmName("vm1"), hosts=(HostName("c1"), HostName("b1"))),
+    )
+
+
+def test_a_vm_that_was_made_anew_elsewhere_while_its_host_is_silent_counts() -> None:
+    reports = {
+        HostName("a1"): report("a1", "vm1"),
+        HostName("b1"): HostReport(seen=(namesake("vm1", "anew"),), total=None),
+    }
+    silent = [HypervisorUnreachable("a1", "qemu:///a1", "timed out")]
+    found = merge(reports, deployment(), NOW, silent, {VmName("vm1"): vm("vm1")})
+    assert (found.placement.host_of, found.namesakes) == ({"vm1": "b1"}, ())
 
 
 class Ailing:

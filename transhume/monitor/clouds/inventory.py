@@ -5,11 +5,12 @@ A VM's virtual cluster and tags stand in its domain metadata, so that they trave
     <transhume:vm xmlns:transhume="https://transhume.dev/xmlns/vm/1" cluster="blast" tags="gdpr,db"/>
 
 or, by patterns of names, in the deployment file, which wins. A host that doesn't answer is told, and what
-is known of it stays as it is, whoever has learnt it: silence is no proof of absence.
+is known of it stays as it is, whoever has learnt it: silence is no proof of absence. VMs are told apart by
+their names: of two that have the same one, one is left out, and that is told.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -64,6 +65,15 @@ class HostReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Namesakes:
+    """Several VMs under one name: hypervisors that answer tell of different UUIDs."""
+
+    name: VmName
+    hosts: tuple[HostName, ...]
+    """The first is where the one is that is taken for it; the others are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """What all hosts told, as one: those that answered now, and the silent ones before."""
 
@@ -72,6 +82,7 @@ class Inventory:
     placement: Placement
     capacity: tuple[CapacityReport, ...]
     silent: tuple[HypervisorUnreachable, ...]
+    namesakes: tuple[Namesakes, ...]
 
 
 class LibvirtInventory:
@@ -95,7 +106,7 @@ class LibvirtInventory:
             else:
                 raise answer
         reports |= {host: _recalled(host, known) for host in silent}
-        return merge(reports, self._deployment, now, silent.values())
+        return merge(reports, self._deployment, now, silent.values(), known.vms)
 
     async def _ask(self, host: HostName) -> HostReport:
         import libvirt
@@ -140,23 +151,20 @@ def merge(
     deployment: Deployment,
     now: datetime,
     silent: Iterable[HypervisorUnreachable] = (),
+    known: Mapping[VmName, Vm] | None = None,
 ) -> Inventory:
     """Join the hosts' reports: a VM seen at two of them is where it runs, not where it is awaited.
 
-    A host that fell silent may have lost the VM since: one that answers is believed rather.
+    A host that fell silent may have lost the VM since: one that answers is believed rather. Of several under
+    one name it's the VM that was `known` by it, wherever that is now.
     """
-    silent = tuple(silent)
+    silent, known = tuple(silent), known or {}
     quiet = {error.host for error in silent}
-
-    def certainty(seen: SeenVm) -> tuple[bool, bool]:
-        return seen.running, seen.host not in quiet
-
-    found: dict[VmName, SeenVm] = {}
+    sights: dict[VmName, list[SeenVm]] = {}
     for report in reports.values():
         for seen in report.seen:
-            known = found.get(seen.vm.name)
-            if known is None or certainty(seen) > certainty(known):
-                found[seen.vm.name] = seen
+            sights.setdefault(seen.vm.name, []).append(seen)
+    found = {name: _likeliest(seen, quiet, known.get(name)) for name, seen in sights.items()}
     vms = tuple(_labelled(found[name].vm, deployment) for name in sorted(found))
     return Inventory(
         vms=vms,
@@ -173,7 +181,33 @@ def merge(
             if report.total is not None
         ),
         silent=silent,
+        namesakes=tuple(_namesakes(found, sights, quiet)),
     )
+
+
+def _likeliest(sights: list[SeenVm], quiet: Collection[str], known: Vm | None) -> SeenVm:
+    """Return the sight of a name that says where its VM is."""
+    answered = {seen.vm.uuid for seen in sights if seen.host not in quiet}
+    candidates = [seen for seen in sights if not answered or seen.vm.uuid in answered]
+    uuids = {seen.vm.uuid for seen in candidates}
+    if known is not None and known.uuid in uuids:
+        candidates = [seen for seen in candidates if seen.vm.uuid == known.uuid]
+    return max(candidates, key=lambda seen: (seen.running, seen.host not in quiet))
+
+
+def _namesakes(
+    found: Mapping[VmName, SeenVm],
+    sights: Mapping[VmName, list[SeenVm]],
+    quiet: Collection[str],
+) -> Iterator[Namesakes]:
+    for name, taken in sorted(found.items()):
+        others = [
+            seen.host
+            for seen in sights[name]
+            if seen.vm.uuid != taken.vm.uuid and seen.host not in quiet
+        ]
+        if others:
+            yield Namesakes(name=name, hosts=(taken.host, *others))
 
 
 def _labelled(vm: Vm, deployment: Deployment) -> Vm:
