@@ -95,7 +95,12 @@ async def test_vms_of_a_host_that_is_silent_when_a_daemon_begins_stay(store: Sto
     await look(store, Hosts(silent=B1, v1=A1))
     seen = await store.snapshot()
     assert seen.placement.host_of == {"v1": A1, "v2": B1}
-    assert seen.capacity[B1] == CapacityReport(host=B1, at=NOON, total=LARGE, free=LARGE - SMALL)
+    assert seen.capacity[B1] == CapacityReport(
+        host=B1, at=NOON, total=LARGE, free=LARGE - SMALL, silent=True
+    )
+    assert seen.silent_hosts() == {B1}
+    await look(store, Hosts(silent=HostName("none"), v1=A1, v2=B1))
+    assert (await store.snapshot()).silent_hosts() == frozenset()
 
 
 async def test_a_host_that_answers_knows_better(store: Store) -> None:

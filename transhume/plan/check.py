@@ -187,7 +187,9 @@ class _Replay:
         for host in self.snapshot.hosts:
             report = self.snapshot.capacity.get(host)
             free[host] = NOTHING
-            if report is not None:
+            if report is not None and report.silent:
+                free[host] = NOTHING - used.get(host, NOTHING)
+            elif report is not None:
                 left = report.total - used.get(host, NOTHING)
                 free[host] = Resources(
                     vcpus=min(report.free.vcpus, left.vcpus),

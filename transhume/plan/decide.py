@@ -84,8 +84,7 @@ class Decider:
 
     def obstacles(self, decision: Decision) -> Iterator[Obstacle]:
         """Lift the limits on elective moves one after the other; tell which lifting makes a move pay."""
-        situation = self.formulator.situation
-        everyone = frozenset(situation.governed) - self._moving() - self._stranded(decision.mended)
+        everyone = self._within_reach() - self._stranded(decision.mended)
         freedom = replace(self.elective_freedom(decision, {}), payback=False)
         liftings = [("payback", freedom)]
         liftings.append(("cool-down", replace(freedom, movable=everyone)))
@@ -190,7 +189,7 @@ class Decider:
         mended = decision.mended
         required = frozenset(int(vm) for vm in np.flatnonzero(mended != situation.home))
         resting = frozenset(vm for vm in situation.governed if situation.cooling_until(vm))
-        elective = frozenset(situation.governed) - self._moving() - self._stranded(mended)
+        elective = self._within_reach() - self._stranded(mended)
         return Freedom(
             movable=(elective - resting) | required,
             required=required,
@@ -205,6 +204,11 @@ class Decider:
         """Return the VMs that must leave and can't."""
         home = self.formulator.situation.home
         return frozenset(vm for vm in self.formulator.ruling.must_leave if mended[vm] == home[vm])
+
+    def _within_reach(self) -> frozenset[int]:
+        """Return the VMs that can be moved for money."""
+        situation = self.formulator.situation
+        return frozenset(situation.governed) - self._moving() - frozenset(situation.out_of_reach)
 
     def _moving(self) -> frozenset[int]:
         situation = self.formulator.situation

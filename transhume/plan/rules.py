@@ -124,16 +124,19 @@ def _barred(situation: Situation) -> Iterator[tuple[tuple[int, int], str]]:
         for k, place in enumerate(situation.places):
             if k == situation.home[vm]:
                 continue
-            totals = [
-                snapshot.capacity[host.name].total
+            reports = [
+                snapshot.capacity[host.name]
                 for host in situation.hosts_in(k)
                 if host.name in snapshot.capacity
             ]
+            totals = [report.total for report in reports if not report.silent]
             why = situation.heard.stuck.get(situation.vms[vm]) or _bar(situation, vm, k)
             if missing := situation.missing_networks.get((vm, place.cloud)):
                 why = why or lack_text(place.cloud, missing)
             if place.doomed:
                 why = f"{place.cloud} is under a revocation notice itself"
+            elif reports and not totals:
+                why = why or f"no host of {place.cloud} gives an answer"
             elif not totals:
                 why = why or f"nobody reported the capacity of {place.cloud}"
             elif not any(amount.covers(situation.needs(vm)) for amount in totals):

@@ -151,6 +151,12 @@ class Situation:
             return float("inf")
         return (deadline - self.snapshot.at).total_seconds()
 
+    @cached_property
+    def out_of_reach(self) -> Indices:
+        """The VMs that we govern on hosts that give no answer: only need makes us try to move them."""
+        silent, host_of = self.snapshot.silent_hosts(), self.snapshot.placement.host_of
+        return tuple(n for n in self.governed if host_of[self.vms[n]] in silent)
+
     def evacuates(self, vm: int) -> bool:
         """Say whether a notice makes the VM leave: one policy that says so is enough."""
         return self.deadline(vm) is not None and any(
@@ -232,13 +238,17 @@ def _places(hosts: Iterable[Host], deadlines: Mapping[HostName, datetime]) -> tu
 def _free(snapshot: Snapshot, host: HostName) -> Resources:
     """Return what the host says is free, but no more than what the VMs that we know of leave.
 
-    A report may be older than the last moves, and a VM on its way isn't in it yet.
+    A report may be older than the last moves, and a VM on its way isn't in it yet. A host that gives no answer
+    takes nobody, not even in the place of one that leaves.
     """
     report = snapshot.capacity.get(host)
     if report is None:
         return NOTHING
     there = (vm for vm, where in snapshot.placement.host_of.items() if where == host)
-    left = report.total - total(snapshot.vms[vm].needs for vm in there if vm in snapshot.vms)
+    used = total(snapshot.vms[vm].needs for vm in there if vm in snapshot.vms)
+    if report.silent:
+        return NOTHING - used
+    left = report.total - used
     return Resources(
         vcpus=min(report.free.vcpus, left.vcpus),
         memory_bytes=min(report.free.memory_bytes, left.memory_bytes),

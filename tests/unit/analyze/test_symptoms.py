@@ -88,6 +88,12 @@ def test_when_nothing_changed_there_is_nothing_to_tell() -> None:
     assert seen(None, NOW) == []
 
 
+def test_a_host_that_answers_again_has_room_to_give_and_a_silent_one_has_none() -> None:
+    silent = replace(NOW, capacity={**NOW.capacity, B1: replace(capacity(B1, 9), silent=True)})
+    assert seen(BEFORE, silent) == []
+    assert seen(silent, NOW) == [(SymptomKind.CAPACITY_BACK, B)]
+
+
 # --- prices ------------------------------------------------------------------------------------------
 
 

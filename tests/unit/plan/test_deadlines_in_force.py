@@ -9,6 +9,7 @@ import pytest
 from tests.unit.plan.worlds import NOW, SMALL, notice, price, vm, world
 from transhume.knowledge.model import (
     CloudName,
+    HostName,
     Interface,
     JobName,
     MacAddress,
@@ -116,6 +117,17 @@ def test_spot_without_the_networks_of_a_job_is_none() -> None:
     assert not ahead(networks=None)
     assert not ahead(networks=frozenset((VirtualNetworkName("green"),)))
     assert "wants machines that stay" in ahead(networks=frozenset())
+
+
+def test_spot_whose_hosts_are_silent_is_none() -> None:
+    def ahead(*, silent: bool) -> str:
+        keep, known = keeper(), at(6, host="steady1", done=0.52)
+        forbidden(keep, at(0, host="steady1", done=0.0), job())
+        spot = replace(known.capacity[HostName("spot1")], silent=silent)
+        return forbidden(keep, replace(known, capacity={**known.capacity, spot.host: spot}), job())
+
+    assert not ahead(silent=False)
+    assert "wants machines that stay" in ahead(silent=True)
 
 
 def test_a_job_that_fell_behind_stays_on_machines_that_stay() -> None:

@@ -54,7 +54,9 @@ def _described(host: HostName, gained: Resources, now: Snapshot) -> tuple[str, s
 def _gained(host: HostName, before: Snapshot, now: Snapshot) -> Resources | None:
     """Return the room that a host has gained, but for what VMs of ours that left it or came explain."""
     new, old = now.capacity[host], before.capacity.get(host)
-    if old is None:
+    if new.silent:
+        return None
+    if old is None or old.silent:
         return new.free
     if before.moving or now.moving:
         return None

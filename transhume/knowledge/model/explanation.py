@@ -18,7 +18,7 @@ class Hindrance(StrEnum):
     RULE = "rule"
     """Of a policy, about this VM: a pin, a forbidden cloud."""
     CLOUD = "cloud"
-    """It's about to go, is too small, or tells no capacity."""
+    """It's about to go, gives no answer, is too small, or tells no capacity."""
     NETWORK = "network"
     """Of the overlay, which the cloud lacks."""
     ROOM = "room"

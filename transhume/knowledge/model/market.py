@@ -55,6 +55,8 @@ class CapacityReport:
     at: datetime
     total: Resources
     free: Resources
+    silent: bool = False
+    """True where the host gave no answer: this is what was known of it, and nobody is to be sent there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

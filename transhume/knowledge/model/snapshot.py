@@ -100,6 +100,10 @@ class Snapshot:
                     deadlines[host.name] = notice.deadline
         return deadlines
 
+    def silent_hosts(self) -> frozenset[HostName]:
+        """Return the hosts that gave no answer when they were asked last."""
+        return frozenset(host for host, report in self.capacity.items() if report.silent)
+
     def bytes_per_second_between(self, one: CloudName, other: CloudName) -> float | None:
         """Return what the path between two clouds carries, or None where nobody said."""
         ends = frozenset((one, other))

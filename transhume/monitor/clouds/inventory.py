@@ -176,6 +176,7 @@ def merge(
                 at=now,
                 total=report.total,
                 free=report.total - total(seen.vm.needs for seen in report.seen),
+                silent=host in quiet,
             )
             for host, report in reports.items()
             if report.total is not None

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transhume.knowledge.model import CloudName, ConflictKind, ConflictMember, VirtualNetworkName
+from transhume.knowledge.model import (
+    CapacityReport,
+    CloudName,
+    ConflictKind,
+    ConflictMember,
+    VirtualNetworkName,
+)
 from transhume.plan.conflict.question import Bar, Booleans, Crossing, InTime, Part, Room, Wish
 from transhume.plan.constraints import CutLimit, Indices
 from transhume.plan.money import Bill
@@ -71,8 +77,7 @@ class _Limits:
             needs = situation.needs(vm)
             here[k] += (needs.vcpus, needs.memory_bytes)
         for k in range(len(situation.places)):
-            reported = [h for h in situation.hosts_in(k) if h.name in situation.snapshot.capacity]
-            if not reported:
+            if not self._reports(k):
                 yield self._unreported(k)
                 continue
             free = [situation.free[host.name] for host in situation.hosts_in(k)]
@@ -173,17 +178,22 @@ class _Limits:
             parts=(part,),
         )
 
+    def _reports(self, place: int) -> list[CapacityReport]:
+        """Return what the hosts of a place have told that give an answer."""
+        capacity = self.situation.snapshot.capacity
+        told = (capacity.get(host.name) for host in self.situation.hosts_in(place))
+        return [report for report in told if report is not None and not report.silent]
+
     def _unreported(self, place: int) -> Wish:
+        hosts = {host.name for host in self.situation.hosts_in(place)}
+        silent = hosts & self.situation.snapshot.silent_hosts()
+        text = "no host gives an answer" if silent else "nobody reported it"
         comers = [vm for vm in self.at_will if self.situation.home[vm] != place]
-        return self._capacity(place, "nobody reported it", self._bar(comers, place))
+        return self._capacity(place, text, self._bar(comers, place))
 
     def _too_small_hosts(self, place: int) -> Iterator[Wish]:
         situation = self.situation
-        totals = [
-            situation.snapshot.capacity[host.name].total
-            for host in situation.hosts_in(place)
-            if host.name in situation.snapshot.capacity
-        ]
+        totals = [report.total for report in self._reports(place)]
         large = [
             vm
             for vm in self.at_will

@@ -133,12 +133,13 @@ class _Scene:
         return Spot(ZoneName(min(taken, key=lambda cloud: (-taken[cloud], cloud))))
 
     def takes(self, zone: ZoneName) -> bool:
-        """Say whether a zone has room, in all, for the VMs that aren't there yet, on hosts that stay.
+        """Say whether a zone has room, in all, for the VMs that aren't there yet.
 
-        It must have the networks that they are on, too.
+        What counts are hosts that answer, and stay; and it must have the networks that those VMs are on.
         """
         snapshot = self.snapshot
         hosts = {h.name for h in snapshot.hosts_of(CloudName(zone))} - self.doomed
+        hosts -= snapshot.silent_hosts()
         free = total(snapshot.capacity[host].free for host in hosts if host in snapshot.capacity)
         where = snapshot.placement.host_of
         coming = [vm for vm in self.vms if where[vm.name] not in hosts]

@@ -131,6 +131,11 @@ class Objections:
             verb = "is" if len(on_their_way) == 1 else "are"
             text = f"{names} {verb} on the way already"
             yield Objection(kind=Hindrance.TRANSIT, about=names, text=text)
+        unreached = tuple(vm for vm in elective if vm in situation.out_of_reach)
+        if unreached:
+            names = named(situation, unreached)
+            text = f"the host of {names} gives no answer"
+            yield Objection(kind=Hindrance.CLOUD, about=names, text=text)
         found = {vm: situation.cooling_until(vm) for vm in elective}
         resting = {vm: until for vm, until in found.items() if until is not None}
         if resting:
