@@ -105,19 +105,25 @@ def traffic(point: CapturePoint, window_seconds: float) -> Sense:
 def price_schedule(schedule: PriceSchedule, clock: Clock, *, certain: bool = False) -> Sense:
     """Follow a schedule on disk; its offsets count from now on, whatever comes between.
 
-    Where it is certain, what it says of the time ahead is told too.
+    Of each cloud the price in force is told, and none that was before. Where it is certain, what it says of the
+    time ahead is told too.
     """
     start = clock()
-    told = datetime.min.replace(tzinfo=start.tzinfo)
+    beginning = datetime.min.replace(tzinfo=start.tzinfo)
+    looked, told = beginning, dict[CloudName, PriceTick]()
 
     async def perceive(store: Store) -> AsyncIterator[None]:
-        nonlocal told
+        nonlocal looked
         told_ahead: tuple[PriceTick, ...] | None = None
         while True:
             now = clock()
-            for tick in schedule.ticks_between(start, told, now):
-                await store.put_price(tick)
-            told = now
+            since = looked if looked <= now else beginning  # the clock was set back
+            in_force = {tick.cloud: tick for tick in schedule.ticks_between(start, since, now)}
+            for cloud, tick in in_force.items():
+                if told.get(cloud) != tick:
+                    await store.put_price(tick)
+                    told[cloud] = tick
+            looked = now
             ahead = schedule.ticks_between(start, now, now + AHEAD) if certain else ()
             if ahead != told_ahead:
                 await store.put_prices_ahead(ahead)

@@ -141,6 +141,35 @@ async def test_a_schedule_goes_on_after_a_fault_and_does_not_begin_again(tmp_pat
     assert asked == [(CloudName("a"), 0.1), (CloudName("a"), 0.9)]
 
 
+async def test_of_a_schedule_that_began_long_ago_only_prices_in_force_are_told(
+    tmp_path: Path,
+) -> None:
+    """A round between two of the others would move VMs by what was asked a year ago."""
+    file = tmp_path / "prices.csv"
+    file.write_text(
+        "cloud,at,vcpu\na,2025-01-01T00:00Z,0.01/h\na,2025-06-01T00:00Z,0.1/h\nb,0s,0.2/h\n"
+    )
+    till = Till(fails_at=0)
+    sense = price_schedule(load_prices(file), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    await anext(sense.perceive(cast("Store", till)))
+    assert [tick.dollars_per_vcpu_hour for tick in till.kept] == [0.1, 0.2]
+
+
+async def test_a_schedule_goes_back_with_the_clock(tmp_path: Path) -> None:
+    """What was asked for while the clock was ahead would be in force until the next price begins."""
+    file = tmp_path / "prices.csv"
+    file.write_text("cloud,at,vcpu\na,0s,0.1/h\na,2h,0.9/h\nb,0s,0.2/h\n")
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    till = Till(fails_at=0)
+    looks = price_schedule(load_prices(file), lambda: time).perceive(cast("Store", till))
+    await anext(looks)
+    for hours in (3, -3):
+        time += timedelta(hours=hours, seconds=1)
+        await anext(looks)
+    asked = [(tick.cloud, tick.dollars_per_vcpu_hour) for tick in till.kept]
+    assert asked == [("a", 0.1), ("b", 0.2), ("a", 0.9), ("a", 0.1)]
+
+
 @pytest.mark.parametrize("certain", [True, False])
 async def test_only_prices_that_are_certain_are_told_ahead(tmp_path: Path, certain: bool) -> None:
     file = tmp_path / "prices.csv"
