@@ -1,5 +1,6 @@
 """The daemon's look back at what a plan promised: on a real server, with prices that change."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tests.contract.daemon_stage import (
     until,
 )
 from transhume.daemon.composition import now
+from transhume.knowledge import keys
 from transhume.knowledge.model import MoveKind, Plan, PlanId, PlanStatus, StepResult, SymptomKind
 from transhume.knowledge.records import Command, CommandKind, Effect
 from transhume.knowledge.store import Store
@@ -100,6 +102,22 @@ async def test_a_plan_whose_effect_does_not_come_about_is_taken_back_once(stage:
     symptoms = [s for s in await stage.store.symptoms() if s.kind is SymptomKind.EFFECT_MISSED]
     assert [(s.subject, s.detail) for s in symptoms] == [(plan.id, undo.trigger)]
     assert told(logs, "effect_looked_at") == 1
+
+
+@ONE_SERVER
+async def test_an_effect_is_looked_at_whatever_was_recommended_since(
+    stage: Stage, client: Redis
+) -> None:
+    """Prices that change back and forth make another recommendation each time."""
+    expect(stage)
+    async with stage.daemon():
+        plan = await gone_to_b(stage)
+        token = int(await client.get(keys.FENCE) or 0)
+        for number in range(60):
+            another = replace(plan, id=PlanId(f"another-{number}"), made_at=now())
+            await stage.store.put_plan(another, PlanStatus.SUPERSEDED, token)
+        await stage.price(B, 2 * DEAR)
+        assert await found(stage, plan) is Effect.MISSED
 
 
 @ONE_SERVER

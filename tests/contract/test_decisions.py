@@ -175,6 +175,26 @@ async def test_of_decisions_to_do_nothing_only_the_last_is_kept(store: Store, to
     assert [stored.id for stored in await store.plans()] == [PLAN.id]
 
 
+async def test_plans_that_were_begun_are_found_among_any_number_of_recommendations(
+    store: Store, token: int
+) -> None:
+    ends = (PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED, PlanStatus.EXECUTING)
+    for minutes, status in enumerate(ends):
+        plan = replace(PLAN, id=PlanId(status), made_at=NOON + timedelta(minutes=minutes))
+        await store.put_plan(plan, status, token)
+    idle = (PlanStatus.RECOMMENDED, PlanStatus.AWAITING_APPROVAL, PlanStatus.SUPERSEDED)
+    for number in range(60):
+        plan = replace(PLAN, id=PlanId(f"p{number}"), made_at=NOON + timedelta(hours=1))
+        await store.put_plan(plan, idle[number % 3], token)
+    assert [stored.id for stored in await store.begun_plans(NOON, 50)] == [
+        *map(str, reversed(ends))
+    ]
+    late = NOON + timedelta(minutes=2)
+    assert [stored.id for stored in await store.begun_plans(late)] == ["executing", "failed"]
+    assert [stored.id for stored in await store.begun_plans(NOON, 1)] == ["executing"]
+    assert await store.begun_plans(NOON + timedelta(hours=2)) == ()
+
+
 @pytest.mark.parametrize("written", ["odd", None], ids=["damaged", "gone"])
 async def test_a_last_plan_that_nobody_can_read_is_passed_over_and_told_once(
     store: Store, client: Redis, token: int, written: str | None

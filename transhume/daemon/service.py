@@ -52,6 +52,8 @@ QUIET_ROUND_SECONDS = 5.0
 POLICY_SECONDS = 1.0
 LEASE_SECONDS = 10.0
 PLANS_LOOKED_AT = 50
+LONGEST_PLANS = timedelta(days=2)
+"""How long before its effect is looked at a plan may have been made, beside the time that it was given."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
 """Between attempts at a chore, short beside the lease."""
 FIRST_ASIDE_SECONDS, LONGEST_ASIDE_SECONDS = 5.0, 60.0
@@ -266,9 +268,11 @@ class Daemon:
 
     async def _executed(self, policies: Sequence[Policy]) -> tuple[Executed, ...]:
         """Return the plans whose effect somebody may want to see; none where no policy does."""
-        if not any(policy.after for policy in policies):
+        within = [policy.after.within_seconds for policy in policies if policy.after]
+        if not within:
             return ()
-        return executed_plans(await self._store.plans(limit=PLANS_LOOKED_AT))
+        since = self._parts.clock() - timedelta(seconds=2 * max(within)) - LONGEST_PLANS
+        return executed_plans(await self._store.begun_plans(since, limit=PLANS_LOOKED_AT))
 
     async def _supersede(self) -> None:
         """Mark the plan that stood for approval until now."""

@@ -24,7 +24,7 @@ from transhume.knowledge.model import (
     PlanStatus,
     Step,
 )
-from transhume.knowledge.records import Effect, StoredPlan
+from transhume.knowledge.records import BEGUN, Effect, StoredPlan
 from transhume.knowledge.transaction import Transaction, milliseconds
 from transhume.knowledge.wire import reaching, text
 
@@ -136,6 +136,16 @@ async def plans_before(client: Redis, instant: datetime) -> Sequence[PlanId]:
         statuses = await client.hgetall(keys.PLANS_STATUS) if names else {}
     executing = PlanStatus.EXECUTING.encode()
     return [PlanId(text(name)) for name in names if statuses.get(name) != executing]
+
+
+async def begun_since(client: Redis, instant: datetime) -> Sequence[PlanId]:
+    """Return the plans made at or after an instant that were ever begun, the newest first."""
+    least = max(milliseconds(instant), 0)
+    async with reaching():
+        names: Any = await client.zrevrangebyscore(keys.PLANS_ORDER, "+inf", least)
+        statuses = await client.hmget(keys.PLANS_STATUS, names) if names else []
+    told = zip(names, statuses, strict=True)
+    return [PlanId(text(name)) for name, status in told if text(status or b"") in BEGUN]
 
 
 def _no_such_plan(plan: PlanId) -> UsageError:

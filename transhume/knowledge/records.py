@@ -81,6 +81,10 @@ class SentCommand:
     command: Command
 
 
+BEGUN = (PlanStatus.EXECUTING, PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED)
+"""What a plan is that was ever begun."""
+
+
 class Effect(StrEnum):
     """What was found when a plan's effect was looked at, once."""
 

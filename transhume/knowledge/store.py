@@ -20,6 +20,7 @@ from transhume.knowledge.anchors import AnchorDirectory
 from transhume.knowledge.codec import UnreadableRecord, decode, encode
 from transhume.knowledge.decisions import (
     LatestDecision,
+    begun_since,
     forget_plan,
     plans_before,
     read_plan,
@@ -439,6 +440,15 @@ class Store:
         question = self._client.zrevrange(keys.PLANS_ORDER, 0, limit - 1)
         names = await self._ask(question, keys.PLANS_ORDER) or ()
         found = [await self._readable(PlanId(text(name))) for name in names]
+        return tuple(stored for stored in found if stored is not None)
+
+    async def begun_plans(self, since: datetime, limit: int = 100) -> tuple[StoredPlan, ...]:
+        """Return the plans made since an instant that were ever begun, the newest first.
+
+        What was only recommended doesn't count, however often that changes.
+        """
+        names = await begun_since(self._client, since)
+        found = [await self._readable(name) for name in names[:limit]]
         return tuple(stored for stored in found if stored is not None)
 
     async def executing_plans(self) -> tuple[StoredPlan, ...]:

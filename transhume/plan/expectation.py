@@ -23,7 +23,7 @@ from transhume.knowledge.model import (
     Step,
     StepResult,
 )
-from transhume.knowledge.records import Effect, StoredPlan
+from transhume.knowledge.records import BEGUN, Effect, StoredPlan
 from transhume.plan.money import Bill
 from transhume.plan.problem import Place
 from transhume.plan.settings import PlannerSettings
@@ -35,8 +35,6 @@ TOLERANCE = 0.5
 """The share of what was predicted that may be lacking."""
 SHORTEST_GRACE = timedelta(minutes=10)
 """How long after its time a plan is looked at, at least: a daemon may have been down then."""
-
-_BEGUN = (PlanStatus.EXECUTING, PlanStatus.DONE, PlanStatus.UNDONE, PlanStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ def executed_plans(stored: Iterable[StoredPlan]) -> tuple[Executed, ...]:
     undone: dict[PlanId, datetime | None] = {
         each.plan.undoes: each.since
         for each in kept
-        if isinstance(each.plan, Plan) and each.plan.undoes and each.status in _BEGUN
+        if isinstance(each.plan, Plan) and each.plan.undoes and each.status in BEGUN
     }
     return tuple(
         Executed(
