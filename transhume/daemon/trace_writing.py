@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transhume.daemon.notice_writing import NoticeRows
 from transhume.daemon.recorded_folders import FEDERATION, IN_FORCE, UNFINISHED
 from transhume.knowledge.codec import encode
 from transhume.knowledge.model import (
@@ -29,7 +30,6 @@ from transhume.knowledge.model import (
     PriceTick,
     Progress,
     Resources,
-    RevocationNotice,
     Snapshot,
     VirtualNetworkName,
     Vm,
@@ -131,7 +131,7 @@ class TraceFolder:
         self._room: dict[HostName, Resources] = {
             host: snapshot.capacity[host].total for host in self.scene.hosts
         }
-        self._notices: dict[tuple[CloudName, HostName | None], RevocationNotice] = {}
+        self._notices = NoticeRows(self.scene.hosts)
         self._progress: dict[JobName, Progress] = {}
         self._outcomes: frozenset[tuple[str, ...]] = frozenset()
         self._traffic: CommunicationMatrix | None = None
@@ -159,7 +159,7 @@ class TraceFolder:
         at = snapshot.at
         self._append("prices.csv", self._new_prices(snapshot))
         self._append("capacity.csv", self._new_room(snapshot))
-        self._append("notices.csv", self._new_notices(snapshot))
+        self._append("notices.csv", self._notices.new(snapshot))
         self._append("progress.csv", self._new_progress(snapshot))
         self._append(OUTCOMES, self._new_outcomes(snapshot))
         if snapshot.matrix is not None and self._traffic_is_due(snapshot.matrix, at):
@@ -214,22 +214,6 @@ class TraceFolder:
                 self._room[host] = report.total
                 total = report.total
                 yield f"{host},{_instant(snapshot.at)},{total.vcpus},{total.memory_bytes}B"
-
-    def _new_notices(self, snapshot: Snapshot) -> Iterator[str]:
-        now = {
-            (notice.cloud, notice.host): notice
-            for notice in snapshot.notices
-            if notice.cloud in self.scene.clouds
-            and (notice.host is None or self.scene.hosts.get(notice.host) == notice.cloud)
-            and notice.deadline >= notice.at
-        }
-        for key, notice in now.items():
-            if self._notices.get(key) != notice:
-                yield _notice(notice)
-        for key, notice in self._notices.items():
-            if key not in now:
-                yield _notice(notice) + _instant(max(snapshot.at, notice.at))
-        self._notices = now
 
     def _new_progress(self, snapshot: Snapshot) -> Iterator[str]:
         for job, progress in sorted(snapshot.progress.items()):
@@ -345,11 +329,6 @@ def _networks(cloud: Cloud) -> list[VirtualNetworkName]:
 
 def _amount(amount: Resources) -> dict[str, object]:
     return {"vcpus": amount.vcpus, "memory": f"{amount.memory_bytes}B"}
-
-
-def _notice(notice: RevocationNotice) -> str:
-    host = notice.host or ""
-    return f"{notice.cloud},{host},{_instant(notice.at)},{_instant(notice.deadline)},"
 
 
 def _identity(outcome: Outcome) -> tuple[str, ...]:

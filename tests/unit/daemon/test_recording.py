@@ -181,6 +181,40 @@ def test_what_is_recorded_is_read_back(folder: Path) -> None:
     assert later[START + 6 * MINUTE].room[HostName("a1")] == ROOM, "silence isn't an end"
 
 
+def gone_at(folder: Path, minutes: float) -> bool:
+    """Say whether the host in a is gone at some time after the start, by what is recorded."""
+    at, found = START + minutes * MINUTE, load_trace(folder)
+    facts = [found.at_start(), *(facts for since, facts in found.batches() if since <= at)]
+    return facts[-1].is_gone(HostName("a1"), at)
+
+
+NOTICE = RevocationNotice(cloud=A, at=START + MINUTE, deadline=START + 5 * MINUTE)
+
+
+def test_a_cloud_that_has_gone_is_gone_until_a_host_of_it_answers(folder: Path) -> None:
+    """The knowledge forgets notices at their deadline, whatever becomes of the cloud."""
+    keeper, base = recorder(folder), snapshot()
+    there = base.capacity[HostName("a1")]
+    silent = {**base.capacity, there.host: replace(there, silent=True)}
+    keeper.note(base)
+    keeper.note(snapshot(2, notices=(NOTICE,)))
+    keeper.note(snapshot(5.1))
+    for minutes in range(6, 30, 2):
+        keeper.note(snapshot(minutes, capacity=silent))
+    for minutes in (30, 40):
+        keeper.note(snapshot(minutes))
+    assert [gone_at(folder, minutes) for minutes in (4, 6, 29, 30.5)] == [False, True, True, False]
+    assert len(traces_in(folder)) == 1
+
+
+def test_a_cloud_that_stays_in_spite_of_its_notice_takes_no_vms_with_it(folder: Path) -> None:
+    keeper = recorder(folder)
+    for minutes in (0, 2, 4, 5.1, 6, 8, 10):
+        keeper.note(snapshot(minutes, notices=(NOTICE,) if 2 <= minutes < 5 else ()))
+    assert not any(gone_at(folder, minutes) for minutes in (4, 5, 5.5, 7, 9))
+    assert dict(load_trace(folder).batches())[START + MINUTE].notices == (NOTICE,)
+
+
 def test_a_job_is_as_far_as_it_was(folder: Path) -> None:
     keeper, job = recorder(folder), JobName("frames")
     for minutes, done in ((0, 30.0), (10, 40.0), (20, 60.0)):
