@@ -128,6 +128,7 @@ class TraceFolder:
         self._folder = path.with_name(path.name + UNFINISHED)
         self._looked: datetime | None = None
         self._prices: dict[CloudName, PriceTick] = {}
+        self._priced: dict[CloudName, datetime] = {}
         self._room: dict[HostName, Resources] = {
             host: snapshot.capacity[host].total for host in self.scene.hosts
         }
@@ -198,13 +199,20 @@ class TraceFolder:
         for cloud, tick in sorted(snapshot.prices.items()):
             if cloud in self.scene.clouds and self._prices.get(cloud) != tick:
                 self._prices[cloud] = tick
+                at = self._priced[cloud] = self._price_began(tick, snapshot.at)
                 yield (
-                    f"{cloud},{_instant(tick.at)},{_number(tick.dollars_per_vcpu_hour)}/h,"
+                    f"{cloud},{_instant(at)},{_number(tick.dollars_per_vcpu_hour)}/h,"
                     f"{_number(tick.dollars_per_gib_hour)}/GiB/h,"
                     f"{_number(tick.egress_dollars_per_gb)}/GB,"
                     f"{_per_gb(tick.egress_within_region_dollars_per_gb)},"
                     f"{_per_gb(tick.egress_within_provider_dollars_per_gb)}"
                 )
+
+    def _price_began(self, tick: PriceTick, now: datetime) -> datetime:
+        """Return since when a price holds: what it says may be before the last one, or in time to come."""
+        at = min(tick.at, now)
+        before = self._priced.get(tick.cloud)
+        return at if before is None or at >= before else now
 
     def _new_room(self, snapshot: Snapshot) -> Iterator[str]:
         """Yield what hosts have where that is something else; a host's silence isn't taken for its end."""

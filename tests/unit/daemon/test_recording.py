@@ -215,6 +215,22 @@ def test_a_cloud_that_stays_in_spite_of_its_notice_takes_no_vms_with_it(folder: 
     assert dict(load_trace(folder).batches())[START + MINUTE].notices == (NOTICE,)
 
 
+def test_a_price_holds_from_when_it_was_known_where_a_later_one_was_before_it(folder: Path) -> None:
+    """A feed that goes back to an older price, and one told by a clock that is hours ahead."""
+    keeper = recorder(folder)
+    keeper.note(snapshot(prices={A: price(A, 0.1)}))
+    keeper.note(snapshot(10, prices={A: price(A, 0.2, START + 9 * MINUTE)}))
+    keeper.note(snapshot(20, prices={A: price(A, 0.3, START + 5 * MINUTE)}))
+    keeper.note(snapshot(30, prices={A: price(A, 0.4, START + 90 * MINUTE)}))
+    keeper.note(snapshot(40, prices={A: price(A, 0.4, START + 90 * MINUTE)}))
+    told = [
+        (at, facts.prices[A].dollars_per_vcpu_hour) for at, facts in load_trace(folder).batches()
+    ]
+    assert told == [
+        (START + minutes * MINUTE, dollars) for minutes, dollars in ((9, 0.2), (20, 0.3), (30, 0.4))
+    ]
+
+
 def test_a_job_is_as_far_as_it_was(folder: Path) -> None:
     keeper, job = recorder(folder), JobName("frames")
     for minutes, done in ((0, 30.0), (10, 40.0), (20, 60.0)):
