@@ -314,6 +314,8 @@ def _delays(situation: Situation, seconds: Table) -> tuple[Delay, ...]:
         changeover = measured if goal.changeover_seconds is None else goal.changeover_seconds
         held_up = [float(longest[vm]) if changeover is None else changeover for vm in members]
         left = goal.work_seconds * (1 - situation.snapshot.share_done(goal.progress_job))
+        if left <= 0:
+            continue  # it's done, also where its deadline is over
         found.append(
             Delay(
                 members=members,

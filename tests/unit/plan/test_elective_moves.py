@@ -1,6 +1,7 @@
 """Moves for money: what pays moves, together; what doesn't stays, and the reason says which limit it was."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -19,11 +20,12 @@ from tests.unit.plan.scenario import (
     ways,
     web,
 )
-from tests.unit.plan.worlds import MB, moved, notice, price, ring, traffic, vm
-from transhume.knowledge.model import CloudName, MoveKind, Plan
+from tests.unit.plan.worlds import MB, NOW, moved, notice, price, ring, traffic, vm
+from transhume.knowledge.model import CloudName, JobName, MoveKind, Plan, Progress
 from transhume.plan import PlannerSettings, make_plan
 from transhume.policies.model import (
     AvailabilityGoal,
+    DeadlineGoal,
     ElectiveLimits,
     MoveBudget,
     Pin,
@@ -40,6 +42,17 @@ def test_only_the_group_that_the_policy_is_about_goes_to_the_cheaper_cloud() -> 
     assert plan.optimal
     assert {step.kind for step in plan.steps} == {MoveKind.ELECTIVE}
     assert {step.group for step in plan.steps} == {"g-blast"}
+
+
+def test_vms_whose_job_is_done_move_for_money_after_its_deadline() -> None:
+    """Each second that a move takes would cost a dollar, for a job that isn't there any more."""
+    job = JobName("render")
+    over = policy(
+        deadline=DeadlineGoal(at=NOW - timedelta(hours=1), work_seconds=600, progress_job=job)
+    )
+    done = Progress(job=job, at=NOW - timedelta(hours=2), done=4000, total=4000)
+
+    assert len(planned(replace(two_clusters(), progress={job: done}), over).steps) == 6
 
 
 def test_a_group_tied_to_a_pinned_member_by_its_traffic_stays_while_the_free_one_moves() -> None:

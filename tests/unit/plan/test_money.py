@@ -187,6 +187,16 @@ def test_lateness_counts_the_seconds_past_the_deadline(
     assert found.of_assignment(moved).lateness == pytest.approx(after)
 
 
+def test_a_job_that_is_done_is_late_no_more_once_its_deadline_is_over() -> None:
+    job = JobName("blast")
+    goal = DeadlineGoal(at=NOW - timedelta(days=1), work_seconds=1000, progress_job=job)
+    progress = {job: Progress(job=job, at=NOW, done=50, total=50)}
+    found = bill(replace(apart(), progress=progress), Policy(name="p", source="", deadline=goal))
+
+    assert found.of_assignment(found.situation.home).lateness == 0
+    assert found.delays == ()
+
+
 def test_a_measured_changeover_is_the_median_of_our_own_moves() -> None:
     """Until one was measured, what each move is predicted to take counts."""
     goal = DeadlineGoal(at=NOW, work_seconds=100)
