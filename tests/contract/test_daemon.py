@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,6 +130,20 @@ async def test_a_wish_for_a_plan_that_does_not_exist_is_refused_once(stage: Stag
         async with stage.daemon():
             await stage.calm()
     assert told(logs, "command_refused") == 2
+
+
+async def test_an_approval_of_days_ago_is_refused(stage: Stage) -> None:
+    stage.write_policy("approve")
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        _, plan = await stage.plan(PlanStatus.AWAITING_APPROVAL)
+    long_ago = now() - timedelta(days=1, minutes=1)
+    await stage.store.send_command(Command(kind=CommandKind.APPROVE, at=long_ago, subject=plan.id))
+    with capture_logs() as logs:
+        async with stage.daemon():
+            await until(so(lambda: told(logs, "command_refused") == 1), "it to be refused")
+    assert not stage.clouds.begun
 
 
 async def test_the_command_to_stop_ends_a_daemon_but_not_its_successor(stage: Stage) -> None:

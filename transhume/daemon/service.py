@@ -30,6 +30,7 @@ from transhume.knowledge.lease import Lease
 from transhume.knowledge.model import NoPlan, Plan, PlanId, PlanStatus, Snapshot
 from transhume.knowledge.records import (
     ChangeKind,
+    Command,
     CommandKind,
     DaemonStatus,
     PoliciesStatus,
@@ -41,6 +42,7 @@ from transhume.plan.expectation import Executed, executed_plans
 from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
 from transhume.policies.model import Policy
+from transhume.quantities import format_duration
 
 if TYPE_CHECKING:
     from transhume.daemon.prewarming import Prewarming
@@ -54,6 +56,8 @@ LEASE_SECONDS = 10.0
 PLANS_LOOKED_AT = 50
 LONGEST_PLANS = timedelta(days=2)
 """How long before its effect is looked at a plan may have been made, beside the time that it was given."""
+WORD_HOLDS = timedelta(days=1)
+"""How long a person's approval may wait for a daemon."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
 """Between attempts at a chore, short beside the lease."""
 FIRST_ASIDE_SECONDS, LONGEST_ASIDE_SECONDS = 5.0, 60.0
@@ -350,6 +354,7 @@ class Daemon:
             command = sent.command
             try:
                 if command.kind is not CommandKind.STOP:
+                    self._refuse_old(command)
                     await self._approve(PlanId(command.subject))
                 elif command.at >= self._started_at:
                     self.stop()
@@ -360,6 +365,15 @@ class Daemon:
                 Trouble("command_refused", "", command=command.kind).tell(error)
             await self._store.finish_command(sent.id, self._parts.token)
             yield
+
+    def _refuse_old(self, command: Command) -> None:
+        """Raise `UsageError` where a person's word was given so long ago that it holds no more."""
+        age = self._parts.clock() - command.at
+        if age > WORD_HOLDS:
+            long_ago = format_duration(age.total_seconds())
+            raise UsageError(
+                f"plan {command.subject} was approved {long_ago} ago, while no daemon ran; say so anew"
+            )
 
     async def _approve(self, plan_id: PlanId) -> None:
         """Execute a plan that a person approved, if it still is what the planner would do."""
