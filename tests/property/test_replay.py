@@ -48,7 +48,8 @@ from transhume.replaying.descent import ReplaySolver
 from transhume.replaying.migration import MigrationModel
 from transhume.replaying.screen import Look, Screen
 from transhume.replaying.trace import NewTraffic
-from transhume.replaying.world import Moved, Setting, World
+from transhume.replaying.undertaking import Moved
+from transhume.replaying.world import Setting, World
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 HOURS = 10

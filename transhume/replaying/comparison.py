@@ -20,7 +20,8 @@ from transhume.replaying.jobs import JobState
 from transhume.replaying.migration import MigrationModel
 from transhume.replaying.tally import Point
 from transhume.replaying.trace import Facts, Trace
-from transhume.replaying.world import Moved, Setting, World
+from transhume.replaying.undertaking import Moved
+from transhume.replaying.world import Setting, World
 
 STAY = "stay"
 """The name of the run in which nothing is done."""

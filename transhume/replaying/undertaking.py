@@ -13,6 +13,7 @@ from transhume.execute.plan_transaction import PlanTransaction
 from transhume.knowledge.model import (
     CloudName,
     HostName,
+    MoveKind,
     Plan,
     PlanStatus,
     Prediction,
@@ -32,6 +33,22 @@ class Flight:
     step: Step
     began: datetime
     takes: Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A move that was made, or begun and undone."""
+
+    vm: VmName
+    source: HostName
+    destination: HostName
+    kind: MoveKind
+    began: datetime
+    ended: datetime
+    bytes: int
+    dollars: float
+    result: StepResult
+    reason: str
 
 
 @dataclass(slots=True)

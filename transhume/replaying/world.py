@@ -41,33 +41,18 @@ from transhume.policies.model import Mode, Policy
 from transhume.replaying.agenda import Agenda
 from transhume.replaying.jobs import JobState
 from transhume.replaying.migration import MigrationModel
+from transhume.replaying.promises import Promises
 from transhume.replaying.screen import Look, Screen
 from transhume.replaying.tally import Tally, whole_ticks
 from transhume.replaying.trace import Facts
 from transhume.replaying.understood import is_understood
-from transhume.replaying.undertaking import Flight, Undertaking
+from transhume.replaying.undertaking import Flight, Moved, Undertaking
 from transhume.replaying.whereabouts import Whereabouts
 
 OUTCOMES_KEPT = 500
 """As many as a daemon's snapshot has."""
 NO_ROOM_PAUSE = timedelta(minutes=10)
 """Between attempts to restart a lost VM where others have taken its place."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """A move that was made, or begun and undone."""
-
-    vm: VmName
-    source: HostName
-    destination: HostName
-    kind: MoveKind
-    began: datetime
-    ended: datetime
-    bytes: int
-    dollars: float
-    result: StepResult
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +85,7 @@ class World:
         self._tick = timedelta(seconds=setting.tick_seconds)
         self._model, self._loop = setting.model, setting.loop
         self._screen = Screen(self._policies, setting.model)
-        self._agenda = Agenda()
+        self._agenda, self._promises = Agenda(), Promises()
         self._facts = setting.facts
         self._there = Whereabouts(setting.host_of)
         self._lost: dict[VmName, HostName] = {}
@@ -252,7 +237,8 @@ class World:
         if not self._set.every_tick and self._is_calm(at):
             return
         self.asked += 1
-        decision = self._loop.consider(self.snapshot(at), self._policies)
+        decision = self._loop.consider(self.snapshot(at), self._policies, self._promises.executed)
+        self._promises.heed(decision, at)
         if decision.to_execute is not None:
             self._calm = self._held = None
             self._undertaking = Undertaking(decision.to_execute)
@@ -375,12 +361,12 @@ class World:
         else:
             self._in_vain.add(under_way.plan.moves)
         self._loop.ended(under_way.plan, under_way.status, at)
+        self._promises.ended(under_way.plan, under_way.status, at)
         self._ask_at(at)
 
     def _begin(self, flight: Flight, at: datetime) -> None:
         step, seconds = flight.step, flight.takes.seconds
-        if step.kind is MoveKind.ELECTIVE and self._cools(step.vm, at):
-            self.tally.moves_too_soon += 1
+        self.tally.moves_too_soon += self._is_too_soon(step, at)
         for job in self.jobs:
             job.move_begins(step.vm, at, seconds)
         self._agenda.happens(at + timedelta(seconds=seconds), lambda now: self._arrive(flight, now))
@@ -477,11 +463,14 @@ class World:
             return f"{step.destination} has no room for {step.vm}"
         return ""
 
-    def _cools(self, vm: VmName, at: datetime) -> bool:
-        seconds = max((p.elective.cooldown_seconds for p in self._governing(vm)), default=0.0)
+    def _is_too_soon(self, step: Step, at: datetime) -> bool:
+        under_way = self._undertaking
+        if step.kind is not MoveKind.ELECTIVE or (under_way and under_way.plan.undoes):
+            return False
+        seconds = max((p.elective.cooldown_seconds for p in self._governing(step.vm)), default=0.0)
         since = at - timedelta(seconds=seconds)
         return any(
-            o.vm == vm and o.result is StepResult.DONE and o.ended_at > since
+            o.vm == step.vm and o.result is StepResult.DONE and o.ended_at > since
             for o in self._outcomes
         )
 

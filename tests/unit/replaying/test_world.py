@@ -240,6 +240,21 @@ def test_a_policy_with_words_unknown_here_is_asked_at_every_tick() -> None:
     assert run.asked == 61
 
 
+def test_a_plan_whose_effect_does_not_come_about_is_taken_back_in_a_replay_too() -> None:
+    """A peak that is over soon: the daemon goes back, once, and stays for a cool-down."""
+    hasty = replace(PAYING, after=Expectation(expect=("price",), within_seconds=1800))
+    over = START + 1.2 * HOUR
+    peak = (price(A, 3.0, START + HOUR), price(B, 2.0, over), price(A, 1.0, over))
+    _, run = replayed(trace(*peak, hours=3), hasty)
+    assert [(move.vm, move.destination) for move in run.moves] == [
+        (vm, host) for host in ("b1", "a1") for vm in ("vm1", "vm2")
+    ]
+    back = run.moves[2]
+    assert back.began - run.moves[1].ended < timedelta(minutes=31)
+    assert back.reason.startswith("goes back: ")
+    assert run.moves_within_cooldown == 0
+
+
 def test_where_nothing_changes_the_planner_is_asked_once() -> None:
     wobbles = [price(B, 1.0 + n / 1000, START + n * HOUR / 4) for n in range(1, 30)]
     _, run = replayed(trace(*wobbles), PAYING)
