@@ -251,11 +251,32 @@ async def test_windows_come_back_by_their_start(store: Store) -> None:
 
 
 async def test_windows_older_than_the_retention_are_let_go(client: Redis) -> None:
-    store = Store(client, retention=Retention(windows=timedelta(minutes=1)))
-    for minute in range(5):
-        await store.add_window(window(NOON + timedelta(minutes=minute)))
-    assert await client.xlen(keys.WINDOWS) == 2
-    assert len(await store.windows(NOON)) == 2
+    store = Store(client, retention=Retention(windows=timedelta(seconds=0.2)))
+    for second in range(3):
+        await store.add_window(window(NOON + timedelta(seconds=second)))
+    assert len(await store.windows(NOON)) == 3
+    await asyncio.sleep(0.3)
+    await store.add_window(window(NOON + timedelta(seconds=4)))
+    assert await client.xlen(keys.WINDOWS) == 1
+
+
+async def test_a_window_from_a_time_to_come_keeps_no_other_from_being_let_go(client: Redis) -> None:
+    """One host's clock, ahead for a moment, would have each round read all that came since, for ever."""
+    store = Store(client, retention=Retention(windows=timedelta(seconds=0.2)))
+    await store.add_window(window(NOON + timedelta(days=365)))
+    for second in range(3):
+        await store.add_window(window(NOON + timedelta(seconds=second)))
+    await asyncio.sleep(0.3)
+    await store.add_window(window(NOON + timedelta(seconds=4)))
+    assert await client.xlen(keys.WINDOWS) == 1
+
+
+async def test_windows_that_were_filed_under_a_time_to_come_are_let_go(client: Redis) -> None:
+    await client.xadd(keys.WINDOWS, {"record": b"odd"}, id="9999999999999-0")
+    store = Store(client, clock=lambda: NOON)
+    await store.add_window(window(NOON))
+    assert plain(await store.windows(NOON)) == plain((window(NOON),))
+    assert await client.xlen(keys.WINDOWS) == 1
 
 
 async def test_symptoms_come_newest_first(store: Store) -> None:

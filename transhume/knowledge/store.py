@@ -8,7 +8,7 @@ server (`server`) and the lease itself (`lease`).
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from redis.asyncio import Redis
@@ -79,7 +79,7 @@ from transhume.knowledge.records import (
     StoredPlan,
 )
 from transhume.knowledge.register import Register
-from transhume.knowledge.transaction import Transaction, Unexpected, milliseconds
+from transhume.knowledge.transaction import Transaction, Unexpected
 from transhume.knowledge.underlay import UnderlayDirectory
 from transhume.knowledge.wire import connect, reaching, text
 
@@ -95,6 +95,8 @@ MOST_ENDS = 2
 """A step that is done, and taken back when another has failed, ends twice."""
 OTHER_OUTCOMES = 1000
 """Of later plans, beside those of the one that is asked about."""
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much those may who tell of windows: their clocks may be ahead of the server's."""
 LONGEST_LINE = 64
 """In bytes, of what we read that isn't ours."""
 
@@ -298,16 +300,19 @@ class Store:
 
     async def add_window(self, window: TrafficWindow) -> None:
         """Append a window; it doesn't change the version."""
-        writing = self._writing().happen(
-            keys.WINDOWS, encode(window), at=window.start, keep=self._retention.windows
-        )
+        writing = self._writing().arrive(keys.WINDOWS, encode(window), keep=self._retention.windows)
         await self._announce(writing, ChangeKind.WINDOW, window.capture_point, changes_plans=False)
 
     async def windows(self, since: datetime) -> tuple[TrafficWindow, ...]:
-        """Return the windows that start at or after an instant, roughly in that order."""
-        # An entry's id is never older than its window's start: a late window is filed under a later time.
-        question = self._client.xrange(keys.WINDOWS, min=str(max(milliseconds(since), 0)))
-        entries = await self._ask(question, keys.WINDOWS)
+        """Return the windows that start at or after an instant, in the order in which they came."""
+        # They are filed by the server's clock, and none comes before it starts, but for what clocks differ.
+        async with reaching():
+            seconds, _ = await self._client.time()
+        longest_ago = max(self._clock() - since, timedelta()) + CLOCKS_DIFFER
+        earliest = max(int(seconds - longest_ago.total_seconds()), 0) * 1000
+        entries = await self._ask(
+            self._client.xrange(keys.WINDOWS, min=str(earliest)), keys.WINDOWS
+        )
         windows = self._reader.entries(TrafficWindow, entries or (), keys.WINDOWS)
         return tuple(window for window in windows if window.start >= since)
 

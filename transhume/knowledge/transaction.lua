@@ -10,7 +10,7 @@ local MOST_ENTRIES = 100000 -- where a stamp from the far future keeps a stream 
 
 local TYPE_OF = {
   merge = 'hash', replace = 'hash', remove = 'hash', forget = 'hash', expect = 'hash', put = 'string',
-  push = 'list', rank = 'zset', unrank = 'zset', happen = 'stream', tell = 'stream',
+  push = 'list', rank = 'zset', unrank = 'zset', happen = 'stream', arrive = 'stream', tell = 'stream',
 }
 local news = false
 
@@ -94,6 +94,15 @@ end
 function WRITE.happen(o)
   news = true
   append(o[1], o[2], o[3], 'record', o[4])
+end
+
+-- What comes from many clocks is filed under our own: one that is ahead would keep it all from being trimmed.
+function WRITE.arrive(o)
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  if last_stamp(o[1]) > now + tonumber(o[2]) then redis.call('DEL', o[1]) end
+  news = true
+  append(o[1], now, o[2], 'record', o[3])
 end
 
 function WRITE.tell(o)

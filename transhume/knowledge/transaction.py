@@ -81,6 +81,10 @@ class Transaction:
         """Append to a stream, and let go of what is older than `keep` before it."""
         return self._add("happen", key, milliseconds(at), _whole_milliseconds(keep), record)
 
+    def arrive(self, key: str, record: bytes, *, keep: timedelta) -> Self:
+        """Append to a stream by the server's own clock, and let go of what came longer than `keep` ago."""
+        return self._add("arrive", key, _whole_milliseconds(keep), record)
+
     def tell(
         self, kind: ChangeKind, subject: str, *, keep: timedelta, changes_plans: bool = True
     ) -> Self:
