@@ -33,7 +33,10 @@ class PolicyFile:
         deadline = self.policy.deadline
         if deadline is None or deadline.at > now:
             return ()
-        message = f"deadline.at is in the past ({deadline.at:%Y-%m-%dT%H:%MZ}); it has no effect"
+        message = (
+            f"deadline.at is in the past ({deadline.at:%Y-%m-%dT%H:%MZ}); until the job has told that it is "
+            "done, moves hold it up, and hardly any is made for money: remove the deadline once it's over"
+        )
         return (self.located.mistake(("deadline", "at"), message),)
 
 

@@ -53,6 +53,7 @@ def test_vms_whose_job_is_done_move_for_money_after_its_deadline() -> None:
     done = Progress(job=job, at=NOW - timedelta(hours=2), done=4000, total=4000)
 
     assert len(planned(replace(two_clusters(), progress={job: done}), over).steps) == 6
+    unplanned(two_clusters(), over)  # nobody said that it's done: it's late, and would be later
 
 
 def test_a_group_tied_to_a_pinned_member_by_its_traffic_stays_while_the_free_one_moves() -> None:

@@ -330,6 +330,7 @@ def test_a_deadline_in_the_past_is_a_warning_only():
     assert file.warnings(datetime(2029, 1, 1, tzinfo=UTC)) == ()
     (warning,) = file.warnings(datetime(2031, 1, 1, tzinfo=UTC))
     assert str(warning).startswith("p.yaml:2:16: deadline.at is in the past (2030-01-01T18:00Z)")
+    assert "moves hold it up, and hardly any is made for money" in str(warning)
 
 
 class TestFiles:
