@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.testing import capture_logs
 
 from transhume.errors import KnowledgeUnreachable, LeaseHeld, UsageError
 from transhume.knowledge import server as server_module
@@ -178,6 +179,24 @@ async def test_a_url_is_preferred_to_a_server_of_our_own(
     async with open_server(server.url, tmp_path) as address:
         assert address == ServerAddress(url=server.url, kind=ServerKind.URL)
     assert not (tmp_path / "knowledge").exists()
+
+
+async def test_a_server_that_would_forget_what_is_ours_is_warned_of(
+    server: ServerAddress, client: Redis, state: Path
+) -> None:
+    async def warned() -> list[str]:
+        with capture_logs() as logs:
+            async with open_server(server.url, state):
+                pass
+        return [line["policy"] for line in logs if line["event"] == "knowledge_may_be_evicted"]
+
+    assert await warned() == []
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    assert await warned() == [], "without a limit nothing is forgotten"
+    await client.config_set("maxmemory", "100mb")
+    assert await warned() == ["allkeys-lru"]
+    await client.config_set("maxmemory-policy", "volatile-lru")
+    assert await warned() == [], "nothing that we keep runs out, but for the lease"
 
 
 async def test_a_server_that_cannot_start_says_its_last_words(

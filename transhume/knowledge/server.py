@@ -83,6 +83,7 @@ async def open_server(url: str | None, state_directory: Path) -> AsyncIterator[S
     """
     if url is not None:
         await _check_version(url)
+        await _warn_of_eviction(url)
         yield ServerAddress(url=url, kind=ServerKind.URL)
         return
     async with run_server(find_program(), state_directory) as address:
@@ -327,6 +328,19 @@ async def _check_version(url: str) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise KnowledgeUnreachable(
             f"{without_password(url)} is Redis {version}; it must be at least 7.0, or a Valkey"
+        )
+
+
+async def _warn_of_eviction(url: str) -> None:
+    """Warn of a server that makes room by forgetting what is ours: hosts, prices, which moves are open."""
+    async with connect(url) as client, reaching():
+        memory = await client.info("memory")
+    policy = str(memory.get("maxmemory_policy", ""))
+    if memory.get("maxmemory") and policy.startswith("allkeys"):
+        log.warning(
+            "knowledge_may_be_evicted",
+            policy=policy,
+            hint="moves under way may be forgotten; set its maxmemory-policy to noeviction",
         )
 
 
