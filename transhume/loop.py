@@ -78,6 +78,10 @@ class _Patience:
     until: datetime
     delay: timedelta
 
+    def lasts(self, now: datetime) -> bool:
+        """Say whether it isn't over; nor begins later, because the clock was set back since."""
+        return self.until - self.delay <= now < self.until
+
 
 def perceive(
     snapshot: Snapshot, windows: Sequence[TrafficWindow], *, horizon_seconds: float
@@ -328,7 +332,7 @@ class Loop:
         if plan.undoes is not None:
             return ""
         patience = self._patience.get(_attempt(plan))
-        if patience is not None and now < patience.until:
+        if patience is not None and patience.lasts(now):
             return f"the same moves came to nothing; next try at {patience.until:%H:%M:%S}"
         if _in_need(plan):
             return ""
@@ -338,7 +342,7 @@ class Loop:
         unseen = self._unseen(snapshot)
         if unseen:
             return unseen
-        since = self._lasting.setdefault(moves, self._since.get(moves, now))
+        since = self._lasting.setdefault(moves, min(self._since.get(moves, now), now))
         slowest = max(governing, key=lambda policy: policy.elective.hold_seconds, default=None)
         hold = slowest.elective.hold_seconds if slowest else 0.0
         lasted = (now - since).total_seconds()

@@ -275,6 +275,27 @@ def test_moves_that_failed_are_not_tried_again_at_once_and_each_time_later() -> 
         now += patience
 
 
+def test_who_flees_waits_for_no_time_to_come_where_the_clock_was_set_back() -> None:
+    """Five seconds of patience would be hours, while the notice's time goes by."""
+    judgement, ahead = loop(), NOW + timedelta(hours=5)
+    notice = RevocationNotice(cloud=A, at=NOW, deadline=ahead + timedelta(seconds=120))
+    revoked = replace(snapshot(), at=ahead, notices=(notice,))
+    fleeing = judgement.consider(revoked, [policy()]).to_execute
+    assert fleeing is not None
+    judgement.ended(fleeing, PlanStatus.UNDONE, ahead)
+    assert judgement.consider(revoked, [policy()]).to_execute is None
+    back = replace(revoked, at=NOW, notices=(replace(notice, deadline=NOW + timedelta(hours=1)),))
+    assert judgement.consider(back, [policy()]).to_execute is not None
+
+
+def test_a_hold_lasts_no_longer_than_it_says_where_the_clock_was_set_back() -> None:
+    judgement, held = loop(), [policy(hold_seconds=60)]
+    judgement.consider(replace(snapshot(), at=NOW + timedelta(hours=5)), held)
+    assert judgement.consider(snapshot(), held).to_execute is None
+    later = replace(snapshot(), at=NOW + timedelta(seconds=61))
+    assert judgement.consider(later, held).to_execute is not None
+
+
 def test_moves_that_failed_to_pay_are_tried_at_once_when_a_notice_demands_them() -> None:
     judgement = loop()
     elective = judgement.consider(snapshot(), [policy()]).to_execute
