@@ -480,7 +480,8 @@ class DeploymentSchema(Record):
         "VMs go and arrive together, and each takes longer",
     )
     clusters: dict[Name, Patterns] = Field(
-        default={}, description="names or patterns of VMs; a cluster named here replaces that of their metadata"
+        default={},
+        description="names or patterns of VMs; a cluster named here replaces that of their metadata",
     )
     tags: dict[Name, Patterns] = Field(default={}, description="names or patterns of VMs")
     prices: PricesSchema | None = Field(default=None, description="where prices come from")
