@@ -47,7 +47,9 @@ from transhume.knowledge.model import (
     PlanStatus,
     StepResult,
     SymptomKind,
+    VmName,
 )
+from transhume.knowledge.model.snapshot import LEAST_OUTCOMES
 from transhume.knowledge.records import Command, CommandKind
 from transhume.knowledge.store import Store
 from transhume.loop import Decision, Loop
@@ -242,6 +244,25 @@ async def test_prices_that_flap_move_no_vm_twice_within_its_cool_down(stage: Sta
         await stage.calm()
     moved = [outcome.vm for outcome in await stage.store.outcomes()]
     assert sorted(moved) == sorted(TALKERS)
+
+
+async def test_a_cool_down_outlasts_the_moves_of_many_others(stage: Stage) -> None:
+    """What a fleet moves in an hour is more than what moves are learnt from."""
+    async with stage.daemon():
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await stage.plan(*ENDED)
+    found = await stage.store.outcomes()
+    lease = stage.store.lease("another daemon", 10)
+    token = await lease.acquire()
+    for number in range(LEAST_OUTCOMES):
+        another = replace(found[0], vm=VmName(f"other{number}"), ended_at=now())
+        await stage.store.add_outcome(another, token)
+    await lease.release()
+    async with stage.daemon():
+        await stage.price(A, CHEAP / 8)
+        await stage.calm()
+    assert (stage.at(B1), stage.at(A1)) == (TALKERS, PINNED)
 
 
 # --- what stops it -------------------------------------------------------------------------------

@@ -8,8 +8,11 @@ import click
 from transhume.cli.connection import deployment_in, knowledge_options, with_store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transhume.knowledge.model import Snapshot
     from transhume.knowledge.store import Store
+    from transhume.policies.model import Policy
 
 
 @click.command("plan")
@@ -43,15 +46,17 @@ def command(
     from transhume.plan import PlannerSettings, make_plan
     from transhume.plan.deadline.keeping import DeadlineKeeper
     from transhume.policies.loader import load_policies
+    from transhume.policies.model import limits_reach
 
-    async def read(store: "Store") -> "tuple[Snapshot, tuple[Path, ...]]":
-        return await store.snapshot(), policy_paths or await _in_force(store)
+    async def read(store: "Store") -> "tuple[Snapshot, Sequence[Policy]]":
+        policies = load_policies(policy_paths or await _in_force(store))
+        return await store.snapshot(limits_reach(policies)), policies
 
-    snapshot, paths = with_store(config, url, read)
+    snapshot, policies = with_store(config, url, read)
     settings = PlannerSettings()
     if config.exists():
         settings = PlannerSettings(moves_per_link=deployment_in(config).moves_per_link)
-    policies = DeadlineKeeper(settings).heed(snapshot, load_policies(paths))
+    policies = DeadlineKeeper(settings).heed(snapshot, policies)
     result = make_plan(snapshot, policies, trigger="asked by hand", settings=settings)
     if as_json:
         click.echo(encode(result))

@@ -41,7 +41,7 @@ from transhume.loop import Decision, Loop, perceive
 from transhume.plan.expectation import Executed, executed_plans
 from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
-from transhume.policies.model import Policy
+from transhume.policies.model import Policy, limits_reach
 from transhume.quantities import format_duration
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class Daemon:
             self._overlay_trouble.over()
 
     async def _perceive(self) -> Snapshot:
-        snapshot = await self._store.snapshot()
+        snapshot = await self._store.snapshot(limits_reach(self._parts.book.policies))
         horizon = self._parts.traffic_horizon_seconds
         windows = await self._store.windows(snapshot.at - timedelta(seconds=horizon))
         seen = await asyncio.to_thread(perceive, snapshot, windows, horizon_seconds=horizon)

@@ -134,7 +134,7 @@ class TraceFolder:
         }
         self._notices = NoticeRows(self.scene.hosts)
         self._progress: dict[JobName, Progress] = {}
-        self._outcomes: frozenset[tuple[str, ...]] = frozenset()
+        self._outcomes: set[tuple[str, ...]] = set()
         self._traffic: CommunicationMatrix | None = None
         self._traffic_at: datetime | None = None
         self._matrices = self._sets = 0
@@ -236,11 +236,11 @@ class TraceFolder:
                 )
 
     def _new_outcomes(self, snapshot: Snapshot) -> Iterator[str]:
-        now = frozenset(map(_identity, snapshot.outcomes))
+        """Yield those that weren't told yet; one snapshot may look further back than the one before."""
         for outcome in reversed(snapshot.outcomes):
-            if _identity(outcome) not in self._outcomes:
+            if (identity := _identity(outcome)) not in self._outcomes:
+                self._outcomes.add(identity)
                 yield encode(outcome).decode()
-        self._outcomes = now
 
     # --- traffic ---------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ may stop the daemon. Owns doubts and the assembling of a `Snapshot`; leaves the 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -38,12 +38,13 @@ from transhume.knowledge.model import (
     VmName,
     Warmth,
 )
+from transhume.knowledge.model.snapshot import LEAST_OUTCOMES
+from transhume.knowledge.transaction import milliseconds
 from transhume.knowledge.wire import reaching, text
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-OUTCOMES_IN_A_SNAPSHOT = 500
 MOST_DOUBTS = 10_000
 
 _HASHES = (
@@ -110,18 +111,24 @@ class Reader:
         log.warning("unreadable_fact_skipped", where=where, seen=seen)
 
 
-async def read_snapshot(client: Redis, reader: Reader, at: datetime) -> Snapshot:
-    """Read everything a plan is made from as it was at one instant."""
+async def read_snapshot(
+    client: Redis, reader: Reader, at: datetime, outcomes_for: timedelta
+) -> Snapshot:
+    """Read everything a plan is made from as it was at one instant, with all outcomes since so long before."""
     async with client.pipeline(transaction=True) as pipe:
         for key in _HASHES:
             pipe.hgetall(key)
         pipe.get(keys.VERSION)
         pipe.get(keys.MATRIX)
-        pipe.xrevrange(keys.OUTCOMES, count=OUTCOMES_IN_A_SNAPSHOT)
+        pipe.xrevrange(keys.OUTCOMES, count=LEAST_OUTCOMES)
+        pipe.xrevrange(keys.OUTCOMES, min=max(0, milliseconds(at - outcomes_for)))
         async with reaching():
-            answers = await pipe.execute(raise_on_error=False)
+            *answers, late = await pipe.execute(raise_on_error=False)
     names = (*_HASHES, keys.VERSION, keys.MATRIX, keys.OUTCOMES)
-    return _assemble(_without_errors(names, answers, reader), reader, at)
+    facts = _without_errors(names, answers, reader)
+    if isinstance(late, list) and len(late) > LEAST_OUTCOMES:
+        facts[keys.OUTCOMES] = late
+    return _assemble(facts, reader, at)
 
 
 async def read_last_inventory(client: Redis, reader: Reader) -> LastInventory:

@@ -292,9 +292,12 @@ class Store:
         """Return the last heartbeat, or None where no daemon ever ran."""
         return await self._one(DaemonStatus, keys.STATUS)
 
-    async def snapshot(self) -> Snapshot:
-        """Read all that a plan is made from, as it was at one instant."""
-        return await read_snapshot(self._client, self._reader, self._clock())
+    async def snapshot(self, outcomes_for: timedelta = timedelta(0)) -> Snapshot:
+        """Read all that a plan is made from, as it was at one instant.
+
+        Its outcomes are those since so long ago, and some more where these are few.
+        """
+        return await read_snapshot(self._client, self._reader, self._clock(), outcomes_for)
 
     # What happens
 

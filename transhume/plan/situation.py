@@ -167,13 +167,18 @@ class Situation:
         """Return when the VM may make an elective move again, where it moved not long ago."""
         policies = self.governing[self.vms[vm]]
         cooldown = max((p.elective.cooldown_seconds for p in policies), default=0.0)
-        ends = (
-            outcome.ended_at + timedelta(seconds=cooldown)
-            for outcome in self.snapshot.outcomes
-            if outcome.vm == self.vms[vm] and outcome.result is StepResult.DONE
-        )
-        until = max(ends, default=None)
+        moved = self._last_moves.get(self.vms[vm])
+        until = moved + timedelta(seconds=cooldown) if moved else None
         return until if until is not None and until > self.snapshot.at else None
+
+    @cached_property
+    def _last_moves(self) -> Mapping[VmName, datetime]:
+        """When the last move of each VM ended, as far as that's remembered."""
+        ended: dict[VmName, datetime] = {}
+        for outcome in self.snapshot.outcomes:
+            if outcome.result is StepResult.DONE:
+                ended[outcome.vm] = max(outcome.ended_at, ended.get(outcome.vm, outcome.ended_at))
+        return ended
 
     def payback_limit(self, vms: Iterable[int]) -> float:
         """Return how soon moves of these VMs must have paid, in seconds: the strictest policy's word."""

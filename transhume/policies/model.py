@@ -3,7 +3,7 @@
 Owns the vocabulary of DESIGN-level policies and nothing of their syntax (`schema`) or their reading (`loader`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -222,6 +222,11 @@ class MoveBudget:
             return opening.start if opening else None
         return now - timedelta(seconds=self.per_seconds or 0.0)
 
+    @property
+    def longest_seconds(self) -> float:
+        """For how long moves may be counted."""
+        return self.per_seconds or timedelta(days=1).total_seconds()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElectiveLimits:
@@ -234,6 +239,11 @@ class ElectiveLimits:
     cooldown_seconds: float = 3600.0
     """A VM that moved is not moved again, unless it must be, for this long."""
     budgets: tuple[MoveBudget, ...] = ()
+
+    @property
+    def longest_seconds(self) -> float:
+        """For how long a move may count."""
+        return max(self.cooldown_seconds, *(each.longest_seconds for each in self.budgets), 0.0)
 
 
 class Otherwise(StrEnum):
@@ -273,3 +283,9 @@ class Policy:
     def governs(self, vm: Vm) -> bool:
         """Say whether the policy is about this VM."""
         return self.applies_to.matches(vm)
+
+
+def limits_reach(policies: Iterable[Policy]) -> timedelta:
+    """Return for how long moves count by what limits elective ones."""
+    longest = (policy.elective.longest_seconds for policy in policies)
+    return timedelta(seconds=max(longest, default=0.0))

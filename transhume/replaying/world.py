@@ -36,8 +36,9 @@ from transhume.knowledge.model import (
     VmName,
     total,
 )
+from transhume.knowledge.model.snapshot import LEAST_OUTCOMES
 from transhume.loop import Decision, Loop, Moves
-from transhume.policies.model import Mode, Policy
+from transhume.policies.model import Mode, Policy, limits_reach
 from transhume.replaying.agenda import Agenda
 from transhume.replaying.jobs import JobState
 from transhume.replaying.migration import MigrationModel
@@ -49,8 +50,6 @@ from transhume.replaying.understood import is_understood
 from transhume.replaying.undertaking import Flight, Moved, Undertaking
 from transhume.replaying.whereabouts import Whereabouts
 
-OUTCOMES_KEPT = 500
-"""As many as a daemon's snapshot has."""
 NO_ROOM_PAUSE = timedelta(minutes=10)
 """Between attempts to restart a lost VM where others have taken its place."""
 
@@ -90,7 +89,7 @@ class World:
         self._there = Whereabouts(setting.host_of)
         self._lost: dict[VmName, HostName] = {}
         self._gone: set[HostName] = set()
-        self._outcomes: deque[Outcome] = deque(maxlen=OUTCOMES_KEPT)
+        self._outcomes: deque[Outcome] = deque()
         self._undertaking: Undertaking | None = None
         self._held: tuple[Moves, datetime] | None = None
         self._in_vain: set[Moves] = set()
@@ -443,11 +442,17 @@ class World:
                 measured=measured,
             )
         )
+        self._forget_outcomes(at - limits_reach(self._policies))
         if result is not StepResult.SKIPPED:
             for policy in self._governing(step.vm):
                 self._ask_at(at + timedelta(seconds=policy.elective.cooldown_seconds))
                 for budget in policy.elective.budgets:
                     self._ask_at(at + timedelta(seconds=budget.per_seconds or 0.0))
+
+    def _forget_outcomes(self, before: datetime) -> None:
+        kept = self._outcomes
+        while len(kept) > LEAST_OUTCOMES and kept[-1].ended_at < before:
+            kept.pop()
 
     def _predict(self, step: Step) -> Prediction:
         vm, prices = self._facts.vms[step.vm], self._facts.prices

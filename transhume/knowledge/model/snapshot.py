@@ -25,6 +25,9 @@ from transhume.knowledge.model.shapes import Pattern
 from transhume.knowledge.model.topology import Cloud, Host, Link, Placement, VirtualCluster, Vm
 from transhume.knowledge.model.traffic import CommunicationMatrix, Group
 
+LEAST_OUTCOMES = 500
+"""In a snapshot, where there are so many: what moves take is learnt from them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -55,7 +58,7 @@ class Snapshot:
     patterns: tuple[Pattern, ...] = ()
     """The shapes of the groups' traffic."""
     outcomes: tuple[Outcome, ...] = ()
-    """The latest first."""
+    """The latest first: `LEAST_OUTCOMES`, or more where whoever read it looks further back."""
     warmth: tuple[Warmth, ...] = ()
     """VMs whose memory is known in part where they may go."""
 
