@@ -32,9 +32,10 @@ def measure(connection: "libvirt.virConnect", vm: VmName, host: HostName, second
         domain.startDirtyRateCalc(duration, 0)
         deadline = time.monotonic() + duration + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            ((_, stats),) = connection.domainListGetStats(
-                [domain], libvirt.VIR_DOMAIN_STATS_DIRTYRATE
-            )
+            told = connection.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_DIRTYRATE)
+            if not told:
+                raise DirtyRateUnknown(vm, host, "it has left while it was sampled")
+            ((_, stats),) = told
             if stats.get("dirtyrate.calc_status") == libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED:
                 return float(stats["dirtyrate.megabytes_per_second"] * MIB)
             time.sleep(POLL_SECONDS)
