@@ -51,6 +51,8 @@ class _Arrival:
 class _Channel:
     arrival: _Arrival
     desk: Desk
+    is_for_store: bool
+    """Whether no hypervisor takes what comes, but the store only."""
     stream: Arriving = field(default_factory=Arriving)
     queue: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
     undelivered_bytes: int = 0
@@ -250,7 +252,7 @@ class Arrivals:
             raise ProtocolError("a channel in another tenant's domain")
         if len(arrival.channels) >= MOST_CHANNELS:
             raise ProtocolError("too many channels of a migration")
-        channel = _Channel(arrival, desk)
+        channel = _Channel(arrival, desk, is_for_store=socket_number is None)
         self._channels[message.number] = channel
         arrival.channels.add(message.number)
         channel.task = asyncio.create_task(
@@ -289,7 +291,9 @@ class Arrivals:
         if channel.undelivered_bytes > WINDOW_BYTES + MOST_RAW_BYTES:
             raise ProtocolError("more was sent than there was credit for")
         if not channel.broken:
-            self._take(number, channel, raw)
+            # What is read ahead again and again, and known by then, brings nothing.
+            brought_bytes = len(content if channel.is_for_store else raw)
+            self._take(number, channel, raw, brought_bytes)
 
     def _distrust(self, domain: Domain, error: BadFrame | OSError) -> None:
         """Forget what may have been at fault here, or every frame that refers to it would fail again."""
@@ -306,9 +310,9 @@ class Arrivals:
             room = {"tenant": domain.tenant, "most_bytes": room_bytes}
             self.link.say_words(Kind.ROOM, 0, room)
 
-    def _take(self, number: int, channel: _Channel, raw: bytes) -> None:
+    def _take(self, number: int, channel: _Channel, raw: bytes, brought_bytes: int) -> None:
         arrival = channel.arrival
-        arrival.received_bytes += len(raw)
+        arrival.received_bytes += brought_bytes
         if arrival.received_bytes > arrival.admission.most_bytes:
             self._break_off(number, f"more than the {arrival.admission.most_bytes} bytes admitted")
         else:

@@ -459,7 +459,7 @@ class Warming:
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(departures._workers, prepare, self._stream, split)
         if channel.number not in departures._channels:
-            raise LinkLost("the store was closed")
+            raise LinkLost(departure.broken or "the store was closed")
         await channel.credit.take(len(split.raw))
         self.stride.went_by(await departures._send(channel, prepared))
 

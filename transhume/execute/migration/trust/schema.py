@@ -27,7 +27,8 @@ class AdmitSchema(BaseModel):
     )
     at_most: _Amount | None = Field(
         default=None,
-        description="how much one migration may bring, memory and disks together; without it, any amount",
+        description="how much one migration may bring, memory and disks together, and what may cross of a VM "
+        "ahead of it; without it, any amount",
     )
 
 

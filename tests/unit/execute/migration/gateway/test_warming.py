@@ -257,6 +257,29 @@ async def test_of_a_guest_that_is_gone_nothing_is_told(
     assert kept["known_pages"] == 0
 
 
+async def test_it_is_scanned_more_often_than_its_size_fits_into_what_was_admitted(
+    tmp_path: Path, guest: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules of a destination say how large VMs may be, and not for how long they may be kept warm."""
+    monkeypatch.setattr(warming_module, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(warming_module, "_REST", 0.0)
+    admit = [{"sources": ["*"], "at_most": "24MiB"}]
+    async with sites_with(tmp_path, guest[0], admit=admit) as (a, b):
+        await warm(a, b)
+        await scans(a, 4)
+        assert not (await warming(a))["ended"]
+
+
+async def test_no_more_crosses_ahead_of_a_move_than_was_admitted(
+    tmp_path: Path, guest: tuple[int, Path]
+) -> None:
+    admit = [{"sources": ["*"], "at_most": "8MiB"}]
+    async with sites_with(tmp_path, guest[0], admit=admit) as (a, b):
+        kept = await warmed(a, b)
+    assert kept["scans"] == 0
+    assert "broke it off" in kept["ended"]
+
+
 async def held_up(a: Site, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Have the gateway at a wait, before it reads any VM's memory, until the event is set."""
     may_go_on = asyncio.Event()
