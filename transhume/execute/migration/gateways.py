@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from transhume.errors import Error, MoveFailed
 from transhume.execute.migration.control_client import GatewayClient, progress_of, transfer_of
@@ -92,25 +93,25 @@ class Gateways:
         """
         sender, receiver = self.clients[source], self.clients[destination]
         tenant = self.tenant_of(vm)
-        admitted = await receiver.ask(
-            "admit",
+        async with _admitted(
+            receiver,
             migration=secrets.token_hex(8),
             vm=vm,
             tenant=tenant,
             source=sender.address.site,
             warm=True,
-        )
-        await sender.ask(
-            "warm",
-            vm=vm,
-            tenant=tenant,
-            destination=receiver.address.site,
-            ticket=admitted["ticket"],
-            most_wire_bytes=most_wire_bytes,
-            bytes_per_second=bytes_per_second,
-            passes=passes,
-            disks=disks,
-        )
+        ) as admitted:
+            await sender.ask(
+                "warm",
+                vm=vm,
+                tenant=tenant,
+                destination=receiver.address.site,
+                ticket=admitted["ticket"],
+                most_wire_bytes=most_wire_bytes,
+                bytes_per_second=bytes_per_second,
+                passes=passes,
+                disks=disks,
+            )
 
     async def cool(self, vm: VmName, source: CloudName, destination: CloudName) -> Transfer | None:
         """Stop sending a VM's memory ahead; what was sent stays known.
@@ -136,23 +137,35 @@ class Gateways:
         source, destination = way
         sender, receiver = (self.clients[self.cloud_of(host)] for host in way)
         tenant = self.tenant_of(vm)
-        admitted = await receiver.ask(
-            "admit",
+        async with _admitted(
+            receiver,
             migration=migration,
             vm=vm,
             tenant=tenant,
             source=sender.address.site,
             host=destination,
-        )
-        await sender.ask(
-            "open",
-            migration=migration,
-            vm=vm,
-            tenant=tenant,
-            destination=receiver.address.site,
-            ticket=admitted["ticket"],
-            host=source,
-            share=asdict(share) if share else None,
-        )
+        ) as admitted:
+            await sender.ask(
+                "open",
+                migration=migration,
+                vm=vm,
+                tenant=tenant,
+                destination=receiver.address.site,
+                ticket=admitted["ticket"],
+                host=source,
+                share=asdict(share) if share else None,
+            )
         sockets: dict[str, str] = admitted["sockets"]
         return sockets
+
+
+@asynccontextmanager
+async def _admitted(receiver: GatewayClient, **words: object) -> AsyncIterator[dict[str, Any]]:
+    """Have a VM admitted; a ticket that leads to nothing is given back: only so many may be out."""
+    admitted = await receiver.ask("admit", **words)
+    try:
+        yield admitted
+    except BaseException:
+        with suppress(Error):
+            await receiver.ask("withdraw", admission=admitted["admission"])
+        raise

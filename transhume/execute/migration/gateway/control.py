@@ -1,6 +1,7 @@
 """What a daemon, or a person, asks of a gateway: one JSON object a line, one line of answer each.
 
     {"do": "admit", "vm": …, "tenant": …, "source": …, "most_bytes": …}   at the destination: a ticket
+    {"do": "withdraw", "admission": …}     there, too: nobody shows that ticket any more
     {"do": "open", "migration": …, "vm": …, "tenant": …, "destination": …, "ticket": …}   at the source, and
         in both {"host": …}, at which of the site's hosts the hypervisor is;
         {"share": {"gang": …, "bytes_per_second": …}}   with what it may use of the link, and together with whom
@@ -36,6 +37,7 @@ from transhume.execute.migration.machine.hypervisors import SOCKETS
 from transhume.execute.migration.transport import Share
 from transhume.execute.migration.trust.admission import AdmissionRequest, TenantName
 from transhume.execute.migration.trust.peers import Peer
+from transhume.execute.migration.trust.tickets import AdmissionId
 from transhume.knowledge.model import VmName
 
 MOST_LINE_BYTES = 64 << 10
@@ -53,6 +55,7 @@ class Control:
         self._warmth = warmth
         self._answers: dict[str, Callable[[Words, Peer], Awaitable[Words]]] = {
             "admit": self._admit,
+            "withdraw": self._withdraw,
             "open": self._open,
             "progress": self._progress,
             "pause": self._pause,
@@ -119,6 +122,10 @@ class Control:
             "admission": ticket.admission,
             "sockets": dict(zip(SOCKETS, map(str, sockets), strict=True)),
         }
+
+    async def _withdraw(self, words: Words, _operator: Peer) -> Words:
+        admission = AdmissionId(str(words["admission"]))
+        return {"withdrawn": self._gateway.admissions.withdraw(admission)}
 
     async def _open(self, words: Words, _operator: Peer) -> Words:
         await self._gateway.open_route(
