@@ -55,8 +55,10 @@ class Agreement:
                 break
         else:
             raise ProtocolError("the peer has pages that were never sent")
-        for index, listed in enumerate(answer.get("catalogues", [])):
-            await self._learn_catalogue(desk, known.number, index, listed)
+        catalogues = [_named(listed) for listed in answer.get("catalogues", [])]
+        self._domains.listed(desk.domain.peer, tenant, [name for name, _ in catalogues])
+        for index, (name, blocks) in enumerate(catalogues):
+            await self._learn_catalogue(desk, known.number, index, name, blocks)
         if answer.get("residents"):
             self._residents[known.number] = 0
         return known.number
@@ -78,12 +80,9 @@ class Agreement:
             self._residents[domain] += len(digests)
             await loop.run_in_executor(desk.coder, desk.domain.know_residents, start, digests)
 
-    async def _learn_catalogue(self, desk: Desk, domain: int, index: int, listed: object) -> None:
-        match listed:
-            case {"name": str(name), "blocks": int(blocks)} if blocks >= 0:
-                pass
-            case _:
-                raise ProtocolError("a catalogue without name or size")
+    async def _learn_catalogue(
+        self, desk: Desk, domain: int, index: int, name: str, blocks: int
+    ) -> None:
         digests = self._domains.digests(name)
         if digests is None:
             if self._blocks + blocks > _MOST_BLOCKS:
@@ -112,3 +111,11 @@ class Agreement:
         if len(content) % DIGEST_BYTES:
             raise ProtocolError("a list of blocks that is none")
         return [content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)]
+
+
+def _named(listed: object) -> tuple[str, int]:
+    """Return the name and the number of blocks of a catalogue that a peer lists."""
+    match listed:
+        case {"name": str(name), "blocks": int(blocks)} if blocks >= 0:
+            return name, blocks
+    raise ProtocolError("a catalogue without name or size")

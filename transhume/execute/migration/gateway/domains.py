@@ -1,6 +1,6 @@
 """All domains of a gateway, the threads that code for them, and the images that tenants may refer to."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -49,6 +49,9 @@ class Domains:
             image.catalogue.name.hex(): image.catalogue.digests for image in images
         }
         """Of images here and elsewhere, by the names of their catalogues."""
+        self._own = frozenset(self._digests)
+        self._listed: dict[tuple[str, str], frozenset[str]] = {}
+        """The catalogues that each peer has listed last for each tenant."""
 
     def __iter__(self) -> Iterator[Domain]:
         return iter([desk.domain for desk in self._desks.values()])
@@ -91,8 +94,14 @@ class Domains:
         """Return what a catalogue lists, if that is known here."""
         return self._digests.get(catalogue)
 
+    def listed(self, peer: str, tenant: str, catalogues: Collection[str]) -> None:
+        """Take note of what a peer lists from now on, and forget what nobody lists any more."""
+        self._listed[peer, tenant] = frozenset(catalogues)
+        kept = self._own.union(*self._listed.values())
+        self._digests = {name: found for name, found in self._digests.items() if name in kept}
+
     def learn(self, catalogue: str, digests: Sequence[bytes]) -> None:
-        """Keep what a peer's catalogue lists."""
+        """Keep what a peer's catalogue lists, as long as a peer lists it."""
         self._digests[catalogue] = digests
 
     def close(self) -> None:

@@ -66,6 +66,19 @@ async def test_blocks_of_a_peers_images_are_known_and_asked_for_once(domains: Do
     assert peer.wanted == [0, 1]
 
 
+async def test_an_image_that_no_peer_has_any_more_is_forgotten(domains: Domains) -> None:
+    """Images that are built anew each night would fill a gateway's memory, little by little."""
+    old, new = digests("a", "b"), digests("a", "c")
+    other = domains.desk("elsewhere", "t")
+    await Agreement(domains, Peer(old).ask).open_domain(other, "t")
+    await known_of(domains, Peer(old))
+    await known_of(domains, Peer(new))
+    assert domains.digests(name_of(old).hex()) is not None, "the other peer has it"
+    await Agreement(domains, Peer(new).ask).open_domain(other, "t")
+    assert domains.digests(name_of(old).hex()) is None
+    assert domains.digests(name_of(new).hex()) is not None
+
+
 async def test_a_list_that_isnt_what_its_name_says_is_refused_and_not_kept(
     domains: Domains,
 ) -> None:
