@@ -22,8 +22,10 @@ from tests.property.moving_day import (
 )
 from transhume.execute.plan_transaction import PlanTransaction
 from transhume.knowledge.model import (
+    GroupId,
     HostName,
     MoveKind,
+    Plan,
     PlanStatus,
     Step,
     StepResult,
@@ -239,7 +241,7 @@ def test_whatever_fails_no_host_is_overfull_and_nobody_elective_stays_parked(
 ) -> None:
     found = schedule(day.moves, day.terms)
     assume(not found.stuck)
-    plan = as_plan(found.legs, kind=kind)
+    plan = as_plan(found.legs, kind=kind) if kind else _mixed(as_plan(found.legs))
     transaction = PlanTransaction(plan)
     drive = Drive(day, transaction, chance)
     drive.failing = failing
@@ -254,6 +256,15 @@ def test_whatever_fails_no_host_is_overfull_and_nobody_elective_stays_parked(
             assert drive.there[step.vm] in ({move.source}, {move.destination})
     if not failing and stop_after is None:
         assert {vm: {host} for vm, host in _ends(day, plan.steps).items()} == drive.there
+
+
+def _mixed(plan: Plan) -> Plan:
+    """Have the moves of some VMs be elective, all of one group."""
+    steps = tuple(
+        replace(each, kind=MoveKind.ELECTIVE, group=GroupId("g")) if int(each.vm[1:]) % 3 else each
+        for each in plan.steps
+    )
+    return replace(plan, steps=steps)
 
 
 def _ends(day: MovingDay, steps: tuple[Step, ...]) -> dict[VmName, HostName]:

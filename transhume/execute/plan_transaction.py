@@ -1,7 +1,7 @@
 """A plan as one transaction: which steps to start, and what to take back when one of them fails.
 
     elective plan   a step that fails takes its group with it: what has moved goes back, what hasn't stays
-    mandatory       the rest goes on: a VM that can be saved is saved
+    mandatory       the rest goes on, before others are taken back: a VM that can be saved is saved
     parked VM       an elective one goes on to its destination or goes back, whatever happens, a stop included
     notice          who has left a host that is about to go stays where it is: back there it would be lost
 
@@ -14,7 +14,7 @@ crash in the middle of it is like any other. Undoings go through the plan in rev
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from transhume.knowledge.model import (
@@ -62,18 +62,24 @@ class PlanTransaction:
             latest[step.vm] = step
 
     def ready(self) -> list[Step]:
-        """Return the steps to start now: undoings first, else all that wait for nothing any more."""
-        undoings = [s for s in self._undoings() if self._to_undo(s)]
-        if undoings:
-            return [] if self.running else undoings[:1]
-        lost = self._verdict().lost
-        over = self.results.keys() | lost
-        return [
+        """Return the steps to start now: all that wait for nothing any more, and undoings before elective ones.
+
+        Who must move doesn't wait until others are back where they were, unless it's for their room.
+        """
+        verdict = self._verdict()
+        over = self.results.keys() | verdict.lost
+        free = [
             step
             for step in self.plan.steps
             if step.id not in over and step.id not in self.running
             if self._waits_for[step.id] <= over and (not self.stopped or self._goes_on(step))
         ]
+        undoings = [s for s in self._undoings() if self._to_undo(s)]
+        if not undoings:
+            return free
+        spoiled = self._relying_on(verdict.spoiled)
+        needed = [s for s in free if s.kind is MoveKind.MANDATORY and s.id not in spoiled]
+        return needed or ([] if self.running else undoings[:1])
 
     def begin(self, step: Step) -> None:
         """Note that a step has been started."""
@@ -117,6 +123,13 @@ class PlanTransaction:
             for step in self.plan.steps
         )
         return PlanStatus.DONE if kept else PlanStatus.UNDONE
+
+    def _relying_on(self, steps: Collection[StepId]) -> set[StepId]:
+        """Return these steps, and all that rely on any of them, by however many others."""
+        found, known = set(steps), -1
+        while known < (known := len(found)):
+            found.update(s.id for s in self.plan.steps if not found.isdisjoint(s.relies_on))
+        return found
 
     def _to_undo(self, undoing: Step) -> bool:
         """Say whether an undoing is still to be done; one that a crash cut short is begun again."""
