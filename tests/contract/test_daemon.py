@@ -309,6 +309,30 @@ async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
 
 
 @ONE_SERVER
+async def test_moves_that_only_mend_a_rule_make_way_for_those_that_a_notice_demands(
+    stage: Stage,
+) -> None:
+    """While a plan is carried out, nothing else is begun; and there is little time to flee in."""
+    stage.clouds.gate.clear()
+    async with stage.daemon():
+        await stage.calm()
+        stage.replace_policy(
+            "policy: somewhere-else\nmode: auto\n"
+            "rules:\n  - pin: {vm: vm1, cloud: b}\n  - pin: {vm: vm2, cloud: b}\n"
+        )
+        await stage.moving()
+        _, mending = await stage.plan(PlanStatus.EXECUTING)
+        await stage.store.put_notice(notice())
+        stage.clouds.gate.set()
+        _, evacuation = await stage.plan(PlanStatus.DONE, past=mending.id)
+        assert stage.at(B1) == set(VMS)
+        found = await outcomes(stage.store, mending)
+    assert {step.kind for step in mending.steps} == {MoveKind.MANDATORY}
+    assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
+    assert len(evacuation.steps) == len(VMS) - 1
+
+
+@ONE_SERVER
 async def test_a_notice_that_is_taken_back_stops_no_plan(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

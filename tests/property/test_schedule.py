@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.effort import examples
 from tests.property.moving_day import (
+    NOW,
     MovingDay,
     a_move,
     as_plan,
@@ -201,7 +202,8 @@ class Drive:
     def run(self, stop_after: int | None) -> None:
         for turn in range(10_000):
             if turn == stop_after:
-                self.transaction.stop("a notice came in")
+                stop = self.chance.choice((self.transaction.stop, self.transaction.make_way))
+                stop("a notice came in")
             ready = self.transaction.ready()
             for step in ready:
                 self._begin(step)
@@ -259,12 +261,15 @@ def test_whatever_fails_no_host_is_overfull_and_nobody_elective_stays_parked(
 
 
 def _mixed(plan: Plan) -> Plan:
-    """Have the moves of some VMs be elective, all of one group."""
-    steps = tuple(
-        replace(each, kind=MoveKind.ELECTIVE, group=GroupId("g")) if int(each.vm[1:]) % 3 else each
-        for each in plan.steps
-    )
-    return replace(plan, steps=steps)
+    """Have the moves of some VMs be elective, all of one group, and some of the others flee."""
+
+    def mixed(step: Step) -> Step:
+        number = int(step.vm[1:])
+        if number % 3:
+            return replace(step, kind=MoveKind.ELECTIVE, group=GroupId("g"))
+        return step if number % 2 else replace(step, deadline=NOW)
+
+    return replace(plan, steps=tuple(map(mixed, plan.steps)))
 
 
 def _ends(day: MovingDay, steps: tuple[Step, ...]) -> dict[VmName, HostName]:

@@ -1,7 +1,7 @@
 """The daemon itself: senses, rounds, and the chores beside them, as asyncio tasks of one group.
 
 Owns what happens when: a change in the knowledge wakes a round after a short debounce; a decision to execute
-begins an undertaking; a notice stops an elective plan at its next step; a signal stops everything in good
+begins an undertaking; a notice stops at its next step what doesn't flee one; a signal stops everything in good
 order. A passing fault of any task is told once and outlived; a lost lease ends them all. Judgement is the
 loop's, effects are the executor's, and both are handed in.
 """
@@ -299,7 +299,7 @@ class Daemon:
     # Each chore yields when it has done something, and is begun anew after a fault (`persevere`).
 
     async def _listen(self) -> AsyncIterator[None]:
-        """Wake a round when a fact changes; stop an elective plan when a notice comes in."""
+        """Wake a round when a fact changes; have a plan make way when a notice comes in."""
         newest = await self._store.last_change()
         yield
         self._heard = self._heard or newest

@@ -19,7 +19,6 @@ from transhume.execute.step_transaction import RESULTS
 from transhume.knowledge.model import (
     HostName,
     JournalRecord,
-    MoveKind,
     Outcome,
     Phase,
     Plan,
@@ -66,6 +65,8 @@ class Undertaking:
         self._shunned: frozenset[HostName] = frozenset()
         """Hosts that were about to go when a notice came in last, while a plan is carried out."""
         self._why_stopped = ""
+        self._makes_way = False
+        """Whether a notice has come in that the plan wasn't made in sight of."""
         self._daemon_stops = asyncio.Event()
 
     @property
@@ -79,7 +80,7 @@ class Undertaking:
         self._stop_executor(STOPPED)
 
     async def heed_notice(self) -> None:
-        """Stop an elective plan at its next step, and take nobody back to what is about to go.
+        """Begin nothing more of a plan but what flees as well, and take nobody back to what is about to go.
 
         There is an evacuation to be planned. A notice that was taken back stops nothing.
         """
@@ -91,9 +92,10 @@ class Undertaking:
                 self._executor.shun(self._shunned)
 
     def _make_way(self, snapshot: Snapshot) -> None:
-        elective = self._plan and all(s.kind is MoveKind.ELECTIVE for s in self._plan.steps)
-        if elective and any(notice not in self._known for notice in snapshot.notices):
-            self._stop_executor(NOTICED)
+        if any(notice not in self._known for notice in snapshot.notices):
+            self._makes_way = True
+        if self._makes_way and self._executor is not None:
+            self._executor.make_way(NOTICED)
 
     def begin(self, plan: Plan, known: Collection[RevocationNotice]) -> Coroutine[None, None, None]:
         """Be busy with a plan from now on; return what carries it out, to its end or until `stop`.
@@ -102,7 +104,7 @@ class Undertaking:
         made in sight of.
         """
         self._plan, self._executor, self._why_stopped = plan, None, ""
-        self._known = known
+        self._known, self._makes_way = known, False
         if self._daemon_stops.is_set():
             self._why_stopped = STOPPED
         return self._carry_out(plan)

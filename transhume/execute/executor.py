@@ -121,6 +121,10 @@ class Executor:
         """Begin no further step. Steps under way are finished: stopping is safe at any time."""
         self._transaction.stop(why)
 
+    def make_way(self, why: str) -> None:
+        """Begin no further step but those that flee, and what they need."""
+        self._transaction.make_way(why)
+
     def shun(self, hosts: Iterable[HostName]) -> None:
         """Take nobody back to hosts that are about to go; an undoing under way is finished."""
         self._transaction.shun(hosts)

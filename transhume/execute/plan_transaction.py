@@ -3,7 +3,8 @@
     elective plan   a step that fails takes its group with it: what has moved goes back, what hasn't stays
     mandatory       the rest goes on, before others are taken back: a VM that can be saved is saved
     parked VM       an elective one goes on to its destination or goes back, whatever happens, a stop included
-    notice          who has left a host that is about to go stays where it is: back there it would be lost
+    notice          who has left a host that is about to go stays where it is: back there it would be lost; and
+                    nothing more is begun but what flees in time, and what that needs: others have to flee, too
 
 A step starts when what it waits for has ended, and only if what it relies on was done (`Step.relies_on`): a VM
 that didn't leave has left no room. What relies on an elective step that is taken back is taken back before it.
@@ -48,6 +49,9 @@ class PlanTransaction:
         self.stopped = False
         self._attempts: Counter[StepId] = Counter()
         self._why_stopped = ""
+        self._flees = False
+        """Whether it's stopped but for what flees."""
+        self._fleeing = self._needed_by(s.id for s in plan.steps if s.deadline is not None)
         self._shunned: frozenset[HostName] = frozenset()
         self._waits_for = _waits_for(plan)
         self._mates: dict[GroupId, list[Step]] = defaultdict(list)
@@ -93,7 +97,12 @@ class PlanTransaction:
 
     def stop(self, why: str) -> None:
         """Start no further step; those that run are finished."""
-        self.stopped, self._why_stopped = True, why
+        self.stopped, self._why_stopped, self._flees = True, why, False
+
+    def make_way(self, why: str) -> None:
+        """Start no further step but those that have to be made in time, and what they rely on."""
+        if not self.stopped:
+            self.stopped, self._why_stopped, self._flees = True, why, True
 
     def shun(self, hosts: Iterable[HostName]) -> None:
         """Take nobody back to these hosts from now on, nor into the room of who has left them."""
@@ -131,6 +140,13 @@ class PlanTransaction:
             found.update(s.id for s in self.plan.steps if not found.isdisjoint(s.relies_on))
         return found
 
+    def _needed_by(self, steps: Iterable[StepId]) -> set[StepId]:
+        """Return these steps, and all that any of them relies on, by however many others."""
+        found, known = set(steps), -1
+        while known < (known := len(found)):
+            found.update(*(s.relies_on for s in self.plan.steps if s.id in found))
+        return found
+
     def _to_undo(self, undoing: Step) -> bool:
         """Say whether an undoing is still to be done; one that a crash cut short is begun again."""
         return undoing.id not in self.results or self._may_be_tried_again(undoing.id)
@@ -165,8 +181,11 @@ class PlanTransaction:
         return frozenset(kept)
 
     def _goes_on(self, step: Step) -> bool:
-        """Say whether a step takes a parked VM on: that is done even when nothing else is begun."""
-        return any(
+        """Say whether a step is begun even when others aren't any more.
+
+        It takes a parked VM on; or it flees, or is needed for that, where others only make way.
+        """
+        return (self._flees and step.id in self._fleeing) or any(
             onward.id == step.id and self._stands(first) for first, onward in self._onward.items()
         )
 
@@ -219,8 +238,16 @@ class PlanTransaction:
         if onward.id in verdict.lost or self._in_vain(onward.id):
             return True
         idle = self.stopped and not self.running and onward.id not in self.results
+        idle = idle and not self._flight_goes_on()
         parked = idle and self._stands(first.id)
         return parked and not self._waits_for[onward.id] <= self.results.keys()
+
+    def _flight_goes_on(self) -> bool:
+        """Say whether a step that flees, or is needed for that, may be begun now."""
+        return self._flees and any(
+            self._waits_for[step] <= self.results.keys()
+            for step in self._fleeing - self.results.keys()
+        )
 
     def _undoings(self) -> list[Step]:
         spoiled = self._verdict().spoiled
@@ -231,7 +258,7 @@ class PlanTransaction:
         ]
 
     def _why_left_out(self, step: Step) -> str:
-        if self.stopped:
+        if self.stopped and not (self._flees and step.id in self._fleeing):
             return self._why_stopped
         if step.id in self._verdict().spoiled:
             return "a move of its group failed"

@@ -67,9 +67,9 @@ class Undertaking:
         """How the plan stands."""
         return self.transaction.status()
 
-    def stop(self) -> None:
-        """Begin nothing more."""
-        self.transaction.stop("a revocation notice came in")
+    def make_way(self) -> None:
+        """Begin nothing more but what flees."""
+        self.transaction.make_way("a revocation notice came in")
 
     def shun(self, hosts: Iterable[HostName]) -> None:
         """Take nobody back to hosts that are about to go."""

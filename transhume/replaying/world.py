@@ -170,14 +170,13 @@ class World:
         self._ask_at(self.now)
 
     def _foresee(self, deadline: datetime) -> None:
-        """A notice came in: an elective plan makes way for what it demands."""
+        """A notice came in: a plan makes way for what it demands."""
         self._agenda.happens(max(deadline, self.now), self._look_at_hosts)
         horizon = timedelta(seconds=self._model.settings.horizon_seconds)
         if deadline - horizon > self.now:
             self._ask_at(deadline - horizon)
-        under_way = self._undertaking
-        if under_way and all(s.kind is MoveKind.ELECTIVE for s in under_way.plan.steps):
-            under_way.stop()
+        if self._undertaking:
+            self._undertaking.make_way()
 
     def _look_at_hosts(self, at: datetime) -> None:
         gone = {host for host in self._facts.hosts if self._facts.is_gone(host, at)}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.execute.plans import plan, step
+from tests.unit.execute.plans import NOW, plan, step
 from transhume.execute.plan_transaction import UNDO_ATTEMPTS, PlanTransaction
 from transhume.knowledge.model import (
     CloudName,
@@ -116,6 +116,36 @@ def test_stopping_lets_the_running_step_end_and_starts_no_other() -> None:
     transaction.finished(running, StepResult.DONE)
     assert transaction.ready() == []
     assert transaction.left_out() == [(step(2, stage=1), "a notice came in")]
+
+
+def test_only_what_flees_and_what_that_needs_is_begun_when_others_have_to_flee() -> None:
+    """vm2 makes room for vm3, which flees; vm1 only breaks a rule, and vm4's group is to save money."""
+    rule, paying = step(1, stage=1, mandatory=True, group=None), step(4, stage=1)
+    room = replace(step(2, stage=1, mandatory=True, group=None), after=(StepId("s5"),))
+    flees = replace(
+        step(3, stage=2, mandatory=True, group=None), relies_on=(room.id,), deadline=NOW
+    )
+    begun = step(5)
+    transaction = PlanTransaction(
+        plan(begun, room, flees, replace(rule, after=(begun.id,)), paying)
+    )
+    transaction.begin(begun)
+    transaction.make_way("a notice came in")
+    transaction.finished(begun, StepResult.DONE)
+    assert run(transaction, {}) == ["s2", "s3"]
+    assert {(step.id, why) for step, why in transaction.left_out()} == {
+        ("s1", "a notice came in"),
+        ("s4", "a notice came in"),
+    }
+    assert transaction.status() is PlanStatus.DONE
+
+
+def test_a_daemon_that_stops_begins_nothing_that_flees_either() -> None:
+    flees = replace(step(1, mandatory=True), deadline=NOW)
+    transaction = PlanTransaction(plan(flees))
+    for stop in (transaction.make_way, transaction.stop, transaction.make_way):
+        stop("why")
+    assert transaction.ready() == []
 
 
 def test_nobody_is_taken_back_to_where_he_would_be_lost() -> None:
