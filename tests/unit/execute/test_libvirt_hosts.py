@@ -16,6 +16,7 @@ import pytest
 
 from transhume.errors import HypervisorUnreachable, MoveFailed
 from transhume.execute.hypervisor import turns_to_stop
+from transhume.execute.hypervisor.disks import Copies
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import Seen, Whereabouts
@@ -321,6 +322,35 @@ async def move(through: LibvirtHosts, options: MigrationOptions | None = None) -
 async def test_a_pause_that_cannot_be_measured_hinders_no_move() -> None:
     assert await move(hosts(Domain(), Domain(), events=False)) == 7
     assert await move(hosts(Domain(), Domain(), events=True)) == 7
+
+
+async def test_a_way_is_opened_once_disks_are_ready_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway takes a way back that no hypervisor comes by, and storage may be busy for longer."""
+    happened = []
+
+    @asynccontextmanager
+    async def prepared(*_move: object) -> AsyncIterator[Copies]:
+        happened.append("disks are ready")
+        yield Copies()
+        happened.append("disks are cleared up")
+
+    @asynccontextmanager
+    async def route(*_move: object) -> AsyncIterator[Route]:
+        happened.append("the way is open")
+        yield Route()
+        happened.append("the way is closed")
+
+    through = hosts(Domain(move=lambda: happened.append("it moves")), Domain())
+    monkeypatch.setattr(through._disks, "prepared", prepared)
+    monkeypatch.setattr(through._transport, "route", route)
+    assert await move(through) == 7
+    assert happened == [
+        "disks are ready",
+        "the way is open",
+        "it moves",
+        "the way is closed",
+        "disks are cleared up",
+    ]
 
 
 async def test_what_the_hypervisor_says_of_a_failed_move_is_told() -> None:

@@ -82,22 +82,22 @@ class LibvirtHosts:
         import libvirt
 
         options = options or MigrationOptions()
-        pause = Pause(vm)
-        async with (
-            pause.watched(self._lifecycles, source, destination),
-            self._transport.route(vm, source, destination, options.share) as route,
-            _told(route, pause),
-        ):
-            began = time.monotonic()
-            try:
-                async with self._disks.prepared(vm, source, destination, options) as copies:
-                    way = (vm, source, destination)
-                    told = await self._move(way, route, options, copies, on_sample, pause=pause)
-            except libvirt.libvirtError as error:
-                raise MoveFailed(vm, source, destination, str(error)) from error
-            seconds = time.monotonic() - began
-            downtime = await pause.seconds()
-            progress = await route.progress(None)
+        pause, began = Pause(vm), time.monotonic()
+        way = (vm, source, destination)
+        try:
+            # A way that nobody takes doesn't stay open, and looking at storage may take long.
+            async with (
+                pause.watched(self._lifecycles, source, destination),
+                self._disks.prepared(vm, source, destination, options) as copies,
+                self._transport.route(vm, source, destination, options.share) as route,
+                _told(route, pause),
+            ):
+                told = await self._move(way, route, options, copies, on_sample, pause=pause)
+                seconds = time.monotonic() - began
+                downtime = await pause.seconds()
+                progress = await route.progress(None)
+        except libvirt.libvirtError as error:
+            raise MoveFailed(vm, source, destination, str(error)) from error
         there = await self._connections.call(destination, lambda c: job.completed(c, vm))
         told = told.at_least(there)
         return Measurement(
