@@ -3,7 +3,8 @@
 Owns which VMs are kept warm where, and since when not any more; how is the gateways' affair. Disks that would
 be copied go along. Each VM has a budget of bytes, and a plan one of money: whenever its VMs or their prices are
 others, what is left of that is shared out again, so that a VM that was warm before goes on with what it has
-spent. A gateway that doesn't answer, or refuses, costs a line in the log and nothing else.
+spent. A gateway that doesn't answer, or refuses, costs a line in the log and nothing else. What it couldn't
+begin, or what broke off with a link, is begun again after a while.
 """
 
 import asyncio
@@ -23,6 +24,9 @@ from transhume.knowledge.store import Store
 LOOK_SECONDS = 3.0
 WAITING = (PlanStatus.RECOMMENDED, PlanStatus.AWAITING_APPROVAL)
 PLANS_LOOKED_AT = 5
+LOOKS_UNTIL_AGAIN, MOST_LOOKS_UNTIL_AGAIN = 10, 160
+"""After so many looks, what isn't kept warm though it should be is begun again; after a try in vain, twice as
+many later."""
 FREE = 0.0
 
 Prices = dict[Way, float | None]
@@ -39,6 +43,8 @@ class _Grant:
     dollars_per_gb: float | None
     asked: bool = False
     """Whether it was told so: nobody is asked to send nothing."""
+    failed: bool = False
+    """Whether that came to nothing."""
 
 
 class Prewarming:
@@ -62,6 +68,9 @@ class Prewarming:
         self._grants: dict[Way, _Grant] = {}
         self._spent: dict[Way, Spent] = {}
         self._prices: Prices = {}
+        self._looks_until_again = self._pause = LOOKS_UNTIL_AGAIN
+        self._told: dict[Way, str] = {}
+        """Why it couldn't be begun, as was said last."""
         self._looks_for_others = True
         """Whether a daemon that is gone may have had VMs kept warm, which gateways go on with."""
 
@@ -92,6 +101,8 @@ class Prewarming:
         for way in self._grants.keys() - wanted:
             await self._end(way)
             del self._spent[way]
+            self._told.pop(way, None)
+        await self._give_up_what_failed()
         counts_money = self._budget.dollars is not None
         if not wanted or (not counts_money and wanted == self._grants.keys()):
             self._prices = dict.fromkeys(wanted, FREE)
@@ -115,6 +126,27 @@ class Prewarming:
             if grant.most_bytes > 0:
                 await self._begin(way, grant, disks=vm is not None and self._copies_disks(vm))
 
+    async def _give_up_what_failed(self) -> None:
+        """Now and then, end what isn't kept warm though it should be: it's begun again then."""
+        self._looks_until_again -= 1
+        if self._looks_until_again > 0:
+            return
+        failed = {way for way, grant in self._grants.items() if grant.failed}
+        self._pause = min(2 * self._pause, MOST_LOOKS_UNTIL_AGAIN) if failed else LOOKS_UNTIL_AGAIN
+        self._looks_until_again = self._pause
+        for source in {way.source for way in self._grants}:
+            with suppress(Error):  # the next look may tell
+                broken = await self._gateways.broken_off(source)
+                failed |= {
+                    way
+                    for way in self._grants
+                    if way.source == source and (way.vm, way.destination) in broken
+                }
+        for way in failed:
+            await self._end(way)
+        if failed:
+            self._prices = {}
+
     async def _take_over(self, prices: Prices) -> None:
         """End what gateways do for somebody else already, and count what that has cost."""
         self._looks_for_others = False
@@ -136,9 +168,12 @@ class Prewarming:
                 disks=disks,
             )
         except Error as error:
-            grant.most_bytes = 0
-            log.warning("not_warmed", vm=way.vm, destination=way.destination, why=str(error))
+            grant.most_bytes, grant.failed = 0, True
+            if self._told.get(way) != (why := str(error)):
+                self._told[way] = why
+                log.warning("not_warmed", vm=way.vm, destination=way.destination, why=why)
         else:
+            self._told.pop(way, None)
             log.info(
                 "warming_begun",
                 vm=way.vm,
@@ -157,8 +192,11 @@ class Prewarming:
             sent = await self._gateways.cool(way.vm, way.source, way.destination)
             sent_bytes = sent.wire_bytes if sent else grant.most_bytes
         except Error as error:
-            log.warning("not_cooled", vm=way.vm, destination=way.destination, why=str(error))
+            if not grant.failed:
+                log.warning("not_cooled", vm=way.vm, destination=way.destination, why=str(error))
         spent = self._spent[way] = spent.and_also(sent_bytes, grant.dollars_per_gb)
+        if grant.failed:
+            return
         log.info(
             "warming_ended",
             vm=way.vm,

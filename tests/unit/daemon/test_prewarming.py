@@ -1,9 +1,11 @@
 """VMs of a plan that waits are kept warm within its budget, with their disks where these would move, too."""
 
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.execute.plans import plan, step
 from tests.unit.plan.worlds import price, vm, world
@@ -54,6 +56,12 @@ class Asked:
         self.warm_vms: dict[str, Warmed] = {}
         self.forgetful = False
         self.reached = True
+        self.broken: set[tuple[str, str]] = set()
+
+    async def broken_off(self, source: str) -> set[tuple[str, str]]:
+        if not self.reached:
+            raise GatewayUnreachable(source, "here", "nobody")
+        return self.broken
 
     async def warm(
         self,
@@ -235,3 +243,41 @@ async def test_a_vm_that_is_parked_on_its_way_is_warmed_where_it_goes_first() ->
     await anext(keeping(asked, MONEY).keep(cast("Store", Kept(there, onwards))))
     assert asked.warm_vms["vm1"].ends == ("a", "c")
     assert asked.budgets_gb == {"vm1": 4.0}
+
+
+async def looks_until(looks: AsyncIterator[None], met: Callable[[], bool]) -> int:
+    """Look again and again until something is so; return how often that was."""
+    for count in range(1000):
+        if met():
+            return count
+        await anext(looks)
+    raise AssertionError("it never is")
+
+
+@pytest.mark.parametrize("budget", [AMPLE, MONEY], ids=["bytes", "money"])
+async def test_what_broke_off_with_its_link_is_begun_again_with_what_is_left(
+    budget: PrewarmBudget,
+) -> None:
+    asked, kept = Asked(), Kept(step(1))
+    looks = keeping(asked, budget).keep(cast("Store", kept))
+    await anext(looks)
+    first = asked.warm_vms["vm1"]
+    first.sent_bytes = first.most_bytes // 4
+    await anext(looks)
+    assert asked.warm_vms["vm1"] is first
+    asked.broken = {("vm1", "b"), ("vm2", "b")}
+    await looks_until(looks, lambda: asked.warm_vms["vm1"] is not first)
+    assert asked.warm_vms["vm1"].most_bytes == pytest.approx(first.most_bytes * 3 / 4)
+
+
+async def test_who_could_not_be_warmed_is_tried_again_ever_less_often_and_told_of_once() -> None:
+    asked, kept = Asked(), Kept(step(1))
+    asked.reached = False
+    looks = keeping(asked, AMPLE).keep(cast("Store", kept))
+    with capture_logs() as logs:
+        for _ in range(500):
+            await anext(looks)
+    assert [line["event"] for line in logs] == ["not_warmed"]
+    asked.reached = True
+    count = await looks_until(looks, lambda: "vm1" in asked.warm_vms)
+    assert 0 < count <= prewarming.MOST_LOOKS_UNTIL_AGAIN

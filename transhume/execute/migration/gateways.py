@@ -127,6 +127,17 @@ class Gateways:
         )
         return transfer_of(answer) if answer else None
 
+    async def broken_off(self, source: CloudName) -> set[tuple[str, str]]:
+        """Name the VMs whose memory was to be sent on from a cloud, and isn't, and where to.
+
+        Raises:
+            GatewayUnreachable, GatewayFailed: its gateway doesn't say.
+        """
+        told = await self.clients[source].ask("status")
+        return {
+            (kept["vm"], kept["destination"]) for kept in told["warming"] if kept.get("broke_off")
+        }
+
     async def _open(
         self,
         migration: str,

@@ -58,6 +58,8 @@ class _Kept:
     warm_at: float | None = None
     """When the last whole scan ended, by the monotonic clock."""
     why_ended: str = ""
+    broke_off: bool = False
+    """Whether it was to go on."""
     task: "asyncio.Task[None] | None" = None
 
     def forget(self) -> None:
@@ -145,6 +147,7 @@ class Warmer:
                 "image_pages": kept.image_pages,
                 "age_seconds": None if kept.warm_at is None else now - kept.warm_at,
                 "ended": kept.why_ended,
+                "broke_off": kept.broke_off,
                 "sent": asdict(kept.departure.sent),
             }
             for kept in self._kept.values()
@@ -179,12 +182,12 @@ class Warmer:
         except _BudgetSpent:
             kept.why_ended = "its budget is spent"
         except (LinkLost, NoGuestMemory, OSError) as error:
-            kept.why_ended = str(error)
+            kept.why_ended, kept.broke_off = str(error), True
             if isinstance(error, NoGuestMemory):
                 kept.forget()
             log.warning("warming_ended", vm=kept.vm, destination=kept.destination, why=str(error))
         except Exception:
-            kept.why_ended = FAILED
+            kept.why_ended, kept.broke_off = FAILED, True
             log.exception("warming_failed", vm=kept.vm, destination=kept.destination)
         finally:
             warming.end()
