@@ -45,8 +45,9 @@ class _Kept:
     departures: Departures
     departure: Departure
     most_wire_bytes: int | None
-    sender: Sender
-    """Tells of the pages that are known there; another takes its place when they turn out to be forgotten."""
+    log: bytes
+    """The name of the log of pages that are known there; another takes its place when they turn out to be
+    forgotten."""
     scans: int = 0
     scanned_pages: int = 0
     """In the last whole scan."""
@@ -61,6 +62,11 @@ class _Kept:
     broke_off: bool = False
     """Whether it was to go on."""
     task: "asyncio.Task[None] | None" = None
+
+    @property
+    def sender(self) -> Sender:
+        """Tells of the pages that are known there."""
+        return self.departure.desk.domain.sender
 
     def forget(self) -> None:
         """Take note that what was sent is of no use to the VM's next move."""
@@ -113,8 +119,8 @@ class Warmer:
             departures.close(departure)
             raise UsageError(f"{vm} isn't to be kept warm at {destination} any more")
         member = departure.member = self._gateway.gangs.join_warming(destination, bytes_per_second)
-        sender = departure.desk.domain.sender
-        kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes, sender)
+        log_name = departure.desk.domain.sender.log.name
+        kept = _Kept(vm, tenant, destination, departures, departure, most_wire_bytes, log_name)
         self._kept[vm, destination] = kept
         keeping = self._keep(kept, hypervisors, passes, disks=disks)
         kept.task = asyncio.create_task(keeping, name=f"warming {vm}")
@@ -134,7 +140,7 @@ class Warmer:
         """Tell of each VM what is known of it where it may go."""
         now = time.monotonic()
         for kept in self._kept.values():
-            if kept.departure.desk.domain.sender is not kept.sender:
+            if kept.sender.log.name != kept.log:
                 kept.forget()
         return [
             {

@@ -1,7 +1,9 @@
 """A running guest's memory and its own images are known at the destination before anything moves."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -235,9 +237,13 @@ async def test_what_a_destination_forgot_is_told_no_more(
         async with site(paths["b"]) as b:
             kept = await warmed(a, b, disks=True)
             assert (kept["known_pages"], kept["image_pages"]) == (MEMORY_PAGES, 600)
+            (domain,) = a.gateway.domains
+            forgotten = weakref.ref(domain.sender)
         async with site(paths["b"]) as b:
             await open_way(a, b, "vm2")
             kept = await warming(a)
+            gc.collect()
+            assert forgotten() is None, "it has an index and a window of hundreds of megabytes"
     assert (kept["known_pages"], kept["image_pages"]) == (0, 0)
 
 
