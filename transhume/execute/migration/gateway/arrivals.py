@@ -115,6 +115,9 @@ class Arrivals:
             self.link.end("the gateway stops")
             for number in list(self._channels):
                 self._break_off(number, self.link.lost or "")
+            for desk in self._desks.values():
+                if desk.domain.comes_by is self.link:
+                    desk.decoder.submit(desk.domain.stop_receiving)
 
     async def _heard(self, message: Message) -> None:
         number = message.number

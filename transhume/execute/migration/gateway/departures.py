@@ -106,6 +106,10 @@ class Departures:
         finally:
             watching.cancel()
             self._end("the gateway stops")
+            for tenant in self._opened:
+                desk = self._domains.desk(self.link.peer, tenant)
+                if desk.domain.goes_by is self.link:
+                    desk.coder.submit(desk.domain.stop_sending)
 
     async def request(
         self, vm: str, tenant: str, token: bytes, *, uuid: str | None = None
@@ -134,6 +138,7 @@ class Departures:
         desk = self._domains.desk(self.link.peer, tenant)
         async with self._opening:
             if tenant not in self._opened:
+                desk.domain.goes_by = self.link
                 self._opened[tenant] = await self._agreement.open_domain(desk, tenant)
             await self._agreement.learn_residents(desk, self._opened[tenant])
             # Whatever has come from there since the last time needn't go back.

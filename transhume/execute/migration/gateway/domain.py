@@ -56,6 +56,8 @@ class Domain:
     """Images here that the peer may refer to over its latest link, by their order."""
     comes_by: Link | None = None
     """The link by which the peer's pages come."""
+    goes_by: Link | None = None
+    """The link by which ours go."""
     _short: set[bytes] = field(init=False, default_factory=set)
     """Names of logs that may hold less than they should, because the disk is full."""
     _told_first: int = field(init=False, default=0)
@@ -157,6 +159,10 @@ class Domain:
         except NotInLog:
             return False
         return True
+
+    def stop_sending(self) -> None:
+        """Have no window, as no link is there."""
+        self.sender.fresh_window()
 
     def forget_surplus(self) -> None:
         """Refer to the oldest pages no more where there are too many; `news_of_forgotten` has to be told."""
@@ -280,6 +286,12 @@ class Domain:
 
     def _room(self, receiver: Receiver) -> int:
         return min(self.limits.total_bytes, receiver.log.room_bytes)
+
+    def stop_receiving(self) -> None:
+        """Have no window, and nothing that was listed for the peer, as no link is there."""
+        if self.receiver is not None:
+            self.receiver.fresh_window()
+            self.receiver.drop_listed()
 
     def forget_peer(self) -> None:
         """Forget all of the peer's pages; the next link begins with none."""

@@ -1,6 +1,8 @@
 """What VMs at the destination have in memory needn't be sent there again: for others of their tenant only."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,29 @@ async def test_what_a_link_refers_to_outlives_what_takes_its_place(
         await b.gateway.residents.look(rule)  # anew, because there was no room
         again = await sent_for(a, b, SHARED[10:20], vm="vm2")
     assert first["site_pages"] == again["site_pages"] == 10
+
+
+async def test_what_counts_for_a_link_only_goes_with_it(tmp_path: Path, pids: Path) -> None:
+    """Windows of 128 MiB, and what residents were found to have: of a site that doesn't come back, for ever."""
+    async with two_sites(tmp_path, **sharing(pids)) as (a, b):
+        await looked_at(b)
+        await sent_for(a, b, [*SHARED[:10], *OWN])
+        (sending,), (receiving,) = a.gateway.domains, b.gateway.domains
+        assert receiving.receiver is not None
+        residents = b.gateway.residents.of("t")
+        held = [
+            weakref.ref(each)
+            for each in (sending.sender._window, receiving.receiver._window, residents)
+        ]
+        del residents
+        b.gateway.residents.forget("t")
+        (await a.gateway.departures("b")).link.end("the WAN is cut")
+        async with asyncio.timeout(10):
+            while any(each() is not None for each in held):
+                await asyncio.sleep(0.05)
+                gc.collect()
+        again = await sent_for(a, b, OWN, vm="vm2")
+    assert (again["own_pages"] + again["cluster_pages"], again["new_pages"]) == (len(OWN), 0)
 
 
 async def test_a_vm_that_ends_meanwhile_is_passed_over(tmp_path: Path, pids: Path) -> None:
