@@ -153,13 +153,22 @@ class RelayedHypervisors:
 
     async def open_doors(self, migration: str) -> "_RelayedDoors":
         """Have the relay listen."""
-        await self._ask("listen", migration=migration)
+        try:
+            await self._ask("listen", migration=migration)
+        except BaseException:
+            if migration not in self._doors:  # it may listen all the same
+                self._have_closed(migration)
+            raise
         doors = self._doors[migration] = _RelayedDoors(self, migration)
         return doors
 
     def close_doors(self, migration: str) -> None:
         """Have it listen no more."""
-        if self._doors.pop(migration, None) is not None and not self._writer.is_closing():
+        if self._doors.pop(migration, None) is not None:
+            self._have_closed(migration)
+
+    def _have_closed(self, migration: str) -> None:
+        if not self._writer.is_closing():
             say(self._writer, {"call": 0, "do": "close", "migration": migration})
 
     async def connect(self, path: PurePosixPath) -> socket.socket:

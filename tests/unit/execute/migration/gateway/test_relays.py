@@ -314,10 +314,12 @@ async def asked_relay() -> AsyncIterator[tuple[relays.RelayedHypervisors, asynci
     near, far = socket.socketpair()
     _, writer = await asyncio.open_connection(sock=near)
     asked, answering = await asyncio.open_connection(sock=far)
-    yield relays.RelayedHypervisors("a2", writer), asked
-    for each in (writer, answering):
-        each.close()
-        await each.wait_closed()
+    try:
+        yield relays.RelayedHypervisors("a2", writer), asked
+    finally:
+        for each in (writer, answering):
+            each.close()
+            await each.wait_closed()
 
 
 async def test_a_relay_that_says_no_list_of_what_runs_is_not_believed() -> None:
@@ -330,6 +332,19 @@ async def test_a_relay_that_says_no_list_of_what_runs_is_not_believed() -> None:
         await relay.hear(said)
         with pytest.raises(OSError, match="doesn't say what runs"):
             await running
+
+
+async def test_a_relay_that_answers_too_late_is_told_to_listen_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its sockets would stay until it's started anew, those of each try."""
+    monkeypatch.setattr(relays, "ANSWER_SECONDS", 0.05)
+    async with asked_relay() as (relay, asked):
+        with pytest.raises(OSError, match="doesn't answer"):
+            await relay.open_doors("m")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            orders = [json.loads(await asked.readline()) for _ in range(2)]
+    assert [(each["do"], each["migration"]) for each in orders] == [("listen", "m"), ("close", "m")]
 
 
 async def test_a_connection_that_comes_as_nobody_waits_any_more_is_closed(
