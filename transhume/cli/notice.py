@@ -52,13 +52,15 @@ def command(
         from transhume.cli.known_names import known_cloud, known_host
         from transhume.knowledge.model import RevocationNotice
 
-        snapshot = await store.snapshot()
+        snapshot, daemon = await store.snapshot(), await store.status()
         name = known_cloud(cloud, snapshot)
+        # By our own clock, if that is behind, the deadline might be over for the daemon.
+        at = max(snapshot.at, daemon.at) if daemon is not None else snapshot.at
         notice = RevocationNotice(
             cloud=name,
             host=known_host(host, name, snapshot) if host is not None else None,
-            at=snapshot.at,
-            deadline=snapshot.at + timedelta(seconds=seconds),
+            at=at,
+            deadline=at + timedelta(seconds=seconds),
             withdrawn=withdraw,
         )
         await store.put_notice(notice)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from transhume.cli import group
 from transhume.errors import UsageError
 from transhume.knowledge.model import CloudName, Snapshot
-from transhume.knowledge.store import Store
+from transhume.knowledge.records import DaemonStatus
+from transhume.knowledge.store import Store, utc_now
 
 HOME = CloudName("home")
 
@@ -47,6 +48,25 @@ def test_a_notice_can_be_for_one_host(url: str) -> None:
     assert (said["cloud"], said["host"]) == ("away", "a1")
     assert [notice.host for notice in known(url).notices] == ["a1"]
     run("notice", "away", "--host", "a1", "--withdraw", "--url", url)
+
+
+def test_a_notice_told_by_a_clock_that_is_behind_leaves_the_time_that_it_says(url: str) -> None:
+    """Its deadline would be over for the daemon, which would pass over it."""
+    ahead = utc_now() + timedelta(minutes=10)
+
+    async def beat(at: datetime) -> None:
+        async with Store.connect(url) as store:
+            await store.put_status(
+                DaemonStatus(pid=1, holder="h", mode="auto", started_at=at, at=at)
+            )
+
+    asyncio.run(beat(ahead))
+    said = json.loads(run("notice", "away", "--in", "120s", "--json", "--url", url).output)
+    assert datetime.fromisoformat(said["deadline"]) == ahead + timedelta(seconds=120)
+    asyncio.run(beat(utc_now() - timedelta(days=1)))
+    assert "away will be gone at" in run("notice", "away", "--in", "120s", "--url", url).output
+    assert known(url).notices[0].deadline < utc_now() + timedelta(seconds=121)
+    run("notice", "away", "--withdraw", "--url", url)
 
 
 def test_what_is_not_withdrawn_is_told(url: str) -> None:
