@@ -27,6 +27,8 @@ MOST_TRACES = 200
 LONELY_SECONDS = 10.0
 """After so long without a round the recording looks by itself."""
 GONE_FOR_GOOD = timedelta(minutes=5)
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much a clock may be set back within a trace: what is older than the last look is passed over."""
 SHORTEST = timedelta(minutes=1)
 """A trace that lasted less isn't kept when another begins."""
 
@@ -132,6 +134,8 @@ class Recording:
             return "recording begins"
         if trace.bytes > self._at_most / 2:
             return "the trace has its full size"
+        if snapshot.at < trace.start + trace.lasted - CLOCKS_DIFFER:
+            return "the clock was set back"
         now = Scene.of(snapshot)
         if now.clouds.items() - trace.scene.clouds.items() or now.links - trace.scene.links:
             return "clouds or links are others"

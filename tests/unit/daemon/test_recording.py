@@ -384,6 +384,17 @@ def test_a_vm_that_ends_begins_another_trace_and_one_that_is_lost_does_not(folde
     assert [len(load_trace(trace).host_of) for trace in traces_in(folder)] == [2, 1]
 
 
+def test_where_the_clock_is_set_back_another_trace_begins(folder: Path) -> None:
+    """Nothing would be recorded until it has caught up, which may take a day."""
+    keeper = recorder(folder)
+    for minutes in (600, 602, 601.5, 603, 0, 2, 4):
+        keeper.note(snapshot(minutes))
+    assert [load_trace(trace).end for trace in traces_in(folder)] == [
+        START + 4 * MINUTE,
+        START + 603 * MINUTE,
+    ]
+
+
 def test_the_oldest_traces_make_room(folder: Path) -> None:
     keeper = recorder(folder, at_most=12 << 10)
     with capture_logs() as logs:
