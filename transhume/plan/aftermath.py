@@ -30,7 +30,8 @@ def look_back(
 ) -> LookBack:
     """Look at the effect of each plan whose time has come; say how to take back what came to nothing.
 
-    A plan is looked at once. One that is to be undone is looked at until that has begun, or its time is over.
+    A plan is looked at once. One that is to be undone is looked at until that has begun, or its time is over;
+    and so is one that can't be for hosts that give no answer.
     """
     looked = tuple(_looks(snapshot, policies, executed, settings))
     news = [found for found, _ in looked if found.effect is not found.executed.effect]
@@ -66,9 +67,19 @@ def _looks(
         if found.effect is not Effect.MISSED:
             yield found, None
             continue
+        if _gets_no_answer(snapshot, each.plan):
+            continue
         undo = make_undo(snapshot, policies, each.plan, trigger=found.text, settings=settings)
         if isinstance(undo, Plan):
             yield found, undo
         else:
             text = f"{found.text}; it can't be taken back: {undo}"
             yield replace(found, effect=Effect.KEPT, text=text), None
+
+
+def _gets_no_answer(snapshot: Snapshot, plan: Plan) -> bool:
+    """Say whether a host gives no answer that a plan's VMs are at, or of a cloud that they would go back to."""
+    origins = {origin for origin, _ in plan.ways.values()}
+    concerned = {snapshot.placement.host_of[vm] for vm in plan.ways}
+    concerned |= {host.name for cloud in origins for host in snapshot.hosts_of(cloud)}
+    return not concerned.isdisjoint(snapshot.silent_hosts())

@@ -229,6 +229,20 @@ def test_a_cut_that_has_not_fallen_takes_a_plan_back_though_the_price_has() -> N
 
 
 B = CloudName("b")
+
+
+@pytest.mark.parametrize("host", ["a1", "b1"])
+def test_while_a_host_on_the_way_back_gives_no_answer_it_is_waited_for(host: str) -> None:
+    """It may be back in a moment, and what is looked at counts for good."""
+    plan = first_plan(hopeful())
+    answering = after(plan)
+    silent = replace(answering.capacity[HostName(host)], silent=True)
+    lame = replace(answering, capacity={**answering.capacity, silent.host: silent})
+
+    assert looked(lame, hopeful(), done(plan)) == LookBack()
+    assert looked(answering, hopeful(), done(plan)).undo is not None
+
+
 FROZEN = MoveBudget(moves=0, hours=Hours(begins_minute=0, ends_minute=1440))
 IN_THE_WAY = [
     pytest.param({"room": {"a1": 3, "b1": 6}}, {}, "a has no room for them", id="no room"),
