@@ -219,9 +219,23 @@ def warmth(clients: "Mapping[CloudName, GatewayClient]", clock: Clock) -> Sense:
     return Sense(name="warmth", perceive=perceive)
 
 
+def left_behind(deployment: Deployment) -> Sense:
+    """Forget, once, what senses have told that this deployment doesn't ask for any more: plans count on it."""
+
+    async def perceive(store: Store) -> AsyncIterator[None]:
+        if deployment.prices is None:
+            await store.put_prices_ahead(())
+        if not deployment.gateways:
+            await store.put_warmth(())
+        yield
+        await asyncio.Event().wait()
+
+    return Sense(name="what was left behind", perceive=perceive)
+
+
 def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) -> list[Sense]:
     """Return the senses that a deployment file asks for."""
-    senses = [inventory(source, clock)]
+    senses = [left_behind(deployment), inventory(source, clock)]
     senses += [
         traffic(point, deployment.window_seconds)
         for point in deployment.capture

@@ -1,7 +1,7 @@
 """A sense is kept alive through faults; one that never worked, and a lost lease, end the daemon."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +10,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from transhume.daemon import senses
-from transhume.daemon.senses import Sense, keep_alive, price_feed, price_schedule
+from transhume.daemon.senses import (
+    Sense,
+    keep_alive,
+    left_behind,
+    price_feed,
+    price_schedule,
+    senses_of,
+)
+from transhume.deployment.model import Deployment, PriceFeed
 from transhume.errors import LeaseLost, TemporaryError, UsageError
 from transhume.knowledge.model import CloudName, PriceTick
 from transhume.knowledge.store import Store
+from transhume.monitor.clouds.inventory import LibvirtInventory
 from transhume.monitor.clouds.prices import HttpPriceFeed, load_prices
 
 STORE = cast("Store", None)
@@ -208,3 +217,41 @@ async def test_a_feed_takes_the_place_of_a_schedule_that_told_prices_ahead(tmp_p
     feed = price_feed(cast("HttpPriceFeed", Feed()), 30.0, lambda: time)
     await anext(feed.perceive(cast("Store", till)))
     assert till.ahead == ()
+
+
+class Attic:
+    """A store with what a daemon of before has told."""
+
+    def __init__(self) -> None:
+        self.ahead: Sequence[object] = ("a price to come",)
+        self.warmth: Sequence[object] = ("a warm VM",)
+
+    async def put_prices_ahead(self, ticks: Sequence[object]) -> None:
+        self.ahead = ticks
+
+    async def put_warmth(self, warmth: Sequence[object]) -> None:
+        self.warmth = warmth
+
+
+async def test_what_nobody_asks_for_any_more_is_forgotten_when_a_daemon_begins() -> None:
+    """Else plans count on a tariff that has been taken out, and take moves for free that gateways carried."""
+    bare = Deployment(source="t", clouds=(), hosts=(), hypervisors=())
+    source = cast("LibvirtInventory", None)
+    attic = Attic()
+    for sense in senses_of(bare, source, lambda: datetime(2026, 1, 1, tzinfo=UTC)):
+        if sense.name != "inventory":
+            await anext(sense.perceive(cast("Store", attic)))
+    assert (attic.ahead, attic.warmth) == ((), ())
+
+
+async def test_what_is_still_asked_for_is_left_to_its_own_sense() -> None:
+    asking = Deployment(
+        source="t",
+        clouds=(),
+        hosts=(),
+        hypervisors=(),
+        prices=PriceFeed(url="http://localhost:1/"),
+    )
+    attic = Attic()
+    await anext(left_behind(asking).perceive(cast("Store", attic)))
+    assert (attic.ahead, attic.warmth) == (("a price to come",), ())
