@@ -21,6 +21,7 @@ from tests.system.overlay_frames import EVERYONE, drained, frame, nic, settle, t
 from tests.system.overlay_sites import (
     FIXED,
     MAC,
+    MOVER,
     NETWORK,
     SITES,
     WAN,
@@ -422,6 +423,36 @@ def test_a_packet_that_comes_by_another_device_than_the_underlay_is_dropped(plan
     settle()
 
     assert nics["a"].heard() == []
+
+
+def test_what_a_host_forwards_for_its_guests_is_no_sites_word(planes, nics):
+    """Translated to the host's address, as libvirt does for guests of its own, it looks like the site's."""
+    with netlink_in(netns_of("b")) as netlink:
+        netlink.link("add", ifname="nat0", kind="veth", peer={"ifname": "eth9", "net_ns_fd": MOVER})
+        netlink.link("set", index=index(netlink, "nat0"), state="up")
+    give_address(netns_of("b"), "nat0", "10.98.0.1")
+    give_address(MOVER, "eth9", "10.98.0.2")
+    with netlink_in(MOVER) as guest:
+        guest.link("set", index=index(guest, "eth9"), state="up")
+        guest.route("add", dst="172.31.99.0/24", gateway="10.98.0.1")
+    with inside(netns_of("b")):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    leaving = 'type nat hook postrouting priority srcnat; oifname "wan0" masquerade'
+    nftables.run(netns_of("b"), f"table ip natted {{\nchain leaving {{\n{leaving}\n}}\n}}\n")
+
+    with (
+        closing(socket_in(MOVER, kind=socket.SOCK_DGRAM)) as guest,
+        closing(socket_in(netns_of("a"), kind=socket.SOCK_DGRAM)) as outside,
+    ):
+        outside.bind((VTEP["a"], 4790))
+        outside.settimeout(PATIENCE_SECONDS)
+        guest.sendto(b"anything else", (VTEP["a"], 4790))
+        assert outside.recvfrom(99)[1][0] == VTEP["b"], "translated: else this proves nothing"
+
+    forge(MOVER, "a", NETWORK.vni, EVERYONE)
+
+    assert_heard(nics, {})
+    assert planes["b"].counters()[STRANGERS] == 1
 
 
 def test_no_frame_of_one_network_reaches_another(planes, nics):

@@ -38,6 +38,14 @@ def test_only_the_other_sites_may_send():
     assert 'iifname "wan0" ip saddr @sites return' in script
 
 
+@pytest.mark.parametrize(("vtep", "ip"), [("192.0.2.", "ip"), ("fd00::", "ip6")])
+def test_nothing_is_forwarded_to_another_sites_tunnel_but_from_the_underlay(vtep, ip):
+    sites = tuple(site(name, f"{vtep}{number}") for number, name in enumerate("ab", start=1))
+    script = rules(replace(NETWORK, sites=sites), sites[0], 1500)
+
+    assert f'iifname != "wan0" {ip} daddr @sites udp dport 4789 counter name' in script
+
+
 def test_a_site_alone_hears_nobody():
     script = rules(replace(NETWORK, sites=NETWORK.sites[:1]), NETWORK.sites[0], 1500)
 

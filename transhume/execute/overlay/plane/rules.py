@@ -1,8 +1,9 @@
 """The packet rules of a virtual network at a site, as text for nftables.
 
 Owns three promises. Nobody but the network's sites sends into it: what else comes to the tunnels' port under
-its numbers, or comes from elsewhere than the underlay, is dropped. What came by a detour leaves by no tunnel:
-so nothing goes in circles, whatever the sites believe. And a TCP connection that crosses a tunnel is told of
+its numbers, or comes from elsewhere than the underlay, is dropped, and so is what a site forwards to another's
+port for its own guests. What came by a detour leaves by no tunnel: so nothing goes in circles, whatever the
+sites believe. And a TCP connection that crosses a tunnel is told of
 segments that fit: a guest with a longer MTU that hears no ICMP would meet a black hole.
 """
 
@@ -53,15 +54,19 @@ def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
         if other.name != site.name and ip_address(other.vtep).version == version
     )
     elements = f"elements = {{ {', '.join(others)} }}\n" if others else ""
-    address = "ip saddr" if version == 4 else "ip6 saddr"
+    ip = "ip" if version == 4 else "ip6"
     # Behind UDP's header and the first word of VXLAN's: its number.
     numbers = f"{{ {network.vni}, {network.detour_vni} }}"
     return (
         f"set sites {{\ntype ipv{version}_addr\n{elements}}}\n"
         f"counter {STRANGERS} {{\n}}\n"
         f"chain input {{\ntype filter hook input priority filter; policy accept;\n"
-        f'iifname "{site.underlay}" {address} @sites return\n'
+        f'iifname "{site.underlay}" {ip} saddr @sites return\n'
         f"udp dport {network.port} @th,96,24 {numbers} counter name {STRANGERS} drop\n}}\n"
+        # Translated to this host's address, it would be believed there. A first fragment may lack the number.
+        f"chain passing {{\ntype filter hook forward priority filter; policy accept;\n"
+        f'iifname != "{site.underlay}" {ip} daddr @sites udp dport {network.port} '
+        f"counter name {STRANGERS} drop\n}}\n"
     )
 
 
