@@ -204,6 +204,22 @@ def test_a_vm_that_goes_on_at_another_machine_of_the_site_is_behind_no_tap_of_th
     assert after(state, LEAVING) == []
 
 
+@pytest.mark.parametrize("device", ["", "vnet9"], ids=["at-another-machine", "at-this-one"])
+def test_a_vm_that_moves_within_the_site_is_behind_no_tap_that_waits_for_it(device: str) -> None:
+    """Its memory takes seconds or minutes to come there, and it runs meanwhile."""
+    state, waits = site(), Awaited(vm=VM, interfaces=(TAP,))
+    runs = Runs(vm=VM, interfaces=(replace(TAP, device=device),))
+    after(state, read(bound(A)), runs)
+    assert after(state, waits) == after(state, runs) == after(state, waits) == []
+    assert applied(after(state, RUNS)) == [Route(mac=MAC, vtep=None, device="vnet0")]
+
+
+def test_a_vm_that_is_on_its_way_here_is_behind_the_tap_that_waits_for_it() -> None:
+    coming = told(bound(A, 2, BindingState.MOVING, origin=B), 2)
+    answer = after(site(), read(bound(B)), coming, Awaited(vm=VM, interfaces=(TAP,)))
+    assert applied(answer) == [Route(mac=MAC, vtep=None, device="vnet0")]
+
+
 def test_a_tap_is_held_again_when_the_stop_was_none() -> None:
     state = site()
     after(state, read(bound(A)), RUNS, LEAVING, STOPPED)

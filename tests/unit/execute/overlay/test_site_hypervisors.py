@@ -10,10 +10,10 @@ import pytest
 
 from transhume.errors import HypervisorUnreachable
 from transhume.execute.overlay.agent import hypervisors as module
-from transhume.execute.overlay.agent.domains import Domains
-from transhume.execute.overlay.agent.events import Event, Present, Runs
+from transhume.execute.overlay.agent.domains import Domains, Port, Seen
+from transhume.execute.overlay.agent.events import Awaited, Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
-from transhume.knowledge.model import HostName, MacAddress, VmName
+from transhume.knowledge.model import HostName, Interface, MacAddress, VmName
 from transhume.reach.libvirt import Connections
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ pytest.importorskip("libvirt")
 
 T = TypeVar("T")
 URI = "test:///default"
-HOST, DOWN, STUCK = HostName("a1"), HostName("a2"), HostName("a3")
+HOST, DOWN, STUCK, OTHER = map(HostName, ("a1", "a2", "a3", "a4"))
+VM = VmName("tenant")
 MAC = MacAddress("52:54:00:00:77:01")
 DOMAIN = f"""
 <domain type="test"><name>tenant</name><memory>1024</memory><os><type>hvm</type></os><devices>
@@ -219,3 +220,38 @@ async def test_one_that_is_stuck_keeps_nobody_from_being_found_elsewhere(
     assert connections.calls == 4, "and it's asked nothing more while it owes an answer"
     connections.let_go.set()
     connections.close()
+
+
+async def test_a_vm_that_moves_between_two_hosts_is_told_of_with_the_taps_of_each(
+    host: "libvirt.virConnect",
+) -> None:
+    """While it moves, both have a domain of its name."""
+    import libvirt
+
+    site = SiteHypervisors(Reached(host), [HOST, OTHER])
+    told: list[Event] = []
+    telling = asyncio.create_task(site.tell("br-blue", told.append))
+    await asyncio.sleep(0)
+    for where, tap in ((OTHER, "vnet2"), (HOST, "vnet1")):
+        port = Port(interface=Interface(mac=MAC, device=tap), bridge="br-blue")
+        site._take(where, Seen(vm=VM, runs=where == HOST, waits=where == OTHER, ports=(port,)))
+    for where, event in (
+        (HOST, libvirt.VIR_DOMAIN_EVENT_SUSPENDED),
+        (OTHER, libvirt.VIR_DOMAIN_EVENT_RESUMED),
+        (HOST, libvirt.VIR_DOMAIN_EVENT_STOPPED),
+        (OTHER, libvirt.VIR_DOMAIN_EVENT_SUSPENDED),
+    ):
+        site._heard(where, VM, event, 0)
+    assert [(type(each), taps_of(each)) for each in told] == [
+        (Awaited, ["vnet2"]),
+        (Runs, ["vnet1"]),
+        (Stopped, ["vnet1"]),
+        (Runs, ["vnet2"]),
+        (Stopped, ["vnet2"]),
+    ]
+    telling.cancel()
+
+
+def taps_of(event: Event) -> list[str]:
+    assert isinstance(event, Awaited | Runs | Stopped)
+    return [each.device for each in event.interfaces]

@@ -56,7 +56,8 @@ class SiteHypervisors:
         self._complete = complete and bool(hosts)
         self._told: dict[str, Tell] = {}
         self._wanted = asyncio.Event()
-        self._ports: dict[VmName, tuple[Port, ...]] = {}
+        self._ports: dict[tuple[HostName, VmName], tuple[Port, ...]] = {}
+        """A VM that moves between two hosts of the site has ports at both."""
         self._changed: dict[VmName, float] = {}
         self._silent: set[HostName] = set()
         self._turns = {host: asyncio.Lock() for host in hosts}
@@ -124,15 +125,15 @@ class SiteHypervisors:
         self._silent.discard(host)
         for seen in answer.seen:
             if self._changed.get(seen.vm, 0.0) < asked:
-                self._take(seen)
+                self._take(host, seen)
         return answer
 
-    def _take(self, seen: Seen) -> None:
-        self._ports[seen.vm] = seen.ports
+    def _take(self, host: HostName, seen: Seen) -> None:
+        self._ports[host, seen.vm] = seen.ports
         if seen.runs:
-            self._say(Runs, seen.vm)
+            self._say(Runs, host, seen.vm)
         elif seen.waits:
-            self._say(Awaited, seen.vm)
+            self._say(Awaited, host, seen.vm)
 
     async def _running_now(self, host: HostName) -> tuple[Port, ...]:
         try:
@@ -168,8 +169,8 @@ class SiteHypervisors:
             log.warning("hypervisor_silent", host=host, why=why)
         self._silent.add(host)
 
-    def _say(self, kind: Callable[..., Event], vm: VmName) -> None:
-        ports = self._ports.get(vm, ())
+    def _say(self, kind: Callable[..., Event], host: HostName, vm: VmName) -> None:
+        ports = self._ports.get((host, vm), ())
         for bridge, tell in tuple(self._told.items()):
             if interfaces := on_bridge(bridge, ports):
                 tell(kind(vm=vm, interfaces=interfaces))
@@ -180,14 +181,14 @@ class SiteHypervisors:
         self._changed[vm] = time.monotonic()
         match event:
             case libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
-                self._say(partial(Stopped, migrates=detail in _migrated()), vm)
-            case libvirt.VIR_DOMAIN_EVENT_RESUMED if vm in self._ports:
-                self._say(Runs, vm)
+                self._say(partial(Stopped, migrates=detail in _migrated()), host, vm)
+            case libvirt.VIR_DOMAIN_EVENT_RESUMED if (host, vm) in self._ports:
+                self._say(Runs, host, vm)
             case libvirt.VIR_DOMAIN_EVENT_STARTED | libvirt.VIR_DOMAIN_EVENT_RESUMED:
                 asking = asyncio.ensure_future(self._ask(host))
                 asking.add_done_callback(lambda done: done.cancelled() or done.exception())
             case libvirt.VIR_DOMAIN_EVENT_STOPPED:
-                self._ports.pop(vm, None)
+                self._ports.pop((host, vm), None)
 
 
 def _migrated() -> tuple[int, ...]:

@@ -212,7 +212,9 @@ class SiteAddresses:
                 return self._runs(interfaces, now)
             case Awaited(interfaces=interfaces):
                 self._taps.wait_at(interfaces)
-                new = self._note(interfaces, run=False)
+                # While it runs here, at another machine perhaps, its frames go to the tap that it has.
+                arriving = [each for each in interfaces if not self._has_settled(each.mac)]
+                new = self._note(arriving, run=False)
                 noted = self._apply(mac for mac in new if self._is_here(mac))
                 return [*noted, *self._taps.expect(self._is_elsewhere)]
             case Sighted(mac=mac, device=device):
@@ -568,6 +570,9 @@ class SiteAddresses:
     def _is_here(self, mac: MacAddress) -> bool:
         known = self.known.get(mac)
         return known is not None and known.site == self.site and not self._is_gone(mac)
+
+    def _has_settled(self, mac: MacAddress) -> bool:
+        return mac in self.known and self._is_settled_here(self.known[mac])
 
     def _is_elsewhere(self, mac: MacAddress) -> bool:
         return mac in self.known and not self._is_here(mac)
