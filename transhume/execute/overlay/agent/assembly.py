@@ -22,7 +22,7 @@ from transhume.execute.overlay.gateway import with_gateway
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
 from transhume.execute.overlay.salvage import Salvager
 from transhume.execute.overlay.sightings import Missed, Sightings
-from transhume.execute.overlay.underlay import Mesh, TunnelNetwork, UnderlaySettings
+from transhume.execute.overlay.underlay import Mesh, PathKind, TunnelNetwork, UnderlaySettings
 from transhume.knowledge.lease import this_process
 from transhume.knowledge.model import HostName, IpAddress, SiteName
 from transhume.knowledge.store import Store
@@ -98,10 +98,13 @@ class _Shared:
     @property
     def paths(self) -> tuple[str, ...]:
         """How other sites are reached."""
-        return tuple(
+        if self.mesh is None:
+            return ()
+        known = (
             f"{each.site}: {each.path}{f' by {each.relay}' if each.relay else ''}"
-            for each in (self.mesh.status() if self.mesh is not None else ())
+            for each in self.mesh.status()
         )
+        return (*known, *(f"{site}: {PathKind.NONE}" for site in self.mesh.unbelieved))
 
 
 @asynccontextmanager

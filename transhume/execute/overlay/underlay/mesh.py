@@ -126,6 +126,14 @@ class Mesh:
         """Return how each other site was reached in the last round."""
         return self._plan.states
 
+    @property
+    def unbelieved(self) -> tuple[SiteName, ...]:
+        """The overlay's sites of which no record is believed: nothing goes there, or comes from there."""
+        if not self._has_read:
+            return ()
+        expected = self.settings.tunnels.fixed.keys() - {self.settings.site}
+        return tuple(sorted(expected - self._statements.current().keys()))
+
     async def start(self) -> None:
         """Have the device, with its addresses and its guard.
 

@@ -1,7 +1,9 @@
 """A site's end of the underlay, with a device of the kernel's, which outlives agents."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +12,15 @@ import pytest
 from tests.unit.execute.migration.trust.meeting import site as peer
 from tests.unit.execute.overlay.underlay.sites import TUNNELS, site
 from transhume.errors import KnowledgeUnreachable
-from transhume.execute.migration.trust import init_authority
+from transhume.execute.migration.trust import (
+    PeerKind,
+    init_authority,
+    load_authority,
+    load_identity,
+)
 from transhume.execute.overlay.underlay import Mesh, UnderlaySettings, interface
 from transhume.execute.overlay.underlay.device import DeviceSetting, PeerReport, PeerSetting
+from transhume.execute.overlay.underlay.statements import sign
 from transhume.knowledge.model import SignedEndpoint, SiteName
 
 B = site("b", "192.0.2.2:51820")
@@ -43,10 +51,11 @@ class Lasting:
 
 
 class Directory:
-    """A knowledge that can't be reached at first, and has no records then."""
+    """A knowledge that can't be reached at first, and has these records then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *records: SignedEndpoint) -> None:
         self.reached = asyncio.Event()
+        self.records = records
 
     async def put(self, record: SignedEndpoint) -> None:
         pass
@@ -56,32 +65,78 @@ class Directory:
     ) -> AsyncGenerator[tuple[SignedEndpoint, ...], None]:
         if not self.reached.is_set():
             raise KnowledgeUnreachable("it is away")
-        yield ()
+        yield self.records
         await asyncio.Event().wait()
 
 
-async def test_peers_that_an_earlier_agent_has_left_stay_until_the_records_were_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An agent that begins while the knowledge is away would else cut its site off."""
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "set_up", lambda _: None)
     monkeypatch.setattr("transhume.execute.overlay.underlay.mesh.ROUND_SECONDS", 0.05)
-    authority = init_authority(tmp_path / "authority")
-    authority.issue(peer("a"), tmp_path / "a", lifetime=timedelta(days=1), now=datetime.now(UTC))
-    settings = UnderlaySettings(
-        site=SiteName("a"), identity=tmp_path / "a", key_file=tmp_path / "key", tunnels=TUNNELS
+    monkeypatch.setattr("transhume.execute.overlay.underlay.mesh.RETRY_SECONDS", 0.05)
+
+
+def settings_of(name: str, folder: Path, authority: str = "authority") -> UnderlaySettings:
+    """What a site's operator says, with a certificate for it of this authority."""
+    there = folder / authority
+    issuer = load_authority(there) if there.exists() else init_authority(there)
+    issuer.issue(peer(name), folder / name, lifetime=timedelta(days=1), now=datetime.now(UTC))
+    return UnderlaySettings(
+        site=SiteName(name),
+        identity=folder / name,
+        key_file=folder / f"{name}.key",
+        tunnels=TUNNELS,
     )
+
+
+@asynccontextmanager
+async def running(mesh: Mesh) -> AsyncIterator[Mesh]:
+    task = asyncio.create_task(mesh.run())
+    try:
+        yield mesh
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await mesh.stop()
+
+
+async def test_peers_that_an_earlier_agent_has_left_stay_until_the_records_were_read(
+    tmp_path: Path,
+) -> None:
+    """An agent that begins while the knowledge is away would else cut its site off."""
+    settings = settings_of("a", tmp_path)
     device, directory = Lasting(B.public_key), Directory()
-    mesh = Mesh(settings, directory, open_device=lambda *_: device)  # type: ignore[arg-type]
-    running = asyncio.create_task(mesh.run())
+    async with running(Mesh(settings, directory, open_device=lambda *_: device)) as mesh:  # type: ignore[arg-type]
+        await mesh.round()
+        assert device.keys == {B.public_key}
 
-    await mesh.round()
-    assert device.keys == {B.public_key}
+        directory.reached.set()
+        async with asyncio.timeout(20):
+            while device.keys:
+                await asyncio.sleep(0.05)
 
-    directory.reached.set()
-    async with asyncio.timeout(20):
-        while device.keys:
-            await asyncio.sleep(0.05)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    await mesh.stop()
+
+async def test_a_site_that_isnt_believed_is_told_of(tmp_path: Path) -> None:
+    """Of two authorities' sites neither believes the other: nobody else would say that they don't meet."""
+    believed, other = (settings_of(name, tmp_path) for name in "bc")
+    settings = settings_of("a", tmp_path, authority="another")
+    now = datetime.now(UTC)
+    records = [
+        sign(replace(site(each.site), at=now), load_identity(each.identity, kind=PeerKind.SITE))
+        for each in (believed, other)
+    ]
+    tunnels = replace(TUNNELS, fixed={name: TUNNELS.address(name) for name in map(SiteName, "abc")})
+    directory = Directory(*records)
+    for each, unbelieved in ((settings, ("b", "c")), (believed, ("a",))):
+        directory.reached.clear()
+        mesh = Mesh(
+            replace(each, tunnels=tunnels),
+            directory,  # type: ignore[arg-type]
+            open_device=lambda *_: Lasting(),
+        )
+        async with running(mesh):
+            assert not mesh.unbelieved, "nothing was read yet"
+            directory.reached.set()
+            async with asyncio.timeout(20):
+                while mesh.unbelieved != unbelieved:
+                    await asyncio.sleep(0.05)
