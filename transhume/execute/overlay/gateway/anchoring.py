@@ -9,6 +9,7 @@ anchored: for a moment, before the news had come, it may have seen such a connec
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, islice
 
 from transhume.execute.overlay.gateway.families import Network, family_of, is_in, written
 from transhume.knowledge.model import (
@@ -27,6 +28,8 @@ LIFETIME = timedelta(hours=24)
 CONFIRM_AFTER = timedelta(hours=1)
 GRACE = timedelta(seconds=60)
 """One that the knowledge lacks, though nobody ended it, holds so long: Redis may have lost its memory."""
+MOST_FLOWS = 10_000
+"""That a site publishes: all sites take in all of them, and a guest can open as many as it likes."""
 _PORTS = 1 << 16
 
 Open = Mapping[IpAddress, frozenset[Flow]]
@@ -66,6 +69,27 @@ def to_publish(
         for ip, flows in open_here.items()
         if owner_of.get(ip) not in stay
     }
+    return {ip: flows for ip, flows in found.items() if flows}
+
+
+def within_limit(
+    wanted: Open, told: Collection[IpAddress], published: Open, most: int = MOST_FLOWS
+) -> dict[IpAddress, frozenset[Flow]]:
+    """Return as much of what to publish as all sites can hold.
+
+    Addresses that hypervisors have `told` come first: others can be made up. Of either kind those with the
+    fewest connections have all of theirs, and the others alike many. What is `published` is preferred.
+    """
+    if sum(map(len, wanted.values())) <= most:
+        return dict(wanted)
+    found, left = {}, most
+    for group in ([ip for ip in wanted if ip in told], [ip for ip in wanted if ip not in told]):
+        order = sorted(group, key=lambda each: (len(wanted[each]), each in published))
+        for behind, ip in enumerate(order):
+            share = left // (len(group) - behind)
+            old = wanted[ip] & published.get(ip, frozenset())
+            found[ip] = frozenset(islice(chain(old, wanted[ip] - old), share))
+            left -= len(found[ip])
     return {ip: flows for ip, flows in found.items() if flows}
 
 

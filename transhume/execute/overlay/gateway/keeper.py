@@ -23,6 +23,7 @@ from transhume.execute.overlay.gateway.anchoring import (
     owners,
     staying,
     to_publish,
+    within_limit,
 )
 from transhume.execute.overlay.gateway.conntrack import Open
 from transhume.execute.overlay.gateway.layout import exit_of, prefixes
@@ -118,6 +119,8 @@ class GatewayKeeper:
         self._turns = asyncio.Lock()
         self._exit_of = {SiteName(each.name): exit_of(network, each.name) for each in network.sites}
         self._looking_took = 0.0
+        self._too_many = False
+        """Whether more connections are open than can be published, which is told already."""
         self.faults: tuple[str, ...] = ()
 
     @property
@@ -230,7 +233,16 @@ class GatewayKeeper:
             owners(bindings, neighbours),
             self._table.held(now),
         )
-        return news(self._site, self._table.published, wanted, now)
+        published = {ip: frozenset(each.flows) for ip, each in self._table.published.items()}
+        told = {ip for each in bindings for ip in each.ips}
+        bounded = within_limit(wanted, told, published)
+        self._tell_of_too_many(_flows(wanted), _flows(bounded))
+        return news(self._site, self._table.published, bounded, now)
+
+    def _tell_of_too_many(self, wanted: int, published: int) -> None:
+        if wanted > published and not self._too_many:
+            log.warning("anchors_too_many", site=self._site, open=wanted, anchored=published)
+        self._too_many = wanted > published
 
     def _look_seconds(self) -> float:
         """Look often while a VM moves whose connections leave here: until it stops it may open more."""
@@ -264,6 +276,10 @@ class GatewayKeeper:
             self.faults = (str(error),)
             log.warning("gateway_not_as_it_should_be", site=self._site, why=str(error))
             return None
+
+
+def _flows(connections: Open) -> int:
+    return sum(map(len, connections.values()))
 
 
 async def _whenever(event: asyncio.Event, seconds: Callable[[], float]) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from transhume.execute.overlay.gateway.anchoring import (
     owners,
     staying,
     to_publish,
+    within_limit,
 )
 from transhume.knowledge.model import (
     Anchors,
@@ -90,6 +91,31 @@ def test_what_is_anchored_elsewhere_is_not_told_again():
 
     assert to_publish(open_here, (), {}, {(VM, NAMES)}) == {VM: {WEB}}
     assert to_publish({VM: frozenset({NAMES})}, (), {}, {(VM, NAMES)}) == {}
+
+
+def flows(count):
+    return frozenset(Flow("udp", port, IpAddress("203.0.113.9"), 53) for port in range(count))
+
+
+def test_a_guest_that_opens_connections_without_end_takes_no_others_anchors():
+    """All sites hold what is published, and are busy with that meanwhile."""
+    made_up = {IpAddress(f"10.66.{n}.{m}"): flows(50) for n in range(1, 5) for m in range(250)}
+    wanted = {**made_up, VM: flows(9000), OTHER: flows(30)}
+    found = within_limit(wanted, {VM, OTHER}, {}, most=10_000)
+
+    assert found[VM] == wanted[VM]
+    assert found[OTHER] == wanted[OTHER]
+    assert sum(map(len, found.values())) == 10_000
+    assert {len(found[ip]) for ip in made_up if ip in found} <= {1}
+
+
+def test_what_was_published_isnt_given_up_for_what_is_new():
+    old = frozenset(sorted(flows(100))[50:])
+    found = within_limit({VM: flows(100), OTHER: flows(9)}, (), {VM: old}, most=60)
+
+    assert found == {VM: found[VM], OTHER: flows(9)}
+    assert len(found[VM]) == 51
+    assert found[VM] > old
 
 
 def test_only_what_has_changed_is_written():
