@@ -7,6 +7,8 @@ routes alone, and where ours are missing the default route would take its frames
 nftables without connection tracking, which would cost each packet something; it stays when the device goes.
 """
 
+import errno
+import os
 from collections.abc import Iterator
 
 from transhume.errors import OverlayError
@@ -34,7 +36,9 @@ def set_up(settings: UnderlaySettings) -> None:
         ) from error
     tunnels, own = settings.tunnels, settings.address
     with netlink_in(settings.netns) as netlink:
-        index = netlink.link_lookup(ifname=settings.device)[0]
+        index = next(iter(netlink.link_lookup(ifname=settings.device)), None)
+        if index is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), settings.device)
         for address in (own, tunnels.relayed(settings.site)):
             netlink.addr("replace", index=index, address=address, prefixlen=32)
         netlink.link("set", index=index, mtu=settings.mtu, state="up")

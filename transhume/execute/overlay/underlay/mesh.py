@@ -21,6 +21,7 @@ import structlog
 from transhume.errors import Error, KnowledgeUnreachable, OverlayError
 from transhume.execute.migration.trust.identity import load_identity
 from transhume.execute.migration.trust.peers import PeerKind
+from transhume.execute.overlay.refusals import explained
 from transhume.execute.overlay.underlay import interface
 from transhume.execute.overlay.underlay.device import (
     Device,
@@ -139,12 +140,14 @@ class Mesh:
 
         Raises:
             OverlayError: a program is missing, or something is in the way; says what.
-            OSError: the kernel refuses.
         """
-        await self._in_thread(self._ensure_device)
-        self._probes = ProbeSocket(self.settings.netns, self.settings.listen_port)
-        self._nudger = socket_in(self.settings.netns, kind=socket.SOCK_DGRAM)
-        self._nudger.setblocking(False)
+        settings = self.settings
+        refused = f"refused {settings.device} with port {settings.listen_port}"
+        with explained(settings.site, refused):
+            await self._in_thread(self._ensure_device)
+            self._probes = ProbeSocket(settings.netns, settings.listen_port)
+            self._nudger = socket_in(settings.netns, kind=socket.SOCK_DGRAM)
+            self._nudger.setblocking(False)
 
     async def run(self) -> None:
         """Keep the device as it should be until cancelled."""

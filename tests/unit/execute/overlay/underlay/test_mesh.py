@@ -1,17 +1,19 @@
 """A site's end of the underlay, with a device of the kernel's, which outlives agents."""
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unit.execute.migration.trust.meeting import site as peer
 from tests.unit.execute.overlay.underlay.sites import TUNNELS, site
-from transhume.errors import KnowledgeUnreachable
+from transhume.errors import KnowledgeUnreachable, OverlayError
 from transhume.execute.migration.trust import (
     PeerKind,
     init_authority,
@@ -24,6 +26,7 @@ from transhume.execute.overlay.underlay.statements import sign
 from transhume.knowledge.model import SignedEndpoint, SiteName
 
 B = site("b", "192.0.2.2:51820")
+SET_UP = interface.set_up
 
 
 class Lasting:
@@ -140,3 +143,31 @@ async def test_a_site_that_isnt_believed_is_told_of(tmp_path: Path) -> None:
             async with asyncio.timeout(20):
                 while mesh.unbelieved != unbelieved:
                     await asyncio.sleep(0.05)
+
+
+async def test_a_port_that_another_device_has_is_told_of(tmp_path: Path) -> None:
+    """Whoever has a WireGuard of their own has it there."""
+    device = Lasting()
+
+    def refuse(setting: DeviceSetting) -> None:
+        raise OSError(errno.EADDRINUSE, "no words for people")
+
+    device.configure = refuse  # type: ignore[method-assign]
+    mesh = Mesh(settings_of("a", tmp_path), Directory(), open_device=lambda *_: device)  # type: ignore[arg-type]
+    with pytest.raises(
+        OverlayError,
+        match="site a: the kernel refused thwg0 with port 51820: Address already in use",
+    ):
+        await mesh.start()
+    await mesh.stop()
+
+
+def test_a_device_that_has_just_gone_is_told_of_as_what_the_kernel_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next round makes it again; another kind of error would end the agent."""
+    no_devices = SimpleNamespace(link_lookup=lambda **_: [])
+    monkeypatch.setattr(interface, "netlink_in", lambda _: nullcontext(no_devices))
+    monkeypatch.setattr("transhume.execute.overlay.nftables.run", lambda *_: "")
+    with pytest.raises(OSError, match="No such device: 'thwg0'"):
+        SET_UP(settings_of("a", tmp_path))
