@@ -265,6 +265,18 @@ def test_a_bridge_without_ipv6_leaves_its_neighbours_to_the_vm(planes):
     assert planes["a"].mending([away("b", ips=(IP, IP6))]) == ()
 
 
+def test_a_bridge_that_is_given_ipv6_later_is_told_of_what_was_left_out(planes):
+    """Else it would be found wrong at each look, and never be mended."""
+    wanted, setting = away("b", ips=(IP, IP6)), "net/ipv6/conf/br0/disable_ipv6"
+    planes["a"].apply([wanted])
+    with SitePlane(NETWORK, NETWORK.sites[0]) as second, inside(netns_of("a")):
+        for value in ("0", "1", "0"):
+            Path("/proc/sys", setting).write_text(value)
+            planes["a"].apply(second.mending([wanted]))
+            assert second.mending([wanted]) == (), value
+        assert second.actual()[MAC].ips == (IP, IP6)
+
+
 def test_nothing_is_told_any_more_of_an_address_that_has_come_home(ipv6, planes):
     planes["c"].apply([away("a", ips=(IP, IP6))])
 

@@ -66,7 +66,6 @@ class SitePlane:
         self._tables: KernelTables | None = None
         self._at: Indexes | None = None
         self._told: Told | None = None
-        self._speaks_ipv6 = False
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +99,7 @@ class SitePlane:
             at, told = self._indexes(), self._have_told()
             batch: list[Request] = []
             unsaid: list[str] = []
-            for route in map(self._tellable, routes):
+            for route in self._tellable(routes):
                 try:
                     batch += list(requests(route, at, told.of(route.mac), self._port(route)))
                 except (OSError, ValueError) as error:
@@ -139,7 +138,7 @@ class SitePlane:
         """Return what to apply so that the kernel does what is wanted, and nothing for other addresses."""
         with self._explained():
             actual = self.actual()
-            return mending(map(self._tellable, wanted), actual)
+            return mending(self._tellable(wanted), actual)
 
     def faults(self, wanted: Iterable[Route] = ()) -> tuple[str, ...]:
         """Say what keeps the site from doing what is wanted, a line each; nothing where all is right."""
@@ -161,7 +160,7 @@ class SitePlane:
                 for family in FAMILIES
                 if not seals(self._listing(family))
             ]
-            told = tuple(map(self._tellable, wanted))
+            told = self._tellable(wanted)
             actual = self.actual() if told else {}  # which takes a while where there are many
             return (*found, *differences(self._site.name, told, actual))
 
@@ -236,16 +235,21 @@ class SitePlane:
             names = (self._site.bridge, *tunnel_devices(self._network))
             with inside(self._site.netns):
                 self._at = Indexes(*map(self._index, names))
-                self._speaks_ipv6 = (
-                    sysctl.read(f"ipv6/conf/{self._site.bridge}/disable_ipv6") == "0"
-                )
         return self._at
 
-    def _tellable(self, route: Route) -> Route:
+    def _tellable(self, routes: Iterable[Route]) -> tuple[Route, ...]:
         """Leave out what the kernel can't tell neighbours: then they ask all sites, as they do without us."""
-        if self._speaks_ipv6 or not any(":" in ip for ip in route.ips):
-            return route
-        return replace(route, ips=tuple(ip for ip in route.ips if ":" not in ip))
+        found = tuple(routes)
+        if not any(":" in ip for route in found for ip in route.ips) or self._speaks_ipv6():
+            return found
+        return tuple(
+            replace(route, ips=tuple(ip for ip in route.ips if ":" not in ip)) for route in found
+        )
+
+    def _speaks_ipv6(self) -> bool:
+        """Say whether the bridge does; whoever looks after the host may change that at any time."""
+        with inside(self._site.netns):
+            return sysctl.read(f"ipv6/conf/{self._site.bridge}/disable_ipv6") == "0"
 
     def _port(self, route: Route) -> int | None:
         """Return the number of the port that an address is behind; None where that is unknown, or just gone."""
