@@ -219,7 +219,7 @@ async def _faults(
     found = await _look(store, network)
     theirs = seen_on(snapshot, network.name, alone=len(networks) == 1)
     sites = [site.name for site in network.sites]
-    return inconsistencies(sites, found, theirs, datetime.now(UTC))
+    return inconsistencies(sites, found, theirs, datetime.now(UTC), network.terms)
 
 
 def _networks_in(config: Path) -> "Networks":

@@ -7,6 +7,7 @@ import posixpath
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from transhume.knowledge.model import (
@@ -149,6 +150,13 @@ class OverlayNetwork:
     def detour_vni(self) -> int:
         """VXLAN's number of what goes on to where a VM has gone."""
         return detour_of(self.vni)
+
+    @property
+    def terms(self) -> str:
+        """A digest of what has to be the same at all sites: who they are, where they end, and the gateway."""
+        sites = sorted((each.name, each.vtep, each.uplink is not None) for each in self.sites)
+        agreed = repr((self.vni, self.port, sites, self.gateway))
+        return blake2b(agreed.encode(), digest_size=8).hexdigest()
 
     def obstacle_at(self, site: str) -> str | None:
         """Say that a site lacks the network, where it does."""

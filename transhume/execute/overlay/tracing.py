@@ -64,11 +64,16 @@ def late_sites(
 
 
 def inconsistencies(
-    sites: Sequence[str], found: OverlayView, snapshot: Snapshot, now: datetime
+    sites: Sequence[str],
+    found: OverlayView,
+    snapshot: Snapshot,
+    now: datetime,
+    terms: str = "",
 ) -> tuple[str, ...]:
-    """Say all that doesn't fit together, a line each."""
+    """Say all that doesn't fit together, a line each; `terms` is what agents should have begun with."""
     return (
         *_late(sites, found.revision, found.agents, now),
+        *_outdated(sites, found.agents, now, terms),
         *_troubles(sites, found.agents),
         *_unsettled(found.bindings),
         *_misplaced(found.bindings, snapshot),
@@ -131,6 +136,20 @@ def _late(
             yield f"{site}: its agent was last heard of at {status.at:%H:%M:%S} UTC"
         elif status.applied < revision:
             yield f"{site}: its agent is at revision {status.applied} of {revision}"
+
+
+def _outdated(
+    sites: Sequence[str], agents: Mapping[SiteName, AgentStatus], now: datetime, terms: str
+) -> Iterator[str]:
+    for site in sorted(sites):
+        status = agents.get(SiteName(site))
+        if status is None or is_silent(status, now) or not (terms and status.terms):
+            continue
+        if status.terms != terms:
+            yield (
+                f"{site}: its agent began with another deployment file or version: its sites, their vtep or "
+                "uplink, or the gateway aren't those of the file here; start it anew with this one"
+            )
 
 
 def _troubles(sites: Sequence[str], agents: Mapping[SiteName, AgentStatus]) -> Iterator[str]:

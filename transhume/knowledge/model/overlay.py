@@ -95,6 +95,8 @@ class AgentStatus:
     """How each other site is reached, where what goes there is encrypted."""
     anchored: int = 0
     """Connections to the outside that leave here though their VM is elsewhere, or about to be."""
+    terms: str = ""
+    """A digest of what its deployment file says that has to be the same at all sites; empty: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from transhume.knowledge.model import (
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 A, B = SiteName("a"), SiteName("b")
 MACS = {n: MacAddress(f"52:54:00:00:00:0{n}") for n in (1, 2)}
+TERMS = "of today"
 VTEPS = {"a": "192.0.2.1", "b": "192.0.2.2"}
 
 
@@ -64,7 +65,7 @@ def register(**changed: object) -> OverlayView:
             mac: Binding(vni=66, mac=mac, site=site, sequence=1) for mac, site in sites.items()
         },
         agents={
-            site: AgentStatus(site=site, vni=66, at=NOON, holder="h:1", applied=2)
+            site: AgentStatus(site=site, vni=66, at=NOON, holder="h:1", applied=2, terms=TERMS)
             for site in (A, B)
         },
     )
@@ -78,7 +79,7 @@ def status(site: SiteName, **changed: object) -> dict[SiteName, AgentStatus]:
 
 
 def faults(found: OverlayView, now: datetime = NOON) -> tuple[str, ...]:
-    return inconsistencies(["a", "b"], found, snapshot(), now)
+    return inconsistencies(["a", "b"], found, snapshot(), now, TERMS)
 
 
 def test_nothing_is_said_where_all_fits() -> None:
@@ -92,6 +93,10 @@ def test_nothing_is_said_where_all_fits() -> None:
         (register(agents=status(B, at=NOON - timedelta(minutes=1))), "b: its agent was last heard"),
         (register(agents=status(B, applied=1)), "b: its agent is at revision 1 of 2"),
         (register(agents=status(A, faults=("it hurts",))), "a: it hurts"),
+        (
+            register(agents=status(A, terms="of yesterday")),
+            "a: its agent began with another deployment file",
+        ),
         (register(agents=status(A, damped=(MACS[1],))), "moves by itself too often"),
         (register(bindings={MACS[1]: register().bindings[MACS[1]]}), "the register doesn't know"),
         (
@@ -118,11 +123,26 @@ def test_nothing_is_said_where_all_fits() -> None:
             "has left a and hasn't arrived at b",
         ),
     ],
-    ids=["no-agent", "silent", "late", "fault", "damped", "unknown", "elsewhere", "moving"],
+    ids=[
+        "no-agent",
+        "silent",
+        "late",
+        "fault",
+        "another-file",
+        "damped",
+        "unknown",
+        "elsewhere",
+        "moving",
+    ],
 )
 def test_each_inconsistency_is_one_line(found: OverlayView, said: str) -> None:
     (line,) = faults(found)
     assert said in line
+
+
+def test_an_agent_that_says_nothing_of_its_file_isnt_suspected() -> None:
+    """An earlier version's."""
+    assert faults(register(agents=status(A, terms=""))) == ()
 
 
 def test_a_site_that_is_in_the_file_no_more_has_no_troubles() -> None:

@@ -209,6 +209,7 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
         senses=replace(senses, prepare=shared.prepare) if first else senses,
         clock=shared.clock,
         salvage=Salvager(network, ours),
+        terms=network.terms,
     )
 
 

@@ -146,6 +146,7 @@ class Agent:
         senses: what it perceives with.
         clock: the time as others know it.
         salvage: its VMs' taps; None leaves in them what is there.
+        terms: what its deployment file has in common with the other sites'.
     """
 
     def __init__(
@@ -158,6 +159,7 @@ class Agent:
         senses: Senses,
         clock: Callable[[], datetime],
         salvage: Salvage | None = None,
+        terms: str = "",
     ) -> None:
         self._addresses = addresses
         self._plane, self._second = planes
@@ -165,6 +167,7 @@ class Agent:
         self._senses = senses
         self._clock = clock
         self._salvage = salvage
+        self._terms = terms
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._read = asyncio.Event()
         self._hand_overs: tuple[HandOver, ...] = ()
@@ -392,6 +395,7 @@ class Agent:
             repairs=self._progress.repairs,
             paths=self._senses.paths(),
             anchored=self._senses.anchored(),
+            terms=self._terms,
         )
 
     # --- repair --------------------------------------------------------------------------------------
