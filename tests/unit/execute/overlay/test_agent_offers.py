@@ -1,17 +1,27 @@
-"""What an agent tells a register that takes its time: a real one can't be made to hang between two offers."""
+"""An agent whose register or kernel takes its time: real ones can't be made to hang just where it matters."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
-from transhume.execute.overlay.agent.events import Event, Leaving, Runs, Stopped
+from transhume.execute.overlay.agent.events import (
+    Arriving,
+    Awaited,
+    Event,
+    Leaving,
+    Runs,
+    Stopped,
+    Told,
+)
 from transhume.execute.overlay.agent.service import Agent, Plane, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.lease import Lease
 from transhume.knowledge.model import Binding, Interface, IpAddress, MacAddress, SiteName, VmName
-from transhume.knowledge.register import News, Register, Whole
+from transhume.knowledge.register import Entry, News, Register, Whole
 
 A, B = SiteName("a"), SiteName("b")
 VTEPS = {A: IpAddress("192.0.2.1"), B: IpAddress("192.0.2.2")}
@@ -67,6 +77,60 @@ class Claim:
     async def renew(self) -> None: ...
 
     async def release(self) -> None: ...
+
+
+class BusyKernel(Kernel):
+    """One in which somebody else changes many packet rules, or lists them."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_go_on = threading.Event(), threading.Event()
+        self.applied: list[Route] = []
+
+    def apply(self, routes: Iterable[Route]) -> None:
+        self.applied += routes
+
+    def expect(self, devices: object) -> None:
+        if devices:
+            self.asked.set()
+            self.may_go_on.wait(20)
+
+
+async def test_the_stop_of_a_vm_does_not_wait_for_the_rules_of_another() -> None:
+    """What comes for it is lost until the kernel knows."""
+    kernel, told = BusyKernel(), asyncio.Queue[Callable[[Event], None]]()
+
+    async def sense(tell: Callable[[Event], None]) -> None:
+        told.put_nowait(tell)
+        await asyncio.Event().wait()
+
+    plane, coming = cast("Plane", kernel), replace(OTHER, device="vnet1")
+    addresses = SiteAddresses(A, 66, VTEPS)
+    agent = Agent(
+        addresses=addresses,
+        planes=(plane, plane),
+        register=cast("Register", SlowRegister()),
+        lease=cast("Lease", Claim()),
+        senses=Senses(run=(sense,)),
+        clock=lambda: datetime.now(UTC),
+    )
+    running = asyncio.create_task(agent.run())
+    try:
+        async with asyncio.timeout(10):
+            tell = await told.get()
+            elsewhere = Binding(vni=66, mac=OTHER.mac, site=B, sequence=1)
+            tell(Told(entry=Entry(binding=elsewhere, revision=1)))
+            tell(Runs(vm=VmName("vm"), interfaces=(VM,)))
+            tell(Leaving(destination_of={VM.mac: B}))
+            tell(Arriving(macs=frozenset({OTHER.mac})))
+            tell(Awaited(vm=VmName("other"), interfaces=(coming,)))
+            await asyncio.to_thread(kernel.asked.wait, 10)
+            tell(Stopped(vm=VmName("vm"), interfaces=(VM,)))
+            while Route(mac=VM.mac, vtep=VTEPS[B], detour=True) not in kernel.applied:
+                await asyncio.sleep(0.01)
+    finally:
+        kernel.may_go_on.set()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_what_came_up_while_the_register_hung_is_told_at_once_and_once() -> None:

@@ -56,7 +56,7 @@ log = structlog.get_logger()
 
 
 class Plane(Protocol):
-    """A site's kernel. Blocking; for one thread at a time."""
+    """A site's kernel. Blocking; for one thread at a time, but for `expect`."""
 
     def set_up(self) -> None:
         """Make devices and rules where they aren't as they should be."""
@@ -67,7 +67,7 @@ class Plane(Protocol):
         ...
 
     def expect(self, devices: Mapping[MacAddress, str]) -> None:
-        """Give what comes by a detour for these addresses to these devices, and for no others."""
+        """Give what comes by a detour for these addresses to these devices, for no others. In any thread."""
         ...
 
     def actual(self) -> dict[MacAddress, Route]:
@@ -179,6 +179,8 @@ class Agent:
         self._at_work = 0
         """What the thread has still to do with the kernel."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plane")
+        self._rules_thread = ThreadPoolExecutor(1, thread_name_prefix="rules")
+        """Packet rules wait for whoever else changes or lists some at the host; VMs' stops don't."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -212,7 +214,8 @@ class Agent:
         finally:
             if self._salvage is not None:
                 self._salvage.close()
-            self._thread.shutdown(wait=False)
+            for thread in (self._thread, self._rules_thread):
+                thread.shutdown(wait=False)
             await _released(self._lease)
 
     async def _perceive(self, sense: Sense) -> None:
@@ -261,7 +264,7 @@ class Agent:
             case SendOn(macs=macs) if self._salvage is not None:
                 self._salvage.send_on(macs)
             case Expect(devices=devices):
-                await self._expect(devices)
+                self._keep(asyncio.create_task(self._expect(devices)))
 
     async def _apply(self, routes: tuple[Route, ...]) -> None:
         """Tell the kernel. A few routes at once and from here: a thread would begin a millisecond later."""
@@ -279,7 +282,9 @@ class Agent:
     async def _expect(self, devices: Mapping[MacAddress, str]) -> None:
         self._expected = devices
         try:
-            await self._in_thread(lambda: self._plane.expect(devices))
+            await asyncio.get_running_loop().run_in_executor(
+                self._rules_thread, self._plane.expect, devices
+            )
         except OverlayError as error:  # what comes too early is lost then
             log.warning("arrival_not_prepared", site=self._addresses.site, why=str(error))
 

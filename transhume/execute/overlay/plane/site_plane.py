@@ -113,9 +113,9 @@ class SitePlane:
     def expect(self, devices: Mapping[MacAddress, str]) -> None:
         """Give what comes by the detour for these addresses to these devices, whatever their routes are.
 
-        Replaces what was expected before; devices that have just gone are left out.
+        Replaces what was expected before; devices that have just gone are left out. Serves any thread.
         """
-        with self._explained():
+        with explained(self._site.name):
             with inside(self._site.netns):
                 names = {name for _, name in socket.if_nameindex()}
             there = {mac: device for mac, device in devices.items() if device in names}
