@@ -16,7 +16,7 @@ from transhume.deployment.model import Deployment, OverlayNetwork, OverlaySite
 from transhume.errors import Error, UsageError
 from transhume.execute.overlay.agent.events import Event, Sighted
 from transhume.execute.overlay.agent.hypervisors import SiteHypervisors
-from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Senses
+from transhume.execute.overlay.agent.service import LEASE_SECONDS, Agent, Looking, Senses
 from transhume.execute.overlay.agent.site import SiteAddresses
 from transhume.execute.overlay.gateway import with_gateway
 from transhume.execute.overlay.plane import SitePlane, tunnel_devices
@@ -24,7 +24,7 @@ from transhume.execute.overlay.salvage import Salvager
 from transhume.execute.overlay.sightings import Missed, Sightings
 from transhume.execute.overlay.underlay import Mesh, PathKind, TunnelNetwork, UnderlaySettings
 from transhume.knowledge.lease import this_process
-from transhume.knowledge.model import HostName, IpAddress, SiteName
+from transhume.knowledge.model import HostName, IpAddress, MacAddress, SiteName
 from transhume.knowledge.store import Store
 from transhume.reach.libvirt import Connections
 from transhume.reach.netns import socket_in
@@ -190,7 +190,7 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
         lookouts.append(partial(hypervisors.tell, ours.bridge))
     senses = Senses(
         run=lookouts,
-        look=partial(hypervisors.look, ours.bridge) if hypervisors is not None else None,
+        look=_look_at(hypervisors, ours.bridge, hostless=shared.hostless),
         fixed=ours.fixed,
         paths=lambda: shared.paths,
     )
@@ -211,6 +211,17 @@ def _agent(shared: _Shared, part: Part, stack: ExitStack, *, first: bool) -> Age
         salvage=Salvager(network, ours),
         terms=network.terms,
     )
+
+
+def _look_at(hypervisors: SiteHypervisors | None, bridge: str, *, hostless: bool) -> Looking | None:
+    """Return what asks a site whether a VM runs there; None where only frames can tell."""
+    if hypervisors is not None:
+        return partial(hypervisors.look, bridge)
+    return _find_nobody if hostless else None
+
+
+async def _find_nobody(_mac: MacAddress) -> None:
+    """Say that no VM runs where there are no hosts, whoever sends frames from its address."""
 
 
 def _hosts(deployment: Deployment, site: str) -> frozenset[HostName]:

@@ -116,7 +116,7 @@ class Senses:
     run: Sequence[Sense] = ()
     """Each is run as long as the agent, and given what takes its events."""
     look: Looking | None = None
-    """Asks this site's hypervisors; None where there are none, and what is seen is believed."""
+    """Asks this site's hypervisors; None where none can be asked, and what is seen is believed."""
     fixed: tuple[Interface, ...] = ()
     """Addresses that are here and never move."""
     paths: Callable[[], tuple[str, ...]] = tuple
