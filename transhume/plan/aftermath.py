@@ -80,6 +80,6 @@ def _looks(
 def _gets_no_answer(snapshot: Snapshot, plan: Plan) -> bool:
     """Say whether a host gives no answer that a plan's VMs are at, or of a cloud that they would go back to."""
     origins = {origin for origin, _ in plan.ways.values()}
-    concerned = {snapshot.placement.host_of[vm] for vm in plan.ways}
-    concerned |= {host.name for cloud in origins for host in snapshot.hosts_of(cloud)}
+    concerned = {host.name for cloud in origins for host in snapshot.hosts_of(cloud)}
+    concerned.update(snapshot.placement.host_of[vm] for vm in plan.ways if vm in snapshot.vms)
     return not concerned.isdisjoint(snapshot.silent_hosts())
