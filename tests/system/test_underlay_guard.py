@@ -57,6 +57,15 @@ def settings(tmp_path: Path) -> Iterator[UnderlaySettings]:
             namespaces.remove(netns)
 
 
+def test_a_device_is_known_by_the_same_as_long_as_it_is_there(settings: UnderlaySettings) -> None:
+    known = [interface.generation(settings, name) for name in ("one", "two")]
+    with netlink_in(SITE) as netlink:
+        netlink.link("del", index=index(netlink, DEVICE))
+        netlink.link("add", ifname=DEVICE, kind="veth", peer={"ifname": FAR_END})
+    known += [interface.generation(settings, name) for name in ("three", "four")]
+    assert known == ["one", "one", "three", "three"]
+
+
 def _have_vxlan(settings: UnderlaySettings) -> None:
     with netlink_in(SITE) as netlink:
         netlink.link(

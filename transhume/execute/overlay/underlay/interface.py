@@ -18,6 +18,7 @@ from transhume.reach import sysctl
 from transhume.reach.netns import inside, netlink_in
 
 FAMILY = "inet"
+_KNOWN_BY = "transhume: "
 
 
 def set_up(settings: UnderlaySettings) -> None:
@@ -51,6 +52,25 @@ def set_up(settings: UnderlaySettings) -> None:
         forwards = "1" if relays(settings) else "0"
         sysctl.write(f"ipv4/conf/{settings.device}/forwarding", forwards)
         sysctl.write(f"ipv6/conf/{settings.device}/disable_ipv6", "1")
+
+
+def generation(settings: UnderlaySettings, ours: str) -> str:
+    """Return by what the device has been known since it was made; from now on it's `ours`.
+
+    Its alias says so: it lasts as long as the device and its sessions do, whatever becomes of agents.
+
+    Raises:
+        OSError: the kernel refuses, or the device has gone.
+    """
+    with netlink_in(settings.netns) as netlink:
+        device = next(iter(netlink.link("dump", ifname=settings.device)), None)
+        if device is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), settings.device)
+        noted = device.get("ifalias") or ""
+        if noted.startswith(_KNOWN_BY):
+            return str(noted.removeprefix(_KNOWN_BY))
+        netlink.link("set", index=device["index"], ifalias=f"{_KNOWN_BY}{ours}")
+        return ours
 
 
 def relays(settings: UnderlaySettings) -> bool:

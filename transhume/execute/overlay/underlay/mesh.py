@@ -247,6 +247,8 @@ class Mesh:
         if self._device is None:
             self._device = self._open_device(self.settings.device, self.settings.netns)
         made = self._device.ensure()
+        if made:
+            self._generation = secrets.token_hex(8)
         if made or time.monotonic() - self._set_up_at >= SET_UP_SECONDS:
             self._set_up_at = float("-inf")
             setting = DeviceSetting(
@@ -254,13 +256,13 @@ class Mesh:
             )
             self._device.configure(setting)
             interface.set_up(self.settings)
+            self._generation = interface.generation(self.settings, self._generation)
             self._set_up_at = time.monotonic()
         return made
 
     def _look(self) -> dict[str, PeerReport]:
         if self._ensure_device():
             log.warning("underlay_device_restarted", device=self.settings.device)
-            self._generation = secrets.token_hex(8)
         assert self._device is not None
         return {report.public_key: report for report in self._device.peers()}
 

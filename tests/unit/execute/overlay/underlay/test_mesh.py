@@ -75,6 +75,7 @@ class Directory:
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "set_up", lambda _: None)
+    monkeypatch.setattr(interface, "generation", lambda _, ours: ours)
     monkeypatch.setattr("transhume.execute.overlay.underlay.mesh.ROUND_SECONDS", 0.05)
     monkeypatch.setattr("transhume.execute.overlay.underlay.mesh.RETRY_SECONDS", 0.05)
 
@@ -143,6 +144,30 @@ async def test_a_site_that_isnt_believed_is_told_of(tmp_path: Path) -> None:
             async with asyncio.timeout(20):
                 while mesh.unbelieved != unbelieved:
                     await asyncio.sleep(0.05)
+
+
+async def test_a_device_that_lasts_is_the_same_to_others_when_its_agent_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To them it has begun anew otherwise, and they give up the sessions that it has kept."""
+    noted: list[str] = []
+
+    def generation(_settings: UnderlaySettings, ours: str) -> str:
+        noted.append(ours)
+        return noted[0]
+
+    monkeypatch.setattr(interface, "generation", generation)
+    device, directory, settings = Lasting(), Directory(), settings_of("a", tmp_path)
+    said = []
+    for made in (True, False, True):
+        if made:
+            noted.clear()
+        monkeypatch.setattr(device, "ensure", iter([made, False, False]).__next__)
+        mesh = Mesh(settings, directory, open_device=lambda *_: device)  # type: ignore[arg-type]
+        await mesh.round()
+        said.append(mesh._statement().generation)
+        await mesh.stop()
+    assert said[0] == said[1] != said[2]
 
 
 async def test_a_port_that_another_device_has_is_told_of(tmp_path: Path) -> None:
