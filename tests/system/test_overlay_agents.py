@@ -38,7 +38,8 @@ from transhume.execute.overlay import ByAgents, by_agents, nftables
 from transhume.execute.overlay.agent.assembly import watch_bridge
 from transhume.execute.overlay.agent.events import Awaited, Event, Present, Runs, Stopped
 from transhume.execute.overlay.agent.service import AUDIT_SECONDS, LEASE_SECONDS, Agent, Senses
-from transhume.execute.overlay.agent.site import SiteAddresses, Timing
+from transhume.execute.overlay.agent.site import SiteAddresses
+from transhume.execute.overlay.agent.timing import Timing
 from transhume.execute.overlay.plane import SitePlane
 from transhume.execute.overlay.plane.names import EVERYBODY
 from transhume.execute.overlay.plane.rules import ARRIVING

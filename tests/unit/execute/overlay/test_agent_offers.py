@@ -160,7 +160,7 @@ async def test_what_came_up_while_the_register_hung_is_told_at_once_and_once() -
             tell(Stopped(vm=VmName("vm"), interfaces=(VM,)))
             tell(Runs(vm=VmName("vm"), interfaces=(VM,)))
             tell(Runs(vm=VmName("other"), interfaces=(OTHER,)))
-            while OTHER.mac not in addresses.known:
+            while OTHER.mac not in addresses.book.known:
                 await asyncio.sleep(0)
 
             register.answers.set()
@@ -169,5 +169,5 @@ async def test_what_came_up_while_the_register_hung_is_told_at_once_and_once() -
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert found == {mac: addresses.known[mac] for mac in (VM.mac, OTHER.mac)}
+    assert found == {mac: addresses.book.known[mac] for mac in (VM.mac, OTHER.mac)}
     assert (found[VM.mac].site, found[VM.mac].sequence) == (A, 3)

@@ -499,7 +499,7 @@ def test_a_site_without_hypervisors_gives_up_what_is_listed_there_no_more() -> N
     answer = after(state, read(replace(fixed, mac=OTHER_MAC), bound(A, 4)))
     assert offered(answer) == [GONE]
     assert Route(mac=MAC, vtep=None) in applied(answer)
-    assert [each.mac for each in state.bound] == [OTHER_MAC]
+    assert [each.mac for each in state.book.bound] == [OTHER_MAC]
     assert offered(after(state, told(bound(A, 5), 2), read(bound(A, 5), revision=2))) == []
 
 
@@ -523,7 +523,7 @@ def test_an_address_leaves_when_no_hypervisor_has_had_its_vm_for_a_minute() -> N
     answer = after(state, NOBODY, now=60.0)
     assert offered(answer) == [GONE]
     assert applied(answer) == [Route(mac=MAC, vtep=None)]
-    assert state.bound == ()
+    assert state.book.bound == ()
 
 
 @pytest.mark.parametrize(
@@ -590,7 +590,7 @@ def test_nothing_is_sent_on_for_an_address_that_has_left() -> None:
     after(state, read(bound(A)), LEAVING, STOPPED)
     gone = bound(B, 2, BindingState.GONE)
     assert applied(after(state, told(gone, 3))) == [Route(mac=MAC, vtep=None)]
-    assert state.detours == {}
+    assert state.book.detours == {}
 
 
 def test_the_sequence_of_an_address_that_has_left_is_forgotten_after_an_hour() -> None:
@@ -825,7 +825,7 @@ def test_a_partition_that_heals_ends_with_the_newest_move(loser: SiteName) -> No
     world.lose(loser)
     world.move(C)
     world.settle()
-    assert {state.known[MAC].site for state in world.sites.values()} == {C}
+    assert {state.book.known[MAC].site for state in world.sites.values()} == {C}
 
 
 def test_a_site_that_knows_more_than_an_emptied_register_follows_who_begins_anew() -> None:
@@ -896,18 +896,18 @@ def test_ip_addresses_that_change_dont_count_as_moves_that_nobody_announced() ->
         changed = Interface(mac=MAC, ips=(IpAddress(f"10.66.0.{number + 20}"),), device="vnet0")
         after(state, Runs(vm=VM, interfaces=(changed,)))
     assert state.damped(0.0) == ()
-    settled = state.known[MAC]
+    settled = state.book.known[MAC]
     assert settled.sequence == 1 + state.timing.moves, "nor are they followed without end"
     after(state, Told(entry=Entry(binding=replace(settled, site=B, sequence=99), revision=9)))
     after(state, RUNS)
-    assert state.known[MAC].site == A
+    assert state.book.known[MAC].site == A
 
 
 def test_what_the_register_hasnt_taken_yet_isnt_taken_for_retired() -> None:
     state = site()
     after(state, read(bound(A)), LEAVING, STOPPED)
     assert applied(after(state, read(bound(A), revision=2))) == []
-    assert state.detours.keys() == {MAC}
+    assert state.book.detours.keys() == {MAC}
 
 
 def test_two_vms_with_one_address_dont_fight_for_it_for_ever() -> None:

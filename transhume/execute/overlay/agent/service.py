@@ -348,7 +348,7 @@ class Agent:
             if self._hand_overs:  # which end by themselves
                 self._announced()
             self._events.put_nowait(Ticked())
-            if self._addresses.detours:
+            if self._addresses.book.detours:
                 try:
                     self._events.put_nowait(await self._applied_by_others())
                 except KnowledgeUnreachable:
@@ -384,7 +384,7 @@ class Agent:
 
     def _status(self) -> AgentStatus:
         addresses = self._addresses
-        bound = addresses.bound
+        bound = addresses.book.bound
         here = sum(binding.site == addresses.site for binding in bound)
         return AgentStatus(
             site=addresses.site,
@@ -394,7 +394,7 @@ class Agent:
             applied=self._progress.applied,
             here=here,
             away=len(bound) - here,
-            detours=tuple(sorted(addresses.detours)),
+            detours=tuple(sorted(addresses.book.detours)),
             damped=addresses.damped(time.monotonic()),
             faults=(*self._progress.faults, *self._senses.faults()),
             repairs=self._progress.repairs,

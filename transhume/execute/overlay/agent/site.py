@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from transhume.execute.overlay.agent.allowance import Allowance
+from transhume.execute.overlay.agent.book import AddressBook, Detour
 from transhume.execute.overlay.agent.events import (
     Acknowledge,
     Applied,
@@ -43,8 +44,9 @@ from transhume.execute.overlay.agent.events import (
     Ticked,
     Told,
 )
-from transhume.execute.overlay.agent.owners import OFFERED, Owners
+from transhume.execute.overlay.agent.owners import OFFERED
 from transhume.execute.overlay.agent.taps import Taps
+from transhume.execute.overlay.agent.timing import Timing
 from transhume.execute.overlay.routes import Route
 from transhume.knowledge.model import (
     Binding,
@@ -55,39 +57,6 @@ from transhume.knowledge.model import (
     SiteName,
 )
 from transhume.knowledge.register import Entry, Whole
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How long an agent waits for what."""
-
-    confirm_seconds: float = 5.0
-    """For a VM that has stopped to run elsewhere, before the hypervisor here is asked once more."""
-    offer_seconds: float = 1.0
-    """For the register to have taken what was offered, before it's offered again."""
-    linger_seconds: float = 1.0
-    """Frames are sent on at least so long."""
-    moves: int = 5
-    """So many moves that nobody asked for ..."""
-    window_seconds: float = 180.0
-    """... within so long are too many (RFC 7432, section 15.1)."""
-    gone_seconds: float = 60.0
-    """For a VM to be at none of the hypervisors here, before its address leaves the register."""
-    remembered_seconds: float = 3600.0
-    """The sequence of an address that has left: older news of it have long come by then."""
-    silent_seconds: float = 600.0
-    """So long frames are sent on for the sake of sites that say nothing."""
-
-
-@dataclass(slots=True)
-class Detour:
-    """An address that has left, whose frames are still sent on."""
-
-    since: float
-    revision: int | None = None
-    """At which the register took it; None: not yet."""
-    asked: float = float("-inf")
-    """When the hypervisor here was last asked whether it's here after all."""
 
 
 @dataclass(slots=True)
@@ -115,22 +84,20 @@ class SiteAddresses:
         site: SiteName,
         vni: int,
         vteps: Mapping[SiteName, IpAddress],
-        timing: Timing = Timing(),
+        timing: Timing = Timing(),  # noqa: B008  (frozen)
         fixed: frozenset[MacAddress] = frozenset(),
         *,
         only_fixed: bool = False,
     ) -> None:
         self.site = site
         self.vni = vni
-        self._vteps = vteps
+        self.book = AddressBook(site, vteps)
+        self.sites = tuple(vteps)
+        """All of the network's."""
         self.timing = timing
         self._fixed = fixed
         self._to_clear = only_fixed
         """Whether what an earlier agent has left here has yet to be looked through."""
-        self.known: dict[MacAddress, Binding] = {}
-        self.detours: dict[MacAddress, Detour] = {}
-        self._devices: dict[MacAddress, str] = {}
-        self._owners = Owners()
         self._revision = 0
         self._offered: dict[MacAddress, Offered] = {}
         self._leaving: Mapping[MacAddress, SiteName] = {}
@@ -147,39 +114,27 @@ class SiteAddresses:
         self._gone: dict[MacAddress, float] = {}
         """Since when addresses that were here last are known to be gone."""
 
-    @property
-    def sites(self) -> tuple[SiteName, ...]:
-        """All of the network's."""
-        return tuple(self._vteps)
-
-    @property
-    def bound(self) -> tuple[Binding, ...]:
-        """What is known of the addresses that are anywhere."""
-        return tuple(each for each in self.known.values() if each.state is not BindingState.GONE)
-
     def check_invariants(self) -> None:
         """Raise when the state contradicts itself; tests call it after every event."""
-        for mac in self.detours:
-            if mac not in self.known or self.known[mac].site == self.site or self._is_gone(mac):
-                raise AssertionError(f"{mac} is sent on though it's here, or nowhere")
+        self.book.check_invariants()
         for mac in self._gone:
-            if not self._is_gone(mac):
+            if not self.book.is_gone(mac):
                 raise AssertionError(
-                    f"{mac} is to be forgotten though it's at {self.known[mac].site}"
+                    f"{mac} is to be forgotten though it's at {self.book.known[mac].site}"
                 )
         for mac, offered in self._offered.items():
-            if self.known.get(mac) != offered.binding:
+            if self.book.known.get(mac) != offered.binding:
                 raise AssertionError(f"{mac} is offered otherwise than it's known")
         for mac in self._taps.held:
             if mac not in self._leaving and mac not in self._migrating:
                 raise AssertionError(f"{mac}'s tap is held though it isn't about to leave")
         for mac in self._migrating:
-            if not self._is_here(mac):
+            if not self.book.is_here(mac):
                 raise AssertionError(f"{mac} has left, and its tap is still waited for")
 
     def wanted(self) -> dict[MacAddress, Route]:
         """Return all that the kernel should do."""
-        return {mac: self._route(mac) for mac in self.known}
+        return {mac: self.book.route(mac) for mac in self.book.known}
 
     def damped(self, now: float) -> tuple[MacAddress, ...]:
         """Return the addresses that have moved too often by themselves."""
@@ -205,7 +160,7 @@ class SiteAddresses:
                 return self._hold()
             case Arriving(macs=macs):
                 self._taps.arriving = macs
-                return self._taps.expect(self._is_elsewhere)
+                return self._taps.expect(self.book.is_elsewhere)
             case Stopped():
                 return self._stopped(event, now)
             case Runs(interfaces=interfaces):
@@ -213,10 +168,10 @@ class SiteAddresses:
             case Awaited(interfaces=interfaces):
                 self._taps.wait_at(interfaces)
                 # While it runs here, at another machine perhaps, its frames go to the tap that it has.
-                arriving = [each for each in interfaces if not self._has_settled(each.mac)]
+                arriving = [each for each in interfaces if not self.book.has_settled(each.mac)]
                 new = self._note(arriving, run=False)
-                noted = self._apply(mac for mac in new if self._is_here(mac))
-                return [*noted, *self._taps.expect(self._is_elsewhere)]
+                noted = self._apply(mac for mac in new if self.book.is_here(mac))
+                return [*noted, *self._taps.expect(self.book.is_elsewhere)]
             case Sighted(mac=mac, device=device):
                 return self._sighted(mac, device, now)
             case Looked(mac=mac, interface=interface):
@@ -234,15 +189,13 @@ class SiteAddresses:
 
     def _begin(self, routes: Mapping[MacAddress, Route], now: float) -> list[Instruction]:
         """Go on sending on what an earlier agent of this site did."""
-        site_at = {vtep: site for site, vtep in self._vteps.items()}
         for mac, route in routes.items():
-            if route.detour and route.vtep in site_at:
+            site = self.book.site_at(route.vtep)
+            if route.detour and site is not None:
                 # Of a rank below everything: whatever the register says of it holds.
-                self.known[mac] = Binding(
-                    vni=self.vni, mac=mac, site=site_at[route.vtep], sequence=0, ips=route.ips
-                )
-                self._owners.enter(self.known[mac], revision=0)
-                self.detours[mac] = Detour(now)
+                known = Binding(vni=self.vni, mac=mac, site=site, sequence=0, ips=route.ips)
+                self.book.enter(known, revision=0)
+                self.book.detours[mac] = Detour(now)
         return [Expect(devices={})]  # what an earlier one expected is over, or will be said again
 
     def _read(self, whole: Whole, now: float) -> list[Instruction]:
@@ -250,23 +203,20 @@ class SiteAddresses:
         self._revision = whole.revision
         listed = whole.bindings
         if lost:
-            for mac, binding in self.known.items():
-                if binding.site != self.site and mac not in self._offered and mac not in listed:
-                    # It holds until anybody tells of it: who has it may have begun anew, and count from one.
-                    self.known[mac] = replace(binding, sequence=0)
-                self._owners.enter(self.known[mac], revision=0)
+            self.book.outlive(listed.keys(), self._offered.keys())
         else:
-            for mac in self._begun_anew(listed):
-                self._forget(mac)
+            for mac in self.book.begun_anew(listed):
+                if mac not in self._offered:
+                    self._forget(mac)
         changed = [entry.binding.mac for entry in whole.entries if self._learn(entry, now)]
-        missing = self.known.keys() - listed.keys()
+        missing = self.book.known.keys() - listed.keys()
         # A knowledge that has lost its memory is told again: each site has what is with it.
         retired = set() if lost else missing - self._offered.keys()
         for mac in retired:
             self._forget(mac)
         newer = [
             binding
-            for mac, binding in self.known.items()
+            for mac, binding in self.book.known.items()
             if (self._is_ours(mac, listed) or mac in self._offered)
             and binding.supersedes(listed.get(mac))
         ]
@@ -279,17 +229,6 @@ class SiteAddresses:
             Acknowledge(revision=self._revision),
         ]
 
-    def _begun_anew(self, listed: Mapping[MacAddress, Binding]) -> list[MacAddress]:
-        """Return what others have that is listed with a lower rank: it was retired, and has begun anew."""
-        return [
-            mac
-            for mac, binding in listed.items()
-            if (known := self.known.get(mac)) is not None
-            and (known.site != self.site or (self._is_gone(mac) and binding.site != self.site))
-            and mac not in self._offered
-            and known.supersedes(binding)
-        ]
-
     def _left_over(self) -> list[Binding]:
         """Let settled addresses go, once, that are listed here no more and that no hypervisor would miss."""
         if not self._to_clear:
@@ -297,74 +236,70 @@ class SiteAddresses:
         self._to_clear = False
         return [
             replace(known, state=BindingState.GONE)
-            for mac, known in self.known.items()
-            if self._is_settled_here(known) and self._may_go(mac)
+            for mac, known in self.book.known.items()
+            if self.book.settles_here(known) and self._may_go(mac)
         ]
 
     def _learn(self, entry: Entry, now: float) -> bool:
         """Take a binding where it's newer than what is known; say whether the kernel has to follow."""
         new, mac = entry.binding, entry.binding.mac
-        known = self.known.get(mac)
+        known = self.book.known.get(mac)
         if mac in self._offered and not self._offered[mac].binding.supersedes(new):
             del self._offered[mac]
-        if mac in self.detours and known == new:
-            self.detours[mac].revision = entry.revision
+        if mac in self.book.detours and known == new:
+            self.book.detours[mac].revision = entry.revision
         if known == new:
-            self._owners.enter(new, entry.revision)
+            self.book.confirm(new, entry.revision)
         if not new.supersedes(known):
             return False
         self._enter(new, now, entry.revision)
-        if new.site == self.site or self._is_gone(mac):
+        if new.site == self.site or self.book.is_gone(mac):
             return True
         if known is not None and known.site == self.site and known.state is not BindingState.GONE:
-            self.detours[mac] = Detour(now, entry.revision)
-        elif mac in self.detours:
-            self.detours[mac].revision = entry.revision
+            self.book.detours[mac] = Detour(now, entry.revision)
+        elif mac in self.book.detours:
+            self.book.detours[mac].revision = entry.revision
         elif new.origin == self.site and new.state is BindingState.MOVING:
-            self.detours[mac] = Detour(now, entry.revision)
+            self.book.detours[mac] = Detour(now, entry.revision)
         return True
 
     def _forget(self, mac: MacAddress) -> None:
-        del self.known[mac]
-        self._owners.forget(mac)
+        self.book.forget(mac)
         self._gone.pop(mac, None)
         self._let_go(mac)
 
     def _let_go(self, mac: MacAddress) -> None:
         self._migrating.discard(mac)
-        for kept in (self.detours, self._devices, self._looking, self._missing):
+        for kept in (self._looking, self._missing):
             kept.pop(mac, None)
         for allowance in (self._claims, self._renamings):
             allowance.forget(mac)
 
     def _enter(self, binding: Binding, now: float, revision: float = OFFERED) -> None:
         mac = binding.mac
-        self.known[mac] = binding
-        self._owners.enter(binding, revision)
+        self.book.enter(binding, revision)
         self._gone.pop(mac, None)
         if binding.state is BindingState.GONE:
             self._let_go(mac)
             if binding.site == self.site:
                 self._gone[mac] = now
-        elif binding.site == self.site:
-            self.detours.pop(mac, None)
 
     def _is_ours(self, mac: MacAddress, listed: Mapping[MacAddress, Binding]) -> bool:
         """Say whether it's for us to tell of an address; that one is gone, only where it's listed otherwise."""
-        return self._is_here(mac) or (self.known[mac].site == self.site and mac in listed)
+        return self.book.is_here(mac) or (self.book.known[mac].site == self.site and mac in listed)
 
     # --- what happens here -------------------------------------------------------------------------
 
     def _stopped(self, stopped: Stopped, now: float) -> list[Instruction]:
-        here = [each.mac for each in stopped.interfaces if self._is_here(each.mac)]
+        here = [each.mac for each in stopped.interfaces if self.book.is_here(each.mac)]
         going = [mac for mac in here if mac in self._leaving]
         if stopped.migrates:
             self._migrating.update(here)
         self._migrating.difference_update(going)
         moved = [
             replace(
-                self.known[mac],
-                sequence=self.known[mac].sequence + 1,
+                self.book.known[mac],
+                sequence=self.book.known[mac].sequence + 1,
                 site=self._leaving[mac],
                 state=BindingState.MOVING,
                 origin=self.site,
@@ -372,43 +307,43 @@ class SiteAddresses:
             for mac in going
         ]
         for binding in moved:
-            self.detours[binding.mac] = Detour(now)
+            self.book.detours[binding.mac] = Detour(now)
         return [*self._change(moved, now), *self._taps.send_on(going), *self._hold()]
 
     def _send_on(self, changed: Iterable[MacAddress]) -> list[Instruction]:
         """Send on what waits for VMs of which it's known only now where they have gone."""
-        gone = [mac for mac in changed if mac in self._migrating and mac in self.detours]
+        gone = [mac for mac in changed if mac in self._migrating and mac in self.book.detours]
         self._migrating.difference_update(gone)
         return [*self._taps.send_on(gone), *self._hold()]
 
     def _hold(self) -> list[Instruction]:
         wanted = {
-            mac: self._devices[mac]
+            mac: self.book.device(mac)
             for mac in (*self._leaving, *self._migrating)
-            if self._is_here(mac) and self._devices.get(mac)
+            if self.book.is_here(mac) and self.book.device(mac)
         }
         return self._taps.hold(wanted)
 
     def _runs(self, interfaces: Iterable[Interface], now: float) -> list[Instruction]:
         claimed = []
         for each in interfaces:
-            known = self.known.get(each.mac)
+            known = self.book.known.get(each.mac)
             if known is None:
                 claimed.append(self._first(each))
             elif self._is_news(known, each.ips) and self._may_claim(known, now):
                 claimed.append(self._claim(known, each.ips))
         moved = self._note(interfaces)
         instructions = self._change(claimed, now)
-        rest = [m for m in moved if self._is_here(m) and m not in {c.mac for c in claimed}]
+        rest = [m for m in moved if self.book.is_here(m) and m not in {c.mac for c in claimed}]
         stays = self._migrating & {each.mac for each in interfaces}
         self._migrating -= stays
         return [*instructions, *self._apply(rest), *(self._hold() if stays else [])]
 
     def _sighted(self, mac: MacAddress, device: str, now: float) -> list[Instruction]:
-        known = self.known.get(mac)
+        known = self.book.known.get(mac)
         if known is None:
             return []
-        if self._is_here(mac):
+        if self.book.is_here(mac):
             settled = known.state is BindingState.SETTLED
             return [] if settled else self._change([self._claim(known)], now)
         if mac in self._looking or self._claims.is_used_up(mac, now):
@@ -420,8 +355,8 @@ class SiteAddresses:
         self, mac: MacAddress, interface: Interface | None, now: float
     ) -> list[Instruction]:
         self._looking.pop(mac, None)
-        known = self.known.get(mac)
-        if interface is None or known is None or self._is_here(mac):
+        known = self.book.known.get(mac)
+        if interface is None or known is None or self.book.is_here(mac):
             return []
         self._note([interface])
         claimed = [self._claim(known, interface.ips)] if self._may_claim(known, now) else []
@@ -446,7 +381,7 @@ class SiteAddresses:
 
     def _is_news(self, known: Binding, ips: tuple[IpAddress, ...]) -> bool:
         """Say whether it's news that an address is here, known by these; none says nothing."""
-        return not self._is_settled_here(known) or (bool(ips) and {*ips} != {*known.ips})
+        return not self.book.settles_here(known) or (bool(ips) and {*ips} != {*known.ips})
 
     def _present(self, macs: frozenset[MacAddress] | None, now: float) -> list[Instruction]:
         """Let addresses go whose VMs have been nowhere here for long, as all hypervisors say each time."""
@@ -455,12 +390,12 @@ class SiteAddresses:
             return []
         missing = [
             mac
-            for mac, known in self.known.items()
+            for mac, known in self.book.known.items()
             if known.site == self.site and mac not in macs and self._may_go(mac)
         ]
         self._missing = {mac: self._missing.get(mac, now) for mac in missing}
         gone = [
-            replace(self.known[mac], state=BindingState.GONE)
+            replace(self.book.known[mac], state=BindingState.GONE)
             for mac, since in self._missing.items()
             if now - since >= self.timing.gone_seconds
         ]
@@ -469,14 +404,11 @@ class SiteAddresses:
     def _may_go(self, mac: MacAddress) -> bool:
         """Say whether an address is for this site to give up, on its way here included: it ended meanwhile."""
         return (
-            self._is_here(mac)
+            self.book.is_here(mac)
             and mac not in self._offered
             and mac not in self._leaving
             and mac not in self._fixed
         )
-
-    def _is_settled_here(self, known: Binding) -> bool:
-        return known.site == self.site and known.state is BindingState.SETTLED
 
     def _may_claim(self, known: Binding, now: float) -> bool:
         """Say whether to claim an address; it's noted where nobody has announced that it would come."""
@@ -493,7 +425,7 @@ class SiteAddresses:
         timing = self.timing
         over = [
             mac
-            for mac, detour in self.detours.items()
+            for mac, detour in self.book.detours.items()
             if detour.revision is not None
             and now - detour.since >= timing.linger_seconds
             and (
@@ -503,10 +435,10 @@ class SiteAddresses:
                     and now - detour.since >= timing.silent_seconds
                 )
             )
-            and self.known[mac].state is BindingState.SETTLED
+            and self.book.known[mac].state is BindingState.SETTLED
         ]
         for mac in over:
-            del self.detours[mac]
+            del self.book.detours[mac]
         return self._apply(over)
 
     def _ticked(self, now: float) -> list[Instruction]:
@@ -517,8 +449,8 @@ class SiteAddresses:
             if now - offered.at >= timing.offer_seconds
         ]
         instructions = self._offer(late, now)
-        for mac, detour in self.detours.items():
-            moving = self.known[mac].state is BindingState.MOVING
+        for mac, detour in self.book.detours.items():
+            moving = self.book.known[mac].state is BindingState.MOVING
             if moving and now - max(detour.since, detour.asked) >= timing.confirm_seconds:
                 detour.asked = self._looking[mac] = now
                 instructions.append(Look(mac=mac))
@@ -531,7 +463,7 @@ class SiteAddresses:
             if now - since >= self.timing.remembered_seconds and mac not in self._offered
         ]
         self._gone |= dict.fromkeys(old, now)  # once more then, should the register not hear of it
-        return [Retire(bindings=tuple(self.known[mac] for mac in old))] if old else []
+        return [Retire(bindings=tuple(self.book.known[mac] for mac in old))] if old else []
 
     # --- how it is said --------------------------------------------------------------------------------
 
@@ -543,8 +475,8 @@ class SiteAddresses:
 
     def _apply(self, macs: Iterable[MacAddress], *others: Route) -> list[Instruction]:
         changed = dict.fromkeys(macs)
-        rivals = self._owners.take_rivals() - changed.keys()
-        routes = (*map(self._route, (*changed, *sorted(rivals))), *others)
+        rivals = self.book.take_rivals() - changed.keys()
+        routes = (*map(self.book.route, (*changed, *sorted(rivals))), *others)
         return [Apply(routes=routes)] if routes else []
 
     def _offer(self, bindings: list[Binding], now: float) -> list[Instruction]:
@@ -553,39 +485,7 @@ class SiteAddresses:
         return [Offer(bindings=tuple(bindings))] if bindings else []
 
     def _note(self, interfaces: Iterable[Interface], *, run: bool = True) -> list[MacAddress]:
-        """Remember behind which ports addresses are; return those of which that is new.
-
-        Who runs behind none of this machine's has left the one that it had. Who waits may have none yet.
-        """
-        new = {
-            each.mac: each.device
-            for each in interfaces
-            if (run or each.device) and self._devices.get(each.mac, "") != each.device
-        }
+        """Remember behind which ports addresses are, which are so missed no more; return the new ones."""
         for each in interfaces:
             self._missing.pop(each.mac, None)
-        self._devices |= new
-        return list(new)
-
-    def _is_here(self, mac: MacAddress) -> bool:
-        known = self.known.get(mac)
-        return known is not None and known.site == self.site and not self._is_gone(mac)
-
-    def _has_settled(self, mac: MacAddress) -> bool:
-        return mac in self.known and self._is_settled_here(self.known[mac])
-
-    def _is_elsewhere(self, mac: MacAddress) -> bool:
-        return mac in self.known and not self._is_here(mac)
-
-    def _is_gone(self, mac: MacAddress) -> bool:
-        return self.known[mac].state is BindingState.GONE
-
-    def _route(self, mac: MacAddress) -> Route:
-        binding = self.known[mac]
-        if binding.state is BindingState.GONE:
-            return Route(mac=mac, vtep=None)
-        ips = self._owners.owned(binding)
-        if binding.site == self.site:
-            return Route(mac=mac, vtep=None, ips=ips, device=self._devices.get(mac, ""))
-        vtep = self._vteps.get(binding.site)
-        return Route(mac=mac, vtep=vtep, ips=ips, detour=mac in self.detours)
+        return self.book.note(interfaces, run=run)
