@@ -44,7 +44,7 @@ def command(config: Path, *, clouds: tuple[str, ...], as_json: bool) -> None:
 
         console = Console()
         for status in found:
-            _show(status, console)
+            show_store(status, console)
     warn(map(str, failures[1:]))
     if failures:
         raise failures[0]
@@ -71,7 +71,8 @@ async def _ask_all(config: Path, clouds: tuple[str, ...]) -> "list[dict[str, Any
     return list(await asyncio.gather(*questions, return_exceptions=True))
 
 
-def _show(status: Mapping[str, Any], console: "Console") -> None:
+def show_store(status: Mapping[str, Any], console: "Console") -> None:
+    """Print what one gateway tells."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -79,12 +80,13 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
     from transhume.execute.migration.control_client import transfer_of
     from transhume.quantities import format_bytes
 
-    table = Table(title=f"gateway of {status['site']}", box=SIMPLE_HEAD, title_justify="left")
-    for name in ("to and from", "tenant"):
-        table.add_column(name)
-    for name in ("memory", "disk", "kept pages", "sent", "on the wire", "saved"):
-        table.add_column(name, justify="right")
-    table.add_column("because of")
+    title = f"gateway of {status['site']}"
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for name in ("with", "tenant"):
+        table.add_column(name, overflow="fold")
+    for name in ("memory", "disk", "pages", "sent", "on the wire", "saved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    why = []
     for domain in status["domains"]:
         sent = transfer_of(domain["sent"])
         table.add_row(
@@ -96,9 +98,14 @@ def _show(status: Mapping[str, Any], console: "Console") -> None:
             format_bytes(sent.raw_bytes),
             format_bytes(sent.wire_bytes),
             share_of(sent.raw_bytes - sent.wire_bytes, sent.raw_bytes),
-            reasons(sent),
         )
+        if sent.raw_bytes:
+            why.append(
+                f"  saved of what went to {domain['peer']} for {domain['tenant']}: {reasons(sent)}"
+            )
     console.print(table)
+    for line in why:
+        console.print(line, soft_wrap=True)
     for image in status["images"]:
         tenants = ", ".join(image["tenants"])
         console.print(f"  image {image['path']}: {image['blocks']:,} blocks, for {tenants}")
