@@ -27,7 +27,7 @@ def command(*, as_json: bool, watch: bool, config: Path, url: str | None) -> Non
 
     Policies, clouds and their VMs, groups and their cut, the latest decision, moves under way. Exits with 0
     where a daemon runs, and with 3 where none does; what the last one knew is shown where it can be read. A
-    daemon whose heart hasn't beaten for 10 seconds doesn't run.
+    daemon that was killed is taken to run for 10 seconds longer.
 
     \b
     Examples:

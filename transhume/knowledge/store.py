@@ -31,7 +31,7 @@ from transhume.knowledge.decisions import (
 )
 from transhume.knowledge.durability import Durability
 from transhume.knowledge.following import follow, last_id, valid_id
-from transhume.knowledge.lease import Lease
+from transhume.knowledge.lease import Lease, holder_of_lease
 from transhume.knowledge.model import (
     CapacityReport,
     Cloud,
@@ -144,6 +144,10 @@ class Store:
     def lease(self, holder: str, seconds: float) -> Lease:
         """Return a claim to this store's pen; `acquire` takes it."""
         return Lease(self._client, holder, seconds)
+
+    async def has_holder(self) -> bool:
+        """Say whether somebody has this store's pen: a daemon that runs, or ended by itself seconds ago."""
+        return await holder_of_lease(self._client) is not None
 
     def register(self, vni: int) -> Register:
         """Return the register of addresses of one of the overlay's networks."""

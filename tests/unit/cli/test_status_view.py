@@ -8,14 +8,12 @@ import pytest
 from rich.console import Console
 
 from transhume.cli.sight import (
-    LATE_HEARTBEAT,
     CloudSight,
     DecisionSight,
     GroupSight,
     HostSight,
     MoveSight,
     Sight,
-    is_running,
     nothing,
 )
 from transhume.cli.views.status import MOST_NAMES, status
@@ -179,12 +177,6 @@ def lines(sight: Sight) -> list[str]:
 )
 def test_it_says(line: str) -> None:
     assert line in lines(BUSY)
-
-
-def test_a_late_heartbeat_is_no_running_daemon() -> None:
-    assert is_running(DAEMON, DAEMON.at + LATE_HEARTBEAT / 2)
-    assert not is_running(DAEMON, DAEMON.at + LATE_HEARTBEAT)
-    assert not is_running(None, NOW)
 
 
 def test_since_when_no_daemon_runs_is_said_and_who_was_the_last() -> None:
