@@ -31,6 +31,7 @@ from tests.system.overlay_sites import (
     netns_of,
     three_sites,
 )
+from transhume.deployment.model import OverlaySite
 from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
 from transhume.execute.overlay.plane import SitePlane
@@ -398,17 +399,18 @@ def test_a_route_that_nobody_can_write_down_is_named_and_the_others_hold(planes,
     assert planes["a"].actual() == {MAC: away("b", ips=(IP,))}
 
 
-def forge(netns: str, site: str, vni: int, to: MacAddress) -> None:
+def forge(netns: str, site: str, vni: int, to: MacAddress, source: str = "") -> None:
     """Send a VXLAN packet from a namespace to a site, as anybody could."""
     inner = frame(to, NOBODY, b"forged")
     header = struct.pack("!BxxxI", 0x08, vni << 8)
     with closing(socket_in(netns, kind=socket.SOCK_DGRAM)) as mouth:
+        mouth.bind((source, 0))
         mouth.sendto(header + inner, (VTEP[site], NETWORK.port))
 
 
-def give_address(netns: str, device: str, address: str) -> None:
+def give_address(netns: str, device: str, address: str, prefix_length: int = 24) -> None:
     with netlink_in(netns) as netlink:
-        netlink.addr("add", index=index(netlink, device), address=address, prefixlen=24)
+        netlink.addr("add", index=index(netlink, device), address=address, prefixlen=prefix_length)
 
 
 @pytest.mark.parametrize("vni", [NETWORK.vni, NETWORK.detour_vni], ids=["network", "detour"])
@@ -439,16 +441,7 @@ def test_a_packet_that_comes_by_another_device_than_the_underlay_is_dropped(plan
 
 def test_what_a_host_forwards_for_its_guests_is_no_sites_word(planes, nics):
     """Translated to the host's address, as libvirt does for guests of its own, it looks like the site's."""
-    with netlink_in(netns_of("b")) as netlink:
-        netlink.link("add", ifname="nat0", kind="veth", peer={"ifname": "eth9", "net_ns_fd": MOVER})
-        netlink.link("set", index=index(netlink, "nat0"), state="up")
-    give_address(netns_of("b"), "nat0", "10.98.0.1")
-    give_address(MOVER, "eth9", "10.98.0.2")
-    with netlink_in(MOVER) as guest:
-        guest.link("set", index=index(guest, "eth9"), state="up")
-        guest.route("add", dst="172.31.99.0/24", gateway="10.98.0.1")
-    with inside(netns_of("b")):
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    put_mover_behind("b")
     leaving = 'type nat hook postrouting priority srcnat; oifname "wan0" masquerade'
     nftables.run(netns_of("b"), f"table ip natted {{\nchain leaving {{\n{leaving}\n}}\n}}\n")
 
@@ -465,6 +458,43 @@ def test_what_a_host_forwards_for_its_guests_is_no_sites_word(planes, nics):
 
     assert_heard(nics, {})
     assert planes["b"].counters()[STRANGERS] == 1
+
+
+def test_what_a_host_forwards_for_a_site_behind_it_is_that_sites_word(planes, nics):
+    put_mover_behind("b")
+    with netlink_in(netns_of("a")) as netlink:
+        netlink.route("add", dst="10.98.0.0/24", gateway=VTEP["b"])
+    behind = OverlaySite(name="d", bridge="br0", underlay="eth9", vtep="10.98.0.2", netns=MOVER)
+    larger = replace(NETWORK, sites=(*NETWORK.sites, behind))
+    for site in NETWORK.sites[:2]:
+        with SitePlane(larger, site) as plane:
+            plane.set_up()
+
+    forge(MOVER, "a", NETWORK.vni, EVERYONE)
+
+    assert_heard(nics, {"a": 1})
+
+    give_address(MOVER, "lo", VTEP["c"], prefix_length=32)  # which isn't there
+    forge(MOVER, "a", NETWORK.vni, EVERYONE, source=VTEP["c"])
+
+    assert_heard(nics, {})
+
+
+def put_mover_behind(site: str) -> None:
+    """Plug the mover into a site's host, beside the bridge, and let that host forward for it."""
+    with netlink_in(netns_of(site)) as netlink:
+        netlink.link("add", ifname="nat0", kind="veth", peer={"ifname": "eth9", "net_ns_fd": MOVER})
+        netlink.link("set", index=index(netlink, "nat0"), state="up")
+    give_address(netns_of(site), "nat0", "10.98.0.1")
+    give_address(MOVER, "eth9", "10.98.0.2")
+    with netlink_in(MOVER) as guest:
+        guest.link("set", index=index(guest, "eth9"), state="up")
+        guest.link("set", index=index(guest, "lo"), state="up")
+        guest.route("add", dst="172.31.99.0/24", gateway="10.98.0.1")
+    with inside(netns_of(site)):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        for device in ("all", "nat0"):  # the rules have to do without the host's own care
+            Path(f"/proc/sys/net/ipv4/conf/{device}/rp_filter").write_text("0")
 
 
 def test_no_frame_of_one_network_reaches_another(planes, nics):

@@ -65,6 +65,8 @@ def _keep_out(network: OverlayNetwork, site: OverlaySite) -> str:
         f"udp dport {network.port} @th,96,24 {numbers} counter name {STRANGERS} drop\n}}\n"
         # Translated to this host's address, it would be believed there. A first fragment may lack the number.
         f"chain passing {{\ntype filter hook forward priority filter; policy accept;\n"
+        # A site may be behind this one: there it's looked for, so nobody else sends under its address.
+        f"{ip} saddr @sites fib saddr . iif oif exists return\n"
         f'iifname != "{site.underlay}" {ip} daddr @sites udp dport {network.port} '
         f"counter name {STRANGERS} drop\n}}\n"
     )
