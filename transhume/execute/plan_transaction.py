@@ -238,16 +238,14 @@ class PlanTransaction:
         if onward.id in verdict.lost or self._in_vain(onward.id):
             return True
         idle = self.stopped and not self.running and onward.id not in self.results
-        idle = idle and not self._flight_goes_on()
+        idle = idle and not self._flight_goes_on(verdict)
         parked = idle and self._stands(first.id)
         return parked and not self._waits_for[onward.id] <= self.results.keys()
 
-    def _flight_goes_on(self) -> bool:
+    def _flight_goes_on(self, verdict: "_Verdict") -> bool:
         """Say whether a step that flees, or is needed for that, may be begun now."""
-        return self._flees and any(
-            self._waits_for[step] <= self.results.keys()
-            for step in self._fleeing - self.results.keys()
-        )
+        over = self.results.keys() | verdict.lost
+        return self._flees and any(self._waits_for[s] <= over for s in self._fleeing - over)
 
     def _undoings(self) -> list[Step]:
         spoiled = self._verdict().spoiled

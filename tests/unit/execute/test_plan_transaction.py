@@ -324,6 +324,20 @@ def test_stopping_leaves_nobody_parked(begun: int, rest: list[str]) -> None:
     assert run(transaction, {}) == rest
 
 
+def test_nobody_stays_parked_for_one_that_was_to_flee_and_can_not() -> None:
+    room = step(5, mandatory=True, group=None)
+    flees = replace(
+        step(6, stage=1, mandatory=True, group=None), relies_on=(room.id,), deadline=NOW
+    )
+    transaction = PlanTransaction(plan(*swap().steps, room, flees))
+    for each in transaction.ready():
+        transaction.begin(each)
+    transaction.make_way("a notice came in")
+    transaction.finished(swap().steps[0], StepResult.DONE)
+    transaction.finished(room, StepResult.UNDONE)
+    assert run(transaction, {}) == ["s1~undo"]
+
+
 def test_stopping_before_a_vm_is_parked_takes_nobody_back() -> None:
     aside, other, onward = (replace(each, group=GroupId("g1")) for each in swap().steps)
     mate = step(3, stage=0)
