@@ -10,6 +10,8 @@ from transhume.plan.planner import make_undo
 from transhume.plan.settings import PlannerSettings
 from transhume.policies.model import Policy
 
+WAITS = "it's taken back as soon as hosts answer that don't now"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookBack:
@@ -30,8 +32,8 @@ def look_back(
 ) -> LookBack:
     """Look at the effect of each plan whose time has come; say how to take back what came to nothing.
 
-    A plan is looked at once. One that is to be undone is looked at until that has begun, or its time is over;
-    and so is one that can't be for hosts that give no answer.
+    A plan is looked at once. One that is to be undone is looked at until that has begun, or its time is over:
+    for want of hosts that give an answer it may have to wait.
     """
     looked = tuple(_looks(snapshot, policies, executed, settings))
     news = [found for found, _ in looked if found.effect is not found.executed.effect]
@@ -67,19 +69,28 @@ def _looks(
         if found.effect is not Effect.MISSED:
             yield found, None
             continue
-        if _gets_no_answer(snapshot, each.plan):
+        waits = replace(found, text=f"{found.text}; {WAITS}")
+        if _are_out_of_reach(snapshot, each.plan):
+            yield waits, None
             continue
         undo = make_undo(snapshot, policies, each.plan, trigger=found.text, settings=settings)
         if isinstance(undo, Plan):
             yield found, undo
+        elif _may_be_back(snapshot, each.plan):
+            yield waits, None
         else:
             text = f"{found.text}; it can't be taken back: {undo}"
             yield replace(found, effect=Effect.KEPT, text=text), None
 
 
-def _gets_no_answer(snapshot: Snapshot, plan: Plan) -> bool:
-    """Say whether a host gives no answer that a plan's VMs are at, or of a cloud that they would go back to."""
+def _are_out_of_reach(snapshot: Snapshot, plan: Plan) -> bool:
+    """Say whether a host gives no answer that a plan's VMs are at."""
+    at = {snapshot.placement.host_of[vm] for vm in plan.ways if vm in snapshot.vms}
+    return not at.isdisjoint(snapshot.silent_hosts())
+
+
+def _may_be_back(snapshot: Snapshot, plan: Plan) -> bool:
+    """Say whether a host gives no answer, for now, of a cloud that a plan's VMs would go back to."""
     origins = {origin for origin, _ in plan.ways.values()}
-    concerned = {host.name for cloud in origins for host in snapshot.hosts_of(cloud)}
-    concerned.update(snapshot.placement.host_of[vm] for vm in plan.ways if vm in snapshot.vms)
-    return not concerned.isdisjoint(snapshot.silent_hosts())
+    hosts = {host.name for cloud in origins for host in snapshot.hosts_of(cloud)}
+    return not hosts.isdisjoint(snapshot.silent_hosts())

@@ -25,7 +25,7 @@ from transhume.knowledge.model import (
 from transhume.knowledge.records import Effect, StoredPlan
 from transhume.loop import Decision, Loop
 from transhume.plan import PlannerSettings, find_faults, make_undo
-from transhume.plan.aftermath import LookBack, look_back
+from transhume.plan.aftermath import WAITS, LookBack, look_back
 from transhume.plan.expectation import Executed, executed_plans
 from transhume.policies.calendar import Hours
 from transhume.policies.model import (
@@ -239,8 +239,23 @@ def test_while_a_host_on_the_way_back_gives_no_answer_it_is_waited_for(host: str
     silent = replace(answering.capacity[HostName(host)], silent=True)
     lame = replace(answering, capacity={**answering.capacity, silent.host: silent})
 
-    assert looked(lame, hopeful(), done(plan)) == LookBack()
-    assert looked(answering, hopeful(), done(plan)).undo is not None
+    waits = looked(lame, hopeful(), done(plan))
+
+    assert (waits.undo, waits.effects) == (None, ((plan.id, Effect.MISSED),))
+    assert waits.symptoms[0].detail.endswith(WAITS)
+    assert looked(answering, hopeful(), done(plan, effect=Effect.MISSED)).undo is not None
+
+
+def test_a_host_that_is_dead_keeps_nobody_from_going_back_to_another_of_its_cloud() -> None:
+    plan = first_plan(hopeful())
+    answering = after(plan, room={"a1": 6, "a2": 6, "b1": 6})
+    silent = replace(answering.capacity[HostName("a1")], silent=True)
+    lame = replace(answering, capacity={**answering.capacity, silent.host: silent})
+
+    undo = looked(lame, hopeful(), done(plan)).undo
+
+    assert undo is not None
+    assert {step.destination for step in undo.steps} == {"a2"}
 
 
 FROZEN = MoveBudget(moves=0, hours=Hours(begins_minute=0, ends_minute=1440))
