@@ -41,6 +41,8 @@ class _Grant:
 
     most_bytes: int
     dollars_per_gb: float | None
+    disks: bool = False
+    """Whether its own disks are to go along."""
     asked: bool = False
     """Whether it was told so: nobody is asked to send nothing."""
     failed: bool = False
@@ -102,7 +104,7 @@ class Prewarming:
             await self._end(way)
             del self._spent[way]
             self._told.pop(way, None)
-        await self._give_up_what_failed()
+        await self._try_again()
         counts_money = self._budget.dollars is not None
         if not wanted or (not counts_money and wanted == self._grants.keys()):
             self._prices = dict.fromkeys(wanted, FREE)
@@ -122,18 +124,17 @@ class Prewarming:
         shares = share_out(self._budget, _claims(snapshot, prices), self._spent)
         for way in wanted - self._grants.keys():
             vm = snapshot.vms.get(way.vm)
-            grant = self._grants[way] = _Grant(shares[way], prices[way])
+            disks = vm is not None and self._copies_disks(vm)
+            grant = self._grants[way] = _Grant(shares[way], prices[way], disks)
             if grant.most_bytes > 0:
-                await self._begin(way, grant, disks=vm is not None and self._copies_disks(vm))
+                await self._begin(way, grant)
 
-    async def _give_up_what_failed(self) -> None:
-        """Now and then, end what isn't kept warm though it should be: it's begun again then."""
+    async def _try_again(self) -> None:
+        """Now and then, begin again what isn't kept warm though it should be."""
         self._looks_until_again -= 1
         if self._looks_until_again > 0:
             return
         failed = {way for way, grant in self._grants.items() if grant.failed}
-        self._pause = min(2 * self._pause, MOST_LOOKS_UNTIL_AGAIN) if failed else LOOKS_UNTIL_AGAIN
-        self._looks_until_again = self._pause
         for source in {way.source for way in self._grants}:
             with suppress(Error):  # the next look may tell
                 broken = await self._gateways.broken_off(source)
@@ -142,10 +143,22 @@ class Prewarming:
                     for way in self._grants
                     if way.source == source and (way.vm, way.destination) in broken
                 }
+        self._pause = min(2 * self._pause, MOST_LOOKS_UNTIL_AGAIN) if failed else LOOKS_UNTIL_AGAIN
+        self._looks_until_again = self._pause
         for way in failed:
-            await self._end(way)
-        if failed:
+            await self._begin_again(way)
+
+    async def _begin_again(self, way: Way) -> None:
+        """Begin anew with what is left of a VM's share; others keep theirs, and what they are at."""
+        grant, before = self._grants[way], self._spent.get(way, Spent())
+        await self._end(way)
+        left_bytes = grant.most_bytes - (self._spent[way].sent_bytes - before.sent_bytes)
+        if left_bytes < 0:  # for a daemon that is gone: that was of others' shares, too
             self._prices = {}
+            return
+        again = self._grants[way] = _Grant(left_bytes, grant.dollars_per_gb, grant.disks)
+        if left_bytes > 0:
+            await self._begin(way, again)
 
     async def _take_over(self, prices: Prices) -> None:
         """End what gateways do for somebody else already, and count what that has cost."""
@@ -156,7 +169,7 @@ class Prewarming:
                 if sent is not None:
                     self._spent[way] = Spent().and_also(sent.wire_bytes, dollars_per_gb)
 
-    async def _begin(self, way: Way, grant: _Grant, *, disks: bool) -> None:
+    async def _begin(self, way: Way, grant: _Grant) -> None:
         grant.asked = True  # also where it can't be: it isn't asked for again and again
         try:
             await self._gateways.warm(
@@ -165,10 +178,10 @@ class Prewarming:
                 way.destination,
                 most_wire_bytes=grant.most_bytes,
                 bytes_per_second=self._budget.bytes_per_second,
-                disks=disks,
+                disks=grant.disks,
             )
         except Error as error:
-            grant.most_bytes, grant.failed = 0, True
+            grant.failed = True
             if self._told.get(way) != (why := str(error)):
                 self._told[way] = why
                 log.warning("not_warmed", vm=way.vm, destination=way.destination, why=why)
@@ -187,10 +200,10 @@ class Prewarming:
         spent = self._spent.setdefault(way, Spent())
         if not grant.asked:
             return
-        sent_bytes = grant.most_bytes
+        sent_bytes = 0 if grant.failed else grant.most_bytes
         try:
             sent = await self._gateways.cool(way.vm, way.source, way.destination)
-            sent_bytes = sent.wire_bytes if sent else grant.most_bytes
+            sent_bytes = sent.wire_bytes if sent else sent_bytes
         except Error as error:
             if not grant.failed:
                 log.warning("not_cooled", vm=way.vm, destination=way.destination, why=str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -56,6 +57,7 @@ class Asked:
         self.warm_vms: dict[str, Warmed] = {}
         self.forgetful = False
         self.reached = True
+        self.refuses: set[str] = set()
         self.broken: set[tuple[str, str]] = set()
 
     async def broken_off(self, source: str) -> set[tuple[str, str]]:
@@ -71,7 +73,7 @@ class Asked:
         bytes_per_second: float | None,
         disks: bool,
     ) -> None:
-        if not self.reached:
+        if not self.reached or vm in self.refuses:
             raise GatewayUnreachable("a", "here", "nobody")
         self.warm_vms[vm] = Warmed(ends, disks, most_wire_bytes, bytes_per_second)
 
@@ -281,3 +283,50 @@ async def test_who_could_not_be_warmed_is_tried_again_ever_less_often_and_told_o
     asked.reached = True
     count = await looks_until(looks, lambda: "vm1" in asked.warm_vms)
     assert 0 < count <= prewarming.MOST_LOOKS_UNTIL_AGAIN
+
+
+@pytest.mark.parametrize("how", ["refused", "broken off"])
+async def test_others_stay_warm_while_one_is_tried_again(how: str) -> None:
+    """Begun anew, all of their memory and disks would be read again, and nobody knew meanwhile what is warm."""
+    asked, kept = Asked(), Kept(step(1), step(2))
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    if how == "refused":
+        asked.refuses = {"vm1"}
+    await anext(looks)
+    other, first = asked.warm_vms["vm2"], asked.warm_vms.get("vm1")
+    if first is not None:
+        first.sent_bytes, asked.broken = GB // 4, {("vm1", "b")}
+    for _ in range(2 * prewarming.LOOKS_UNTIL_AGAIN):
+        await anext(looks)
+        assert asked.warm_vms["vm2"] is other
+    asked.refuses, asked.broken = set(), set()
+    await looks_until(looks, lambda: asked.warm_vms.get("vm1") not in (None, first))
+    assert asked.warm_vms["vm2"] is other
+    assert asked.budgets_gb == {"vm1": 1.0 if first is None else 0.75, "vm2": 3.0}
+
+
+async def test_what_an_earlier_daemon_spent_of_others_shares_is_taken_back_from_them() -> None:
+    """It couldn't be told as this one began."""
+    asked, kept = Asked(), Kept(step(1), step(2))
+    await anext(keeping(asked, MONEY).keep(cast("Store", kept)))
+    asked.warm_vms["vm1"].sent_bytes, asked.reached = 2 * GB, False
+    looks = keeping(asked, MONEY).keep(cast("Store", kept))
+    await anext(looks)
+    asked.reached, first = True, asked.warm_vms["vm1"]
+    await looks_until(looks, lambda: asked.warm_vms["vm1"] is not first)
+    assert asked.budgets_gb == {"vm1": 0.5, "vm2": 1.5}
+
+
+async def test_what_breaks_off_again_and_again_is_begun_ever_less_often() -> None:
+    asked, kept = Asked(), Kept(step(1))
+    asked.broken = {("vm1", "b")}
+    looks = keeping(asked, AMPLE).keep(cast("Store", kept))
+    begun, last = [], None
+    for count in range(100):
+        await anext(looks)
+        if asked.warm_vms["vm1"] is not last:
+            begun.append(count)
+            last = asked.warm_vms["vm1"]
+    pauses = [later - sooner for sooner, later in pairwise(begun)]
+    assert len(pauses) > 2
+    assert pauses == sorted(set(pauses))
