@@ -28,7 +28,7 @@ from tests.contract.daemon_stage import (
     until,
 )
 from transhume.daemon.composition import now
-from transhume.knowledge import keys
+from transhume.knowledge import keys, reading
 from transhume.knowledge.model import MoveKind, Plan, PlanId, PlanStatus, StepResult, SymptomKind
 from transhume.knowledge.records import Command, CommandKind, Effect
 from transhume.knowledge.store import Store
@@ -118,6 +118,23 @@ async def test_an_effect_is_looked_at_whatever_was_recommended_since(
             await stage.store.put_plan(another, PlanStatus.SUPERSEDED, token)
         await stage.price(B, 2 * DEAR)
         assert await found(stage, plan) is Effect.MISSED
+
+
+@ONE_SERVER
+async def test_an_effect_is_looked_at_though_many_moves_were_made_since(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the plan itself aren't among the latest any more, and they didn't rest for as long."""
+    monkeypatch.setattr(reading, "LEAST_OUTCOMES", 1)
+    stage.replace_policy(
+        HOPEFUL.replace("cooldown: 6h", "cooldown: 0s").format(
+            mode="auto", within="3s", otherwise="undo"
+        )
+    )
+    async with stage.daemon():
+        plan = await gone_to_b(stage)
+        await stage.price(B, 0.8 * DEAR)
+        assert await found(stage, plan) is Effect.KEPT
 
 
 @ONE_SERVER

@@ -46,11 +46,11 @@ def command(
     from transhume.plan import PlannerSettings, make_plan
     from transhume.plan.deadline.keeping import DeadlineKeeper
     from transhume.policies.loader import load_policies
-    from transhume.policies.model import limits_reach
+    from transhume.policies.model import moves_reach
 
     async def read(store: "Store") -> "tuple[Snapshot, Sequence[Policy]]":
         policies = load_policies(policy_paths or await _in_force(store))
-        return await store.snapshot(limits_reach(policies)), policies
+        return await store.snapshot(moves_reach(policies)), policies
 
     snapshot, policies = with_store(config, url, read)
     settings = PlannerSettings()

@@ -41,7 +41,7 @@ from transhume.loop import Decision, Loop, perceive
 from transhume.plan.expectation import Executed, executed_plans
 from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
-from transhume.policies.model import Policy, limits_reach
+from transhume.policies.model import Policy, moves_reach
 from transhume.quantities import format_duration
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ QUIET_ROUND_SECONDS = 5.0
 POLICY_SECONDS = 1.0
 LEASE_SECONDS = 10.0
 PLANS_LOOKED_AT = 50
-LONGEST_PLANS = timedelta(days=2)
-"""How long before its effect is looked at a plan may have been made, beside the time that it was given."""
 WORD_HOLDS = timedelta(days=1)
 """How long a person's approval may wait for a daemon."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
@@ -245,7 +243,7 @@ class Daemon:
             self._overlay_trouble.over()
 
     async def _perceive(self) -> Snapshot:
-        snapshot = await self._store.snapshot(limits_reach(self._parts.book.policies))
+        snapshot = await self._store.snapshot(moves_reach(self._parts.book.policies))
         horizon = self._parts.traffic_horizon_seconds
         windows = await self._store.windows(snapshot.at - timedelta(seconds=horizon))
         seen = await asyncio.to_thread(perceive, snapshot, windows, horizon_seconds=horizon)
@@ -272,10 +270,10 @@ class Daemon:
 
     async def _executed(self, policies: Sequence[Policy]) -> tuple[Executed, ...]:
         """Return the plans whose effect somebody may want to see; none where no policy does."""
-        within = [policy.after.within_seconds for policy in policies if policy.after]
-        if not within:
+        longest = [policy.after.longest_seconds for policy in policies if policy.after]
+        if not longest:
             return ()
-        since = self._parts.clock() - timedelta(seconds=2 * max(within)) - LONGEST_PLANS
+        since = self._parts.clock() - timedelta(seconds=max(longest))
         return executed_plans(await self._store.begun_plans(since, limit=PLANS_LOOKED_AT))
 
     async def _supersede(self) -> None:

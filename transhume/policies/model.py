@@ -246,6 +246,10 @@ class ElectiveLimits:
         return max(self.cooldown_seconds, *(each.longest_seconds for each in self.budgets), 0.0)
 
 
+LONGEST_PLANS = timedelta(days=2)
+"""How long before its effect is looked at a plan may have been made, beside the time that it was given."""
+
+
 class Otherwise(StrEnum):
     """What follows where a plan's effect hasn't come about."""
 
@@ -260,6 +264,11 @@ class Expectation:
     expect: tuple[str, ...]
     within_seconds: float
     otherwise: Otherwise = Otherwise.UNDO
+
+    @property
+    def longest_seconds(self) -> float:
+        """For how long a move may be looked back at: until its plan's time has come, and as long again."""
+        return 2 * self.within_seconds + LONGEST_PLANS.total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +294,8 @@ class Policy:
         return self.applies_to.matches(vm)
 
 
-def limits_reach(policies: Iterable[Policy]) -> timedelta:
-    """Return for how long moves count by what limits elective ones."""
-    longest = (policy.elective.longest_seconds for policy in policies)
+def moves_reach(policies: Iterable[Policy]) -> timedelta:
+    """Return for how long moves count, by what limits elective ones and by what is expected of them."""
+    asked = (each for policy in policies for each in (policy.elective, policy.after) if each)
+    longest = (each.longest_seconds for each in asked)
     return timedelta(seconds=max(longest, default=0.0))

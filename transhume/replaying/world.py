@@ -38,7 +38,7 @@ from transhume.knowledge.model import (
 )
 from transhume.knowledge.model.snapshot import LEAST_OUTCOMES
 from transhume.loop import Decision, Loop, Moves
-from transhume.policies.model import Mode, Policy, limits_reach
+from transhume.policies.model import Mode, Policy, moves_reach
 from transhume.replaying.agenda import Agenda
 from transhume.replaying.jobs import JobState
 from transhume.replaying.migration import MigrationModel
@@ -441,7 +441,7 @@ class World:
                 measured=measured,
             )
         )
-        self._forget_outcomes(at - limits_reach(self._policies))
+        self._forget_outcomes(at - moves_reach(self._policies))
         if result is not StepResult.SKIPPED:
             for policy in self._governing(step.vm):
                 self._ask_at(at + timedelta(seconds=policy.elective.cooldown_seconds))
