@@ -161,6 +161,25 @@ def test_a_vm_that_was_made_anew_elsewhere_while_its_host_is_silent_counts() -> 
     assert (found.placement.host_of, found.namesakes) == ({"vm1": "b1"}, ())
 
 
+def test_a_namesake_does_not_become_the_vm_whose_host_falls_silent() -> None:
+    """Once that answers again, the VM would be left out for good."""
+    reports = {
+        HostName("a1"): report("a1", "vm1"),
+        HostName("b1"): HostReport(seen=(namesake("vm1", "other"),), total=None),
+    }
+    known = {VmName("vm1"): vm("vm1")}
+    silent = [HypervisorUnreachable("a1", "qemu:///a1", "timed out")]
+    both = merge(reports, deployment(), NOW, known=known)
+    theirs = [HypervisorUnreachable("b1", "qemu:///b1", "timed out")]
+    ours = {HostName("a1"): reports[HostName("a1")]}
+    alone = merge(ours, deployment(), NOW, theirs, known, strangers=both.strangers)
+    found = merge(reports, deployment(), NOW, silent, known, strangers=alone.strangers)
+    assert (found.placement.host_of, found.namesakes) == ({"vm1": "a1"}, both.namesakes)
+    del reports[HostName("a1")]
+    left = merge(reports, deployment(), NOW, known=known, strangers=found.strangers)
+    assert (left.placement.host_of, left.strangers) == ({"vm1": "b1"}, frozenset())
+
+
 class Ailing:
     """Connections to two hosts, the first of which is reached and answers with an error."""
 

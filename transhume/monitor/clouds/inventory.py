@@ -83,6 +83,8 @@ class Inventory:
     capacity: tuple[CapacityReport, ...]
     silent: tuple[HypervisorUnreachable, ...]
     namesakes: tuple[Namesakes, ...]
+    strangers: frozenset[str]
+    """The UUIDs of VMs that were left out, as others have their names."""
 
 
 class LibvirtInventory:
@@ -92,6 +94,7 @@ class LibvirtInventory:
         self._connections = connections
         self._deployment = deployment
         self._asked: dict[HostName, asyncio.Future[tuple[tuple[SeenVm, ...], Resources]]] = {}
+        self._strangers: frozenset[str] = frozenset()
 
     async def read(self, now: datetime, known: LastInventory) -> Inventory:
         """Ask every host; what was `known` before stays, where one gives no answer."""
@@ -106,7 +109,16 @@ class LibvirtInventory:
             else:
                 raise answer
         reports |= {host: _recalled(host, known) for host in silent}
-        return merge(reports, self._deployment, now, silent.values(), known.vms)
+        read = merge(
+            reports,
+            self._deployment,
+            now,
+            silent.values(),
+            known.vms,
+            strangers=self._strangers,
+        )
+        self._strangers = read.strangers
+        return read
 
     async def _ask(self, host: HostName) -> HostReport:
         import libvirt
@@ -152,11 +164,14 @@ def merge(
     now: datetime,
     silent: Iterable[HypervisorUnreachable] = (),
     known: Mapping[VmName, Vm] | None = None,
+    *,
+    strangers: frozenset[str] = frozenset(),
 ) -> Inventory:
     """Join the hosts' reports: a VM seen at two of them is where it runs, not where it is awaited.
 
     A host that fell silent may have lost the VM since: one that answers is believed rather. Of several under
-    one name it's the VM that was `known` by it, wherever that is now.
+    one name it's the VM that was `known` by it, wherever that is now; `strangers`, by their UUIDs, were left
+    out before, and don't become it because its host falls silent.
     """
     silent, known = tuple(silent), known or {}
     quiet = {error.host for error in silent}
@@ -164,7 +179,12 @@ def merge(
     for report in reports.values():
         for seen in report.seen:
             sights.setdefault(seen.vm.name, []).append(seen)
-    found = {name: _likeliest(seen, quiet, known.get(name)) for name, seen in sights.items()}
+    found = {
+        name: _likeliest(seen, quiet, known.get(name), strangers) for name, seen in sights.items()
+    }
+    others = {name: list(_others(seen, sights[name], quiet)) for name, seen in found.items()}
+    new = {seen.vm.uuid for namesakes in others.values() for seen in namesakes}
+    taken = {seen.vm.uuid for seen in found.values()}
     vms = tuple(_labelled(found[name].vm, deployment) for name in sorted(found))
     return Inventory(
         vms=vms,
@@ -182,13 +202,20 @@ def merge(
             if report.total is not None
         ),
         silent=silent,
-        namesakes=tuple(_namesakes(found, sights, quiet)),
+        namesakes=tuple(
+            Namesakes(name=name, hosts=(found[name].host, *(seen.host for seen in namesakes)))
+            for name, namesakes in sorted(others.items())
+            if namesakes
+        ),
+        strangers=frozenset(new | strangers - taken if quiet else new),
     )
 
 
-def _likeliest(sights: list[SeenVm], quiet: Collection[str], known: Vm | None) -> SeenVm:
+def _likeliest(
+    sights: list[SeenVm], quiet: Collection[str], known: Vm | None, strangers: Collection[str]
+) -> SeenVm:
     """Return the sight of a name that says where its VM is."""
-    answered = {seen.vm.uuid for seen in sights if seen.host not in quiet}
+    answered = {seen.vm.uuid for seen in sights if seen.host not in quiet}.difference(strangers)
     candidates = [seen for seen in sights if not answered or seen.vm.uuid in answered]
     uuids = {seen.vm.uuid for seen in candidates}
     if known is not None and known.uuid in uuids:
@@ -196,19 +223,11 @@ def _likeliest(sights: list[SeenVm], quiet: Collection[str], known: Vm | None) -
     return max(candidates, key=lambda seen: (seen.running, seen.host not in quiet))
 
 
-def _namesakes(
-    found: Mapping[VmName, SeenVm],
-    sights: Mapping[VmName, list[SeenVm]],
-    quiet: Collection[str],
-) -> Iterator[Namesakes]:
-    for name, taken in sorted(found.items()):
-        others = [
-            seen.host
-            for seen in sights[name]
-            if seen.vm.uuid != taken.vm.uuid and seen.host not in quiet
-        ]
-        if others:
-            yield Namesakes(name=name, hosts=(taken.host, *others))
+def _others(taken: SeenVm, sights: list[SeenVm], quiet: Collection[str]) -> Iterator[SeenVm]:
+    """Yield the sights of other VMs that have the name of the one that is taken for it."""
+    for seen in sights:
+        if seen.vm.uuid != taken.vm.uuid and seen.host not in quiet:
+            yield seen
 
 
 def _labelled(vm: Vm, deployment: Deployment) -> Vm:
