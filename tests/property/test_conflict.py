@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, product
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
@@ -228,6 +228,7 @@ KINDS = (crowd, too_many, mates_apart, too_narrow, too_large_together)
 
 @settings(max_examples=examples(500), deadline=None, suppress_health_check=UNHURRIED)
 @given(SEEDS, st.sampled_from(KINDS))
+@example(2248365398, too_many).via("a quota for several places, and smaller ones for each of them")
 def test_a_planted_conflict_is_seen_by_counting_alone(
     seed: int, plant: Callable[[np.random.Generator, Question], list[Part]]
 ) -> None:

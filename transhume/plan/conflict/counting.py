@@ -174,7 +174,10 @@ class _Count:
     def _crowded(self, members: Integers, holes: Booleans, within: Booleans) -> bool:
         question = self.question
         number = within.astype(np.int64) @ question.count[members]
-        quotas = [q for q in self.quotas if np.isin(members, q.members).all()]
+        quotas = sorted(
+            (q for q in self.quotas if np.isin(members, q.members).all()),
+            key=lambda quota: (int(quota.places.sum()), quota.limit),
+        )
         for hole, inside, many in zip(holes, within, number, strict=True):
             if not many:
                 continue
