@@ -69,15 +69,16 @@ def _looks(
         if found.effect is not Effect.MISSED:
             yield found, None
             continue
-        waits = replace(found, text=f"{found.text}; {WAITS}")
-        if _are_out_of_reach(snapshot, each.plan):
-            yield waits, None
-            continue
+        out_of_reach = _are_out_of_reach(snapshot, each.plan)
         undo = make_undo(snapshot, policies, each.plan, trigger=found.text, settings=settings)
-        if isinstance(undo, Plan):
+        if isinstance(undo, Plan) and not out_of_reach:
             yield found, undo
-        elif _may_be_back(snapshot, each.plan):
-            yield waits, None
+            continue
+        if snapshot.silent_hosts():
+            later = _as_if_all_answered(snapshot)
+            undo = make_undo(later, policies, each.plan, trigger=found.text, settings=settings)
+        if isinstance(undo, Plan):
+            yield replace(found, text=f"{found.text}; {WAITS}"), None
         else:
             text = f"{found.text}; it can't be taken back: {undo}"
             yield replace(found, effect=Effect.KEPT, text=text), None
@@ -89,8 +90,7 @@ def _are_out_of_reach(snapshot: Snapshot, plan: Plan) -> bool:
     return not at.isdisjoint(snapshot.silent_hosts())
 
 
-def _may_be_back(snapshot: Snapshot, plan: Plan) -> bool:
-    """Say whether a host gives no answer, for now, of a cloud that a plan's VMs would go back to."""
-    origins = {origin for origin, _ in plan.ways.values()}
-    hosts = {host.name for cloud in origins for host in snapshot.hosts_of(cloud)}
-    return not hosts.isdisjoint(snapshot.silent_hosts())
+def _as_if_all_answered(snapshot: Snapshot) -> Snapshot:
+    reports = snapshot.capacity.items()
+    answered = {host: replace(report, silent=False) for host, report in reports}
+    return replace(snapshot, capacity=answered)

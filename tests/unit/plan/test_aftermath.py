@@ -258,6 +258,19 @@ def test_a_host_that_is_dead_keeps_nobody_from_going_back_to_another_of_its_clou
     assert {step.destination for step in undo.steps} == {"a2"}
 
 
+def test_nobody_waits_for_a_host_where_a_rule_is_in_the_way_back() -> None:
+    rules = hopeful(rules=(Pin(who=Selector(vms=("vm3",)), cloud=B),))
+    plan = first_plan(hopeful())
+    answering = after(plan, room={"a1": 6, "a2": 6, "b1": 6})
+    silent = replace(answering.capacity[HostName("a1")], silent=True)
+    lame = replace(answering, capacity={**answering.capacity, silent.host: silent})
+
+    back = looked(lame, rules, done(plan))
+
+    assert back.effects == ((plan.id, Effect.KEPT),)
+    assert "pins vm3 to b" in back.symptoms[0].detail
+
+
 FROZEN = MoveBudget(moves=0, hours=Hours(begins_minute=0, ends_minute=1440))
 IN_THE_WAY = [
     pytest.param({"room": {"a1": 3, "b1": 6}}, {}, "a has no room for them", id="no room"),
