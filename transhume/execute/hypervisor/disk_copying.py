@@ -177,7 +177,7 @@ class DiskCopying:
         *,
         at: HostName,
     ) -> None:
-        """Remove files of copied disks at a host, unless the VM is there.
+        """Remove files of copied disks at a host, unless the VM is there, or has ended there.
 
         Paths where nothing of the VM is left are taken out of its record: whatever is there later is
         somebody else's.
@@ -189,7 +189,7 @@ class DiskCopying:
             made: those among them that files were made for.
             at: where it is.
         """
-        if await self._connections.call(host, lambda c: _is_active(c, vm)):
+        if await self._is_there(vm, host, elsewhere=at):
             return
         gone: list[tuple[str, str]] = []
         try:
@@ -201,6 +201,14 @@ class DiskCopying:
                 gone.append((host, copy.path))
         finally:
             await self._connections.call(at, lambda c: _forget(c, vm, gone))
+
+    async def _is_there(self, vm: VmName, host: HostName, *, elsewhere: HostName) -> bool:
+        is_active = await self._connections.call(host, lambda c: _is_active(c, vm))
+        if is_active is None:
+            return False
+        if is_active:
+            return True
+        return await self._connections.call(elsewhere, lambda c: _is_active(c, vm)) is None
 
     async def _remove(self, vm: VmName, host: HostName, path: str) -> None:
         """Remove a file, unless another VM has it as a disk."""
@@ -230,14 +238,15 @@ def _descriptions(domain: "libvirt.virDomain") -> Iterator[str]:
             raise
 
 
-def _is_active(connection: "libvirt.virConnect", vm: VmName) -> bool:
+def _is_active(connection: "libvirt.virConnect", vm: VmName) -> bool | None:
+    """Say whether a VM is active at a host; None where it isn't even defined."""
     import libvirt
 
     try:
         return bool(connection.lookupByName(vm).isActive())
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return False
+            return None
         raise
 
 

@@ -99,6 +99,7 @@ class Domain:
     next_xml: str = ""
     """What it will be after its next start, if that is something else."""
     goes_when_asked: bool = False
+    active: bool = True
 
     def name(self) -> str:
         return self.called
@@ -111,7 +112,7 @@ class Domain:
         return self.xml or DOMAIN
 
     def isActive(self) -> bool:
-        return True
+        return self.active
 
     def isPersistent(self) -> bool:
         return True
@@ -258,6 +259,33 @@ async def test_a_copy_that_a_vm_uses_after_all_is_not_removed() -> None:
     with pytest.raises(MoveFailed):
         await site.move(arrives_and_is_told_otherwise)
     assert DISK in site.destination.files
+
+
+async def test_the_copy_of_a_vm_that_has_ended_where_it_went_is_not_removed() -> None:
+    """Its move may be broken off after that, while its way is closed."""
+    site = Site()
+
+    def arrives_ends_and_is_dropped(copies: Copies) -> None:
+        site.arrive(copies)
+        site.domain.active = False
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await site.move(arrives_ends_and_is_dropped)
+    assert DISK in site.destination.files
+
+
+async def test_a_vm_that_ends_at_its_source_leaves_no_copy_at_the_destination() -> None:
+    site = Site()
+    site.destination.domain = Domain(active=False)
+
+    def ends(_copies: Copies) -> None:
+        site.domain.active = False
+        raise MoveFailed("vm1", "a1", "b1", "it ended")
+
+    with pytest.raises(MoveFailed):
+        await site.move(ends)
+    assert DISK not in site.destination.files
 
 
 async def test_what_a_crash_left_behind_is_replaced_the_next_time() -> None:
