@@ -3,17 +3,14 @@
 import asyncio
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.system.agents import agents_of, config_of, is_consistent, knowledge_of, overlay
 from tests.system.running import (
-    TRANSHUME,
     RunningDaemon,
     assert_nothing_was_lost,
-    deployment_of,
     settled,
     until,
     where,
@@ -32,31 +29,6 @@ pytestmark = [
 ]
 
 LAB = plan_lab(clouds=3, vms=2, clusters=1, wan_delay_seconds=0.01, place={"vm2": "c"}, agents=True)
-
-
-def config_of(lab: Lab, folder: Path) -> Path:
-    """Return a deployment with the knowledge that the agents share."""
-    written = yaml.safe_load(lab.deployment.read_text())
-    return deployment_of(lab, folder, knowledge=written["knowledge"])
-
-
-def knowledge_of(lab: Lab) -> str:
-    return str(yaml.safe_load(lab.deployment.read_text())["knowledge"]["url"])
-
-
-def overlay(words: list[str], config: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*TRANSHUME, "overlay", *words, "--config", str(config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-async def is_consistent(config: Path) -> str | None:
-    found = await asyncio.to_thread(overlay, ["check"], config)
-    return found.stdout if found.returncode == 0 else None
 
 
 async def last_plan(lab: Lab) -> PlanStatus:
@@ -80,21 +52,6 @@ def received_from_vm2(lab: Lab) -> int:
 
 async def more_than(lab: Lab, before: int) -> bool | None:
     return await asyncio.to_thread(received_from_vm2, lab) > before or None
-
-
-def agents_of(site: str, state: Path) -> list[int]:
-    """Return the processes that are a site's agent."""
-    wanted = [b"agent", b"--site", site.encode(), b"--config", os.fsencode(state / "agents.yaml")]
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                words = (process / "cmdline").read_bytes().split(b"\0")[:-1]
-            except OSError:
-                continue
-            if words[-len(wanted) :] == wanted:
-                found.append(int(process.name))
-    return found
 
 
 def test_a_planned_move_keeps_connections_and_leaves_the_overlay_consistent(

@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from tests.effort import examples
+from tests.system.gateways import kill_gateway, restart_gateway
 from tests.system.running import (
     RunningDaemon,
     assert_nothing_was_lost,
@@ -36,8 +37,7 @@ from transhume.execute.migration.transport import Share
 from transhume.execute.overlay import VxlanOverlay
 from transhume.knowledge.model import HostName, VmName
 from transhume.knowledge.store import Store
-from transhume.lab import leftovers
-from transhume.lab.gateways import CONFIGURATION, CONTROL, log_of, start_gateway, wait_for_gateway
+from transhume.lab.gateways import log_of
 from transhume.lab.guests import Counter, hypervisor
 from transhume.lab.lab import Lab
 from transhume.lab.spec import UNDERLAY, LabSpec, plan_lab
@@ -88,23 +88,6 @@ def stall(lab: Lab, cloud: str, change: str) -> None:
     for number, (which, port) in enumerate(STALL, start=1):
         rule = ("pref", str(number), "ipproto", "tcp", which, port, "blackhole")
         in_cloud(lab, cloud, "rule", change, *rule)
-
-
-def kill_gateway(lab: Lab, cloud: str) -> None:
-    configuration = str(lab.cloud(cloud).home / CONFIGURATION)
-    found = [
-        pid
-        for pid in leftovers.find_processes(lab.state)
-        if configuration in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    ]
-    assert len(found) == 1, found
-    os.kill(found[0], signal.SIGKILL)
-
-
-def restart_gateway(lab: Lab, cloud: str) -> None:
-    (lab.cloud(cloud).home / CONTROL).unlink(missing_ok=True)
-    start_gateway(lab.cloud(cloud))
-    wait_for_gateway(lab.cloud(cloud))
 
 
 def slow_down(lab: Lab, source: str) -> None:
