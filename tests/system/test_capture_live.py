@@ -767,7 +767,7 @@ async def test_what_a_killed_capture_left_is_removed_by_the_next_and_nothing_els
         await asyncio.to_thread(add_pair_with_foreign_filter, "vnet9", foreign.program)
 
     async def look(found: Listening) -> None:
-        assert str(pid) not in tc("filter", "show", "dev", tap, "ingress")
+        assert f":{pid}:" not in tc("filter", "show", "dev", tap, "ingress")
         assert tc("filter", "show", "dev", tap, "egress").count("transhume:") == 1
         assert tc("filter", "show", "dev", "vnet9", "ingress").count("transhume:") == 1
         await found.until(lambda: bool(found.windows))

@@ -13,7 +13,7 @@ _TRUTH = re.compile(r"(true|True|TRUE)|false|False|FALSE")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?")
 
 _OTHER_TRUTH = re.compile(r"(yes|on)|no|off", re.IGNORECASE)
-_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?")
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+(\.[0-9_]*)?")
 _ODD_NUMBER = re.compile(
     r"[-+]?(0[xob][0-9a-f_]+|\.(inf|nan)|([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(e[-+]?[0-9]+)?)",
