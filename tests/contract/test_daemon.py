@@ -289,6 +289,17 @@ async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
     assert await client.get(keys.LEASE) is None
 
 
+async def evacuated_instead_of(stage: Stage, plan: Plan) -> Plan:
+    """Give notice while a plan's first moves are held; check that it makes way, and return the evacuation."""
+    await stage.store.put_notice(notice())
+    stage.clouds.gate.set()
+    _, evacuation = await stage.plan(PlanStatus.DONE, past=plan.id)
+    assert stage.at(B1) == set(VMS)
+    found = await outcomes(stage.store, plan)
+    assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
+    return evacuation
+
+
 async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
     stage: Stage,
 ) -> None:
@@ -299,12 +310,7 @@ async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
         await stage.price(A, DEAR)
         await stage.moving()
         _, elective = await stage.plan(PlanStatus.EXECUTING)
-        await stage.store.put_notice(notice())
-        stage.clouds.gate.set()
-        _, evacuation = await stage.plan(PlanStatus.DONE, past=elective.id)
-        assert stage.at(B1) == set(VMS)
-        found = await outcomes(stage.store, elective)
-    assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
+        evacuation = await evacuated_instead_of(stage, elective)
     assert {step.kind for step in evacuation.steps} == {MoveKind.MANDATORY}
 
 
@@ -322,13 +328,8 @@ async def test_moves_that_only_mend_a_rule_make_way_for_those_that_a_notice_dema
         )
         await stage.moving()
         _, mending = await stage.plan(PlanStatus.EXECUTING)
-        await stage.store.put_notice(notice())
-        stage.clouds.gate.set()
-        _, evacuation = await stage.plan(PlanStatus.DONE, past=mending.id)
-        assert stage.at(B1) == set(VMS)
-        found = await outcomes(stage.store, mending)
+        evacuation = await evacuated_instead_of(stage, mending)
     assert {step.kind for step in mending.steps} == {MoveKind.MANDATORY}
-    assert StepResult.SKIPPED in {outcome.result for outcome in found.values()}
     assert len(evacuation.steps) == len(VMS) - 1
 
 

@@ -38,7 +38,7 @@ from transhume.knowledge.records import (
 )
 from transhume.knowledge.store import Store
 from transhume.loop import Decision, Loop, perceive
-from transhume.plan.expectation import Executed, executed_plans
+from transhume.plan.expectation import MOST_LOOKED_AT, Executed, executed_plans
 from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
 from transhume.policies.model import Policy, moves_reach
@@ -53,7 +53,6 @@ DEBOUNCE_SECONDS = 0.3
 QUIET_ROUND_SECONDS = 5.0
 POLICY_SECONDS = 1.0
 LEASE_SECONDS = 10.0
-PLANS_LOOKED_AT = 50
 WORD_HOLDS = timedelta(days=1)
 """How long a person's approval may wait for a daemon."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
@@ -274,7 +273,7 @@ class Daemon:
         if not longest:
             return ()
         since = self._parts.clock() - timedelta(seconds=max(longest))
-        return executed_plans(await self._store.begun_plans(since, limit=PLANS_LOOKED_AT))
+        return executed_plans(await self._store.begun_plans(since, limit=MOST_LOOKED_AT))
 
     async def _supersede(self) -> None:
         """Mark the plan that stood for approval until now."""

@@ -33,6 +33,8 @@ from transhume.quantities import format_dollars_per_hour, format_duration
 
 TOLERANCE = 0.5
 """The share of what was predicted that may be lacking."""
+MOST_LOOKED_AT = 50
+"""As many of the latest plans may have their effect looked at."""
 SHORTEST_GRACE = timedelta(minutes=10)
 """How long after its time a plan is looked at, at least: a daemon may have been down then."""
 

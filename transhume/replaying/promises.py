@@ -5,10 +5,7 @@ from datetime import datetime
 
 from transhume.knowledge.model import MoveKind, Plan, PlanId, PlanStatus
 from transhume.loop import Decision
-from transhume.plan.expectation import Executed
-
-MOST_KEPT = 50
-"""As many of the latest plans a daemon looks at."""
+from transhume.plan.expectation import MOST_LOOKED_AT, Executed
 
 
 class Promises:
@@ -40,5 +37,5 @@ class Promises:
         elective = all(step.kind is MoveKind.ELECTIVE for step in plan.steps)
         if status is PlanStatus.DONE and elective:
             self._executed[plan.id] = Executed(plan=plan, ended_at=at)
-            while len(self._executed) > MOST_KEPT:
+            while len(self._executed) > MOST_LOOKED_AT:
                 del self._executed[next(iter(self._executed))]

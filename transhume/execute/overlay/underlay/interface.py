@@ -10,6 +10,7 @@ nftables without connection tracking, which would cost each packet something; it
 import errno
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from transhume.errors import OverlayError
 from transhume.execute.overlay import nftables
@@ -37,9 +38,7 @@ def set_up(settings: UnderlaySettings) -> None:
         ) from error
     tunnels, own = settings.tunnels, settings.address
     with netlink_in(settings.netns) as netlink:
-        index = next(iter(netlink.link_lookup(ifname=settings.device)), None)
-        if index is None:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), settings.device)
+        index = _index(netlink, settings)
         for address in (own, tunnels.relayed(settings.site)):
             netlink.addr("replace", index=index, address=address, prefixlen=32)
         netlink.link("set", index=index, mtu=settings.mtu, state="up")
@@ -63,14 +62,25 @@ def generation(settings: UnderlaySettings, ours: str) -> str:
         OSError: the kernel refuses, or the device has gone.
     """
     with netlink_in(settings.netns) as netlink:
-        device = next(iter(netlink.link("dump", ifname=settings.device)), None)
-        if device is None:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), settings.device)
+        index = _index(netlink, settings)
+        (device,) = netlink.link("get", index=index)
         noted = device.get("ifalias") or ""
         if noted.startswith(_KNOWN_BY):
             return str(noted.removeprefix(_KNOWN_BY))
-        netlink.link("set", index=device["index"], ifalias=f"{_KNOWN_BY}{ours}")
+        netlink.link("set", index=index, ifalias=f"{_KNOWN_BY}{ours}")
         return ours
+
+
+def _index(netlink: Any, settings: UnderlaySettings) -> int:
+    """Return the kernel's number of the device.
+
+    Raises:
+        OSError: it has gone.
+    """
+    found: int | None = next(iter(netlink.link_lookup(ifname=settings.device)), None)
+    if found is None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), settings.device)
+    return found
 
 
 def relays(settings: UnderlaySettings) -> bool:
