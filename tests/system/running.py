@@ -41,6 +41,7 @@ class RunningDaemon:
         words = ["run", "--config", str(config), "--policies", str(policies)]
         self._log_path = log
         self._log = log.open("ab")
+        self._said_before_bytes = log.stat().st_size
         self._process = subprocess.Popen(
             [*TRANSHUME, *words], stdout=self._log, stderr=self._log, start_new_session=True
         )
@@ -59,7 +60,12 @@ class RunningDaemon:
         return self._log_path.read_text(errors="replace")
 
     def stop(self) -> int:
-        """Ask it to end, and return its exit status."""
+        """Ask it to end, once it has begun, and return its exit status."""
+        while (
+            self._log_path.stat().st_size == self._said_before_bytes
+            and self._process.poll() is None
+        ):
+            time.sleep(0.1)
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=60)
 

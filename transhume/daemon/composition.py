@@ -47,6 +47,7 @@ from transhume.policies.book import PolicyBook
 from transhume.policies.composition import terms_for
 from transhume.policies.model import MigrationTerms, Policy
 from transhume.reach.libvirt import Connections
+from transhume.reach.signals import run_until_told
 
 if TYPE_CHECKING:
     from transhume.daemon.prewarming import Prewarming
@@ -287,7 +288,11 @@ async def serving(
 
 
 async def serve(deployment: Deployment, policy_paths: Sequence[Path]) -> None:
-    """Run the daemon for a deployment until a signal stops it."""
+    """Run the daemon for a deployment until a signal stops it; one that waits for the pen yet ends at once."""
+    await run_until_told(_serve(deployment, policy_paths))
+
+
+async def _serve(deployment: Deployment, policy_paths: Sequence[Path]) -> None:
     async with serving(deployment, policy_paths) as (daemon, _store):
         _stop_on_signals(daemon)
         await daemon.run()
