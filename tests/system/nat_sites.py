@@ -156,6 +156,12 @@ def block(one: NatSite, other: NatSite) -> None:
         subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
 
 
+def unblock() -> None:
+    """Let everything pass again that was blocked."""
+    with inside(WAN):
+        subprocess.run(["nft", "delete", "table", "ip", "blocked"], check=True)
+
+
 def programs_of(device: str) -> list[int]:
     """Return the processes that serve a device."""
     found = []

@@ -29,6 +29,7 @@ from tests.system.nat_sites import (
     network_of,
     programs_of,
     settings_of,
+    unblock,
     underlay_of,
 )
 from tests.system.overlay_sites import make_bridge, plug
@@ -37,6 +38,7 @@ from transhume.execute.migration.trust import PeerKind, init_authority, load_ide
 from transhume.execute.overlay import VxlanOverlay
 from transhume.execute.overlay.underlay import PathKind
 from transhume.execute.overlay.underlay.keys import private_key, public_key
+from transhume.execute.overlay.underlay.pair import OPENING_SECONDS
 from transhume.execute.overlay.underlay.statements import sign
 from transhume.execute.overlay.underlay.wireguard_text import base64_key
 from transhume.knowledge.codec import decode
@@ -51,6 +53,7 @@ pytestmark = [
 
 RANDOM = (A, replace(B, random=True), replace(C, random=True))
 REFUSING = (A, replace(B, closed=False), replace(C, closed=False))
+SEEN_LATER_SECONDS = 2 * OPENING_SECONDS
 VM_B, VM_C, MOVER = "thtest-u-vm-b", "thtest-u-vm-c", "thtest-u-mover"
 MOVER_MAC, MOVER_IP = MacAddress("52:54:00:00:00:99"), "10.77.0.99"
 MACS = {VM_B: MacAddress("52:54:00:00:00:02"), VM_C: MacAddress("52:54:00:00:00:03")}
@@ -93,6 +96,20 @@ async def test_two_sites_behind_nat_reach_each_other_directly(underlay: Underlay
 
     assert await underlay.talk(B, C)
     assert await underlay.talk(C, B)
+
+
+@pytest.mark.parametrize("sites", [REFUSING], ids=["refusing"], indirect=True)
+async def test_a_site_that_is_seen_later_than_the_other_is_reached_directly_as_well(
+    sites, network, tmp_path, redis
+):
+    issue(init_authority(tmp_path / "authority"), sites, tmp_path)
+    block(A, C)
+    async with underlay_of(sites, tmp_path, redis) as underlay:
+        await underlay.until(lambda: underlay.path(A, B) is PathKind.DIRECT, "A and B")
+        await asyncio.sleep(SEEN_LATER_SECONDS)
+        unblock()
+
+        await underlay.directly(B, C)
 
 
 @pytest.mark.parametrize("sites", [RANDOM], ids=["random"], indirect=True)

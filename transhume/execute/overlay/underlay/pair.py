@@ -8,7 +8,7 @@ directly. Once that is proved, the one that begins sends there instead, within t
 
 An attempt opens the NAT from inside first, with packets that die beyond it: one that arrived at the other NAT
 before its site has opened it would make that NAT choose another port. Both begin when they hear of the same
-news, and at each full minute by the clock.
+news, where both are seen, and at each full minute by the clock.
 """
 
 from dataclasses import dataclass
@@ -52,6 +52,8 @@ class PairView:
     """Whether its last packet came by a relay."""
     candidates: tuple[str, ...] = ()
     """Where public sites see it."""
+    seen_at: tuple[str, ...] = ()
+    """Where they see ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class Pair:
         self._patience = FIRST_PATIENCE_SECONDS
         self._waits_since: float | None = None
         self._choice = 0
-        self._candidates: tuple[str, ...] = ()
+        self._outer: tuple[tuple[str, ...], ...] = ()
         self._minute: int | None = None
         self._attempt_at = float("-inf")
 
@@ -222,11 +224,12 @@ class Pair:
         if not self.crossing or open_path:
             return _Attempt(probes=(), hops=ALL_HOPS, attempting=False)
         minute = int(view.unix // ATTEMPT_EVERY_SECONDS)
-        if view.candidates != self._candidates or minute != self._minute:
-            self._candidates, self._minute = view.candidates, minute
+        outer = view.seen_at, view.candidates
+        if outer != self._outer or minute != self._minute:
+            self._outer, self._minute = outer, minute
             self._attempt_at = view.now
         elapsed = view.now - self._attempt_at
-        attempting = bool(view.candidates) and elapsed < ATTEMPT_SECONDS
+        attempting = all(outer) and elapsed < ATTEMPT_SECONDS
         return _Attempt(
             probes=view.candidates if attempting else (),
             hops=OPENING_HOPS if elapsed < OPENING_SECONDS else ALL_HOPS,

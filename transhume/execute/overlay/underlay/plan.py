@@ -16,7 +16,6 @@ from transhume.execute.overlay.underlay.pair import (
     PairStep,
     PairView,
     PathKind,
-    crosses,
 )
 from transhume.execute.overlay.underlay.settings import TunnelNetwork
 from transhume.execute.overlay.underlay.wireguard_text import is_endpoint, join_endpoint
@@ -103,10 +102,9 @@ class Planner:
     def plan(self, view: View) -> Plan:
         """Return what is to be so now."""
         self._meet(view)
-        candidates = _candidates(view)
+        outer = _outer_endpoints(view)
         steps = {
-            site: self._pairs[site].step(self._seen_by(view, site, candidates.get(site, ())))
-            for site in view.others
+            site: self._pairs[site].step(self._seen_by(view, site, outer)) for site in view.others
         }
         return Plan(
             peers=tuple(self._setting(view, site, step) for site, step in steps.items()),
@@ -144,7 +142,9 @@ class Planner:
         elif self._relays.get(site) not in view.others:
             self._relays.pop(site, None)
 
-    def _seen_by(self, view: View, site: SiteName, candidates: tuple[str, ...]) -> PairView:
+    def _seen_by(
+        self, view: View, site: SiteName, outer: Mapping[SiteName, tuple[str, ...]]
+    ) -> PairView:
         other = view.others[site]
         report = view.reports.get(other.public_key)
         relayed = None
@@ -158,7 +158,8 @@ class Planner:
             report=report,
             relayed=relayed,
             report_is_relayed=came_from is not None and self._tunnels.is_relayed(came_from),
-            candidates=candidates,
+            candidates=outer.get(site, ()),
+            seen_at=outer.get(view.ours.site, ()),
         )
 
     def _setting(self, view: View, site: SiteName, step: PairStep) -> PeerSetting:
@@ -245,18 +246,14 @@ def _differs(
     )
 
 
-def _candidates(view: View) -> dict[SiteName, tuple[str, ...]]:
-    """Return where public sites see those with which ours crosses."""
+def _outer_endpoints(view: View) -> dict[SiteName, tuple[str, ...]]:
+    """Return where public sites see those behind NAT, ours among them."""
     found: dict[SiteName, set[str]] = {}
     for other in view.others.values():
         for seen in other.seen if other.endpoints else ():
             if not seen.endpoint.startswith("["):
                 found.setdefault(seen.site, set()).add(seen.endpoint)
-    return {
-        site: tuple(sorted(endpoints))
-        for site, endpoints in found.items()
-        if site in view.others and crosses(view.ours, view.others[site])
-    }
+    return {site: tuple(sorted(endpoints)) for site, endpoints in found.items()}
 
 
 def _sightings(view: View) -> Iterable[SeenEndpoint]:

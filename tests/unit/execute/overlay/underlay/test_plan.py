@@ -149,6 +149,19 @@ def test_news_of_where_the_other_is_begins_an_attempt_at_once():
     assert [probing.endpoints for probing in plan.probes] == [("203.0.113.9:1024",)]
 
 
+def test_news_of_where_one_of_two_is_begins_an_attempt_at_both():
+    seen = [{"c": C_OUTER}, {"b": B_OUTER, "c": C_OUTER}, {"b": B_OUTER, "c": "203.0.113.9:1024"}]
+    attempting = []
+    for ours, other in ((B, C), (C, B)):
+        at = planner()
+        for second, places in enumerate(seen):
+            a = site("a", A_ENDPOINT, seen=places)
+            plan = at.plan(view(ours, a, other, now=20.0 * second, reports=(report(a),)))
+            attempting.append(plan.attempting)
+
+    assert attempting == [False, True, True] * 2
+
+
 def test_the_relay_carries_the_traffic_until_a_direct_path_is_proved():
     ours = planner()
     before = peer(b_at_work(ours), C)
