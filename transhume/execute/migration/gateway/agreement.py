@@ -4,7 +4,9 @@ Owns the order of offers and answers on a new link. What follows from them is th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -24,6 +26,16 @@ _MOST_BLOCKS = 1 << 22
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class _Catalogue:
+    """One of the peer's that is being learnt."""
+
+    number: int
+    name: str
+    blocks: int
+    digests: list[bytes] = field(default_factory=list)
+
+
 class Agreement:
     """Opens domains on one link.
 
@@ -36,7 +48,9 @@ class Agreement:
         self._domains = domains
         self._ask = ask
         self._blocks = 0
-        """In the lists that were fetched over this link."""
+        """In the lists that are fetched over this link."""
+        self._unlearnt: dict[int, list[_Catalogue]] = {}
+        """Catalogues of which more is to be fetched, by domains."""
         self._residents: dict[int, int] = {}
         """How many pages of VMs there are known, by domains that have any."""
 
@@ -55,56 +69,83 @@ class Agreement:
                 break
         else:
             raise ProtocolError("the peer has pages that were never sent")
-        catalogues = [_named(listed) for listed in answer.get("catalogues", [])]
-        self._domains.listed(desk.domain.peer, tenant, [name for name, _ in catalogues])
-        for index, (name, blocks) in enumerate(catalogues):
-            await self._learn_catalogue(desk, known.number, index, name, blocks)
+        catalogues = [
+            _listed(number, each) for number, each in enumerate(answer.get("catalogues", []))
+        ]
+        self._domains.listed(desk.domain.peer, tenant, [each.name for each in catalogues])
+        self._unlearnt[known.number] = [each for each in catalogues if self._has_room_for(each)]
         if answer.get("residents"):
             self._residents[known.number] = 0
         return known.number
 
-    async def learn_residents(self, desk: Desk, domain: int) -> None:
-        """Learn what has been found since the last time in the memory of VMs at the peer.
+    async def learn(self, desk: Desk, domain: int, until: float) -> None:
+        """Learn what images at the peer hold, and what was found since the last time in the memory of its VMs.
+
+        Args:
+            desk: the domain's.
+            domain: its number.
+            until: what isn't learnt by then (monotonic) is left to the next time.
 
         Raises:
             ProtocolError: the peer makes no sense.
             LinkLost: the link is no more.
         """
-        loop = asyncio.get_running_loop()
-        while domain in self._residents and self._blocks < _MOST_BLOCKS:
-            start = self._residents[domain]
-            digests = await self._ask_for_digests({"domain": domain, "residents": start})
-            if not digests:
+        unlearnt = self._unlearnt[domain]
+        while unlearnt and await self._learn_some(desk, domain, unlearnt[0], until):
+            del unlearnt[0]
+        while not unlearnt and time.monotonic() < until:
+            if not await self._learn_residents(desk, domain):
                 return
-            self._blocks += len(digests)
-            self._residents[domain] += len(digests)
-            await loop.run_in_executor(desk.coder, desk.domain.know_residents, start, digests)
 
-    async def _learn_catalogue(
-        self, desk: Desk, domain: int, index: int, name: str, blocks: int
-    ) -> None:
-        digests = self._domains.digests(name)
-        if digests is None:
-            if self._blocks + blocks > _MOST_BLOCKS:
-                log.warning("catalogue_too_large", blocks=blocks, most_blocks=_MOST_BLOCKS)
-                return
-            self._blocks += blocks
-            digests = await self._fetch_digests(domain, index, blocks)
-            if name_of(digests).hex() != name:
-                raise ProtocolError("a catalogue that lists other blocks than its name says")
-            self._domains.learn(name, digests)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(desk.coder, desk.domain.know_catalogue, index, digests)
-
-    async def _fetch_digests(self, domain: int, index: int, blocks: int) -> list[bytes]:
-        found: list[bytes] = []
-        while len(found) < blocks:
-            words = {"domain": domain, "catalogue": index, "from": len(found)}
-            more = await self._ask_for_digests(words)
+    async def _learn_some(
+        self, desk: Desk, domain: int, catalogue: _Catalogue, until: float
+    ) -> bool:
+        """Learn more of a catalogue; say whether that was the last."""
+        digests = self._domains.digests(catalogue.name)
+        if digests is not None:
+            await self._know(desk, catalogue, digests)
+            return True
+        while (start := len(catalogue.digests)) < catalogue.blocks:
+            if time.monotonic() >= until:
+                return False
+            words = {"domain": domain, "catalogue": catalogue.number, "from": start}
+            more = (await self._ask_for_digests(words))[: catalogue.blocks - start]
             if not more:
                 raise ProtocolError("a list of blocks that ends early")
-            found += more
-        return found[:blocks]
+            await self._know(desk, catalogue, more, start)
+            catalogue.digests += more
+        if name_of(catalogue.digests).hex() != catalogue.name:
+            raise ProtocolError("a catalogue that lists other blocks than its name says")
+        self._domains.learn(catalogue.name, catalogue.digests)
+        return True
+
+    async def _learn_residents(self, desk: Desk, domain: int) -> bool:
+        """Learn some more of what VMs at the peer have; say whether there was any."""
+        if domain not in self._residents or self._blocks >= _MOST_BLOCKS:
+            return False
+        start = self._residents[domain]
+        digests = await self._ask_for_digests({"domain": domain, "residents": start})
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(desk.coder, desk.domain.know_residents, start, digests)
+        self._blocks += len(digests)
+        self._residents[domain] += len(digests)
+        return bool(digests)
+
+    async def _know(
+        self, desk: Desk, catalogue: _Catalogue, digests: Sequence[bytes], start: int = 0
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        know = desk.domain.know_catalogue
+        await loop.run_in_executor(desk.coder, know, catalogue.number, digests, start)
+
+    def _has_room_for(self, catalogue: _Catalogue) -> bool:
+        if self._domains.digests(catalogue.name) is not None:
+            return True
+        if self._blocks + catalogue.blocks > _MOST_BLOCKS:
+            log.warning("catalogue_too_large", blocks=catalogue.blocks, most_blocks=_MOST_BLOCKS)
+            return False
+        self._blocks += catalogue.blocks
+        return True
 
     async def _ask_for_digests(self, words: Mapping[str, object]) -> list[bytes]:
         content = (await self._ask(Kind.WANT, words)).content
@@ -113,9 +154,9 @@ class Agreement:
         return [content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)]
 
 
-def _named(listed: object) -> tuple[str, int]:
-    """Return the name and the number of blocks of a catalogue that a peer lists."""
+def _listed(number: int, listed: object) -> _Catalogue:
+    """Return a catalogue that a peer lists, of which nothing is known yet."""
     match listed:
         case {"name": str(name), "blocks": int(blocks)} if blocks >= 0:
-            return name, blocks
+            return _Catalogue(number, name, blocks)
     raise ProtocolError("a catalogue without name or size")

@@ -36,6 +36,8 @@ from transhume.knowledge.model import Transfer
 
 MOST_RETURNED_BYTES = 4 << 20
 """Of a return path, what may wait for its hypervisor."""
+LEARNING_SECONDS = 20.0
+"""How long a migration waits for lists of what the peer has: less than a daemon waits for it."""
 FAILED = "the gateway failed"
 
 log = structlog.get_logger()
@@ -136,11 +138,12 @@ class Departures:
             )
             raise Refused(vm, self._site, reason, why)
         desk = self._domains.desk(self.link.peer, tenant)
+        until = time.monotonic() + LEARNING_SECONDS
         async with self._opening:
             if tenant not in self._opened:
                 desk.domain.goes_by = self.link
                 self._opened[tenant] = await self._agreement.open_domain(desk, tenant)
-            await self._agreement.learn_residents(desk, self._opened[tenant])
+            await self._agreement.learn(desk, self._opened[tenant], until)
             # Whatever has come from there since the last time needn't go back.
             loop = asyncio.get_running_loop()
             while await loop.run_in_executor(desk.coder, desk.domain.look_back):

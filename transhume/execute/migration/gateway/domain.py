@@ -211,9 +211,9 @@ class Domain:
             self._reverse_first = receiver.log.first
             self.refer_no_more(self._reverse_first)
 
-    def know_catalogue(self, number: int, digests: Sequence[bytes]) -> None:
-        """Refer to the blocks of one of the peer's catalogues from now on."""
-        self.sender.index.add_elsewhere(Space.FIRST_CATALOGUE + number, digests)
+    def know_catalogue(self, number: int, digests: Sequence[bytes], start: int = 0) -> None:
+        """Refer to blocks of one of the peer's catalogues, at indices from `start` on, from now on."""
+        self.sender.index.add_elsewhere(Space.FIRST_CATALOGUE + number, digests, start)
 
     def know_residents(self, start: int, digests: Sequence[bytes]) -> None:
         """Refer to pages of VMs that run at the peer, at indices from `start` on, from now on."""
