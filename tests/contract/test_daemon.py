@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -379,9 +379,9 @@ async def test_who_has_left_a_cloud_before_its_notice_is_not_taken_back_when_oth
     shunned: set[HostName] = set()
     shun = Executor.shun
 
-    def noted(executor: Executor, hosts: Iterable[HostName]) -> None:
-        shunned.update(hosts)
-        shun(executor, hosts)
+    def noted(executor: Executor, gone_at: Mapping[HostName, datetime]) -> None:
+        shunned.update(gone_at)
+        shun(executor, gone_at)
 
     monkeypatch.setattr(Executor, "shun", noted)
     stage.clouds.gate = AfterTheFirst()

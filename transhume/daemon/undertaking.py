@@ -7,7 +7,7 @@ that it doesn't touch must not wait for ever. Judgement is the loop's, effects a
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -62,8 +62,8 @@ class Undertaking:
         self._executor: Executor | None = None
         self._known: Collection[RevocationNotice] = ()
         """The notices that the plan was made in sight of."""
-        self._shunned: frozenset[HostName] = frozenset()
-        """Hosts that were about to go when a notice came in last, while a plan is carried out."""
+        self._gone_at: dict[HostName, datetime] = {}
+        """When hosts will be gone, as was known when a notice came in last, while a plan is carried out."""
         self._why_stopped = ""
         self._makes_way = False
         """Whether a notice has come in that the plan wasn't made in sight of."""
@@ -87,9 +87,9 @@ class Undertaking:
         if self._plan is not None:
             snapshot = await self._store.snapshot()
             self._make_way(snapshot)
-            self._shunned = frozenset(snapshot.host_deadlines())
+            self._gone_at = snapshot.host_deadlines()
             if self._executor is not None:
-                self._executor.shun(self._shunned)
+                self._executor.shun(self._gone_at)
 
     def _make_way(self, snapshot: Snapshot) -> None:
         if any(notice not in self._known for notice in snapshot.notices):
@@ -147,7 +147,7 @@ class Undertaking:
                 pauses = pauses[1:] or pauses
         finally:
             self._plan = self._executor = None
-            self._shunned = frozenset()
+            self._gone_at = {}
 
     async def _attempt(self, plan: Plan) -> None:
         """Go on from where the journal says that the plan stands."""
@@ -156,7 +156,7 @@ class Undertaking:
         world = self._world(self._ledger, snapshot)
         self._executor = executor = Executor(plan, world, tuple(latest.values()))
         self._make_way(snapshot)
-        executor.shun({*snapshot.host_deadlines(), *self._shunned})
+        executor.shun({**snapshot.host_deadlines(), **self._gone_at})
         if self._why_stopped:
             executor.stop(self._why_stopped)
         await self._conclude(plan, await executor.carry_out())

@@ -5,7 +5,7 @@ stage run at the same time) and nothing of the order of effects, which the trans
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -125,9 +125,12 @@ class Executor:
         """Begin no further step but those that flee, and what they need."""
         self._transaction.make_way(why)
 
-    def shun(self, hosts: Iterable[HostName]) -> None:
-        """Take nobody back to hosts that are about to go; an undoing under way is finished."""
-        self._transaction.shun(hosts)
+    def shun(self, gone_at: Mapping[HostName, datetime]) -> None:
+        """Take nobody back to hosts that will be gone, nor send anybody there who doesn't flee before.
+
+        What is under way is finished.
+        """
+        self._transaction.shun(gone_at)
 
     async def carry_out(self) -> PlanStatus:
         """Finish what a crash left open, then the rest of the plan; return how it ended.

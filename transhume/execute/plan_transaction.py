@@ -3,8 +3,9 @@
     elective plan   a step that fails takes its group with it: what has moved goes back, what hasn't stays
     mandatory       the rest goes on, before others are taken back: a VM that can be saved is saved
     parked VM       an elective one goes on to its destination or goes back, whatever happens, a stop included
-    notice          who has left a host that is about to go stays where it is: back there it would be lost; and
-                    nothing more is begun but what flees in time, and what that needs: others have to flee, too
+    notice          who has left a host that is about to go stays where it is: back there it would be lost;
+                    nobody is sent to one that goes no later than what he flees; and nothing more is begun but
+                    what flees in time, and what that needs: others have to flee, too
 
 A step starts when what it waits for has ended, and only if what it relies on was done (`Step.relies_on`): a VM
 that didn't leave has left no room. What relies on an elective step that is taken back is taken back before it.
@@ -15,8 +16,9 @@ crash in the middle of it is like any other. Undoings go through the plan in rev
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from transhume.knowledge.model import (
     GroupId,
@@ -52,7 +54,8 @@ class PlanTransaction:
         self._flees = False
         """Whether it's stopped but for what flees."""
         self._fleeing = self._needed_by(s.id for s in plan.steps if s.deadline is not None)
-        self._shunned: frozenset[HostName] = frozenset()
+        self._gone_at: dict[HostName, datetime] = {}
+        """When each shunned host will be gone."""
         self._waits_for = _waits_for(plan)
         self._mates: dict[GroupId, list[Step]] = defaultdict(list)
         self._onward: dict[StepId, Step] = {}
@@ -104,9 +107,12 @@ class PlanTransaction:
         if not self.stopped:
             self.stopped, self._why_stopped, self._flees = True, why, True
 
-    def shun(self, hosts: Iterable[HostName]) -> None:
-        """Take nobody back to these hosts from now on, nor into the room of who has left them."""
-        self._shunned = frozenset(hosts)
+    def shun(self, gone_at: Mapping[HostName, datetime]) -> None:
+        """Take nobody back to these hosts from now on, nor into the room of who has left them.
+
+        Nobody is sent there but who leaves a host that will be gone before.
+        """
+        self._gone_at = dict(gone_at)
 
     def left_out(self) -> list[tuple[Step, str]]:
         """Return the steps that were never begun and won't be, each with why."""
@@ -171,7 +177,7 @@ class PlanTransaction:
         begun = [s for s in steps if s.id in self.running or self._stands(s.id)]
         failed = [s for s in steps if self.results.get(s.id) is StepResult.FAILED]
         staying = {s.id for s in begun if s.kind is MoveKind.MANDATORY or self._is_stuck(s.id)}
-        kept = {step.id for step in begun if step.source in self._shunned}
+        kept = {step.id for step in begun if step.source in self._gone_at}
         known = -1
         while known < (known := len(kept)):
             # Who was parked after that isn't taken back to parking.
@@ -214,9 +220,14 @@ class PlanTransaction:
     def _is_lost(self, step: Step, verdict: "_Verdict") -> bool:
         if step.id in self.results or step.id in self.running:
             return False
-        return step.id in verdict.spoiled or any(
-            other in verdict.lost or self._in_vain(other) for other in step.relies_on
-        )
+        if step.id in verdict.spoiled or self._leads_nowhere(step):
+            return True
+        return any(other in verdict.lost or self._in_vain(other) for other in step.relies_on)
+
+    def _leads_nowhere(self, step: Step) -> bool:
+        """Say whether a step's destination will be gone no later than what the VM flees."""
+        gone_at = self._gone_at.get(step.destination)
+        return gone_at is not None and (step.deadline is None or gone_at <= step.deadline)
 
     def _is_spoiled(self, step: Step, verdict: "_Verdict") -> bool:
         if step.kind is MoveKind.MANDATORY or step.id in verdict.kept:
@@ -260,6 +271,8 @@ class PlanTransaction:
             return self._why_stopped
         if step.id in self._verdict().spoiled:
             return "a move of its group failed"
+        if self._leads_nowhere(step):
+            return f"{step.destination} is about to go as well"
         return "a move that it relies on wasn't made"
 
 
@@ -273,7 +286,8 @@ class _Verdict:
     kept: frozenset[StepId]
     """Steps that stand whatever happens: back they would be lost, or be at the cost of others."""
     lost: set[StepId]
-    """Steps that were never begun and won't be: they're spoiled, or what they rely on wasn't done."""
+    """Steps that were never begun and won't be: they're spoiled, they lead to where everybody has to leave, or
+    what they rely on wasn't done."""
 
 
 def _waits_for(plan: Plan) -> dict[StepId, frozenset[StepId]]:

@@ -121,9 +121,10 @@ class Facts:
         return min(about, default=None)
 
     @property
-    def leaving(self) -> tuple[HostName, ...]:
-        """The hosts under a notice."""
-        return tuple(host for host in self.hosts if self.deadline_of(host) is not None)
+    def leaving(self) -> dict[HostName, datetime]:
+        """When each host under a notice will be gone."""
+        deadlines = {host: self.deadline_of(host) for host in self.hosts}
+        return {host: deadline for host, deadline in deadlines.items() if deadline is not None}
 
     def is_gone(self, host: HostName, at: datetime) -> bool:
         """Say whether a host runs nothing at an instant."""

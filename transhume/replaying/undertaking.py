@@ -5,7 +5,7 @@ are begun together over one link share it. What becomes of the VMs is the world'
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -71,9 +71,9 @@ class Undertaking:
         """Begin nothing more but what flees."""
         self.transaction.make_way("a revocation notice came in")
 
-    def shun(self, hosts: Iterable[HostName]) -> None:
-        """Take nobody back to hosts that are about to go."""
-        self.transaction.shun(hosts)
+    def shun(self, gone_at: Mapping[HostName, datetime]) -> None:
+        """Take nobody back to hosts that will be gone, nor send anybody there who doesn't flee before."""
+        self.transaction.shun(gone_at)
 
     def begin_ready(
         self, at: datetime, predict: Predict, obstacle: Obstacle

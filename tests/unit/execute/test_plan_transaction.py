@@ -1,6 +1,7 @@
 """A plan as one transaction: what starts when, and what is taken back."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -16,6 +17,8 @@ from transhume.knowledge.model import (
     StepResult,
 )
 from transhume.knowledge.model.undoing import reversed_step, step_of
+
+SOON = NOW + timedelta(minutes=5)
 
 
 def run(transaction: PlanTransaction, results: dict[str, StepResult]) -> list[str]:
@@ -150,11 +153,34 @@ def test_a_daemon_that_stops_begins_nothing_that_flees_either() -> None:
 
 def test_nobody_is_taken_back_to_where_he_would_be_lost() -> None:
     transaction = PlanTransaction(plan(step(1), step(2, stage=1)))
-    transaction.shun([HostName("a1")])
+    transaction.shun({HostName("a1"): SOON})
     assert run(transaction, {"s2": StepResult.UNDONE}) == ["s1", "s2"]
     assert transaction.status() is PlanStatus.DONE
-    transaction.shun([])
+    transaction.shun({})
     assert [s.id for s in transaction.ready()] == ["s1~undo"]
+
+
+@pytest.mark.parametrize(("later_by", "moves"), [(0, ["s2"]), (1, ["s1", "s2", "s3"])])
+def test_who_flees_is_sent_to_what_will_be_gone_as_well_only_where_he_gains_time(
+    later_by: int, moves: list[str]
+) -> None:
+    """vm1 flees to b, vm2 to c, and vm3 to the room that vm1 has left."""
+    fleeing = [
+        replace(step(number, mandatory=True, group=None), deadline=SOON) for number in (1, 2, 3)
+    ]
+    there = fleeing[0]
+    elsewhere = replace(fleeing[1], destination=HostName("c1"), destination_cloud=CloudName("c"))
+    relying = replace(fleeing[2], destination=HostName("c1"), relies_on=(there.id,))
+    transaction = PlanTransaction(plan(there, elsewhere, relying))
+    transaction.make_way("a notice")
+    gone_at = SOON + timedelta(minutes=later_by)
+    transaction.shun({HostName("a1"): SOON, HostName("b1"): gone_at})
+
+    assert run(transaction, {}) == moves
+    assert transaction.status() is PlanStatus.DONE
+    assert [why for _, why in transaction.left_out()] == (
+        [] if later_by else ["b1 is about to go as well", "a move that it relies on wasn't made"]
+    )
 
 
 def test_who_made_room_for_one_that_left_a_shunned_host_is_not_taken_back_either() -> None:
@@ -169,7 +195,7 @@ def test_who_made_room_for_one_that_left_a_shunned_host_is_not_taken_back_either
     mate = replace(step(3, stage=2), after=(moved.id,))
     steps = plan(room, moved, mate)
     shunning, heedless = PlanTransaction(steps), PlanTransaction(steps)
-    shunning.shun([HostName("a1")])
+    shunning.shun({HostName("a1"): SOON})
     failing = {"s3": StepResult.UNDONE}
     assert run(heedless, failing) == ["s2", "s1", "s3", "s1~undo", "s2~undo"]
     assert run(shunning, failing) == ["s2", "s1", "s3"]
@@ -204,7 +230,7 @@ def test_a_parked_vm_that_left_a_shunned_host_stays_where_it_was_to_go() -> None
     transaction = PlanTransaction(
         plan(parked, onward, replace(step(3, stage=2), after=(onward.id,)))
     )
-    transaction.shun([HostName("a1")])
+    transaction.shun({HostName("a1"): SOON})
     assert run(transaction, {"s3": StepResult.UNDONE}) == ["s1", "s1b", "s3"]
 
 
