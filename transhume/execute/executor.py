@@ -5,7 +5,7 @@ stage run at the same time) and nothing of the order of effects, which the trans
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -133,36 +133,32 @@ class Executor:
         self._transaction.shun(gone_at)
 
     async def carry_out(self) -> PlanStatus:
-        """Finish what a crash left open, then the rest of the plan; return how it ended.
+        """Finish what a crash left open, and the rest of the plan beside it; return how it ended.
 
         Raises `LeaseLost`, in a group, when another daemon has taken over: every step is dropped at once.
         What else hinders a step (a host that doesn't answer) is raised when the steps beside it have ended;
         the journal keeps that step open, for an executor after this one.
         """
-        await self._resume_open_steps()
         transaction = self._transaction
         async with asyncio.TaskGroup() as tasks:
-            running: set[asyncio.Task[None]] = set()
-            while True:
-                for step in transaction.ready():
-                    transaction.begin(step)
-                    running.add(tasks.create_task(self._run(step, Begun()), name=f"move {step.vm}"))
-                if not running:
-                    break
+
+            def start(step: Step, first: Event) -> asyncio.Task[None]:
+                transaction.begin(step)
+                return tasks.create_task(self._run(step, first), name=f"move {step.vm}")
+
+            running = {start(step, Resumed(phase=phase)) for step, phase in self._left_open()}
+            while running := running | {start(step, Begun()) for step in transaction.ready()}:
                 _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         self._raise_interruptions()
         for step, why in transaction.left_out():
             await self._leave_out(step, why)
         return transaction.status()
 
-    async def _resume_open_steps(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for step_id, phase in self._open.items():
-                step = step_of(self.plan, StepId(step_id))
-                if step is not None:
-                    self._transaction.begin(step)
-                    tasks.create_task(self._run(step, Resumed(phase=phase)))
-        self._raise_interruptions()
+    def _left_open(self) -> Iterator[tuple[Step, Phase]]:
+        for step_id, phase in self._open.items():
+            step = step_of(self.plan, StepId(step_id))
+            if step is not None:
+                yield step, phase
 
     def _raise_interruptions(self) -> None:
         if self._interruptions:

@@ -9,7 +9,7 @@ from tests.unit.execute.plans import NOW, clouds, plan, step
 from transhume.errors import HypervisorUnreachable, LeaseLost
 from transhume.execute.executor import Executor, World, share_of
 from transhume.execute.hypervisor.options import MigrationOptions
-from transhume.execute.hypervisor.protocol import OnSample
+from transhume.execute.hypervisor.protocol import OnSample, Whereabouts
 from transhume.execute.migration.transport import Share
 from transhume.knowledge.model import (
     HostName,
@@ -148,6 +148,32 @@ async def test_a_step_that_is_interrupted_leaves_its_neighbours_alone() -> None:
     status = await Executor(the_plan, world(plain, notebook), notebook.latest()).carry_out()
     assert status is PlanStatus.DONE
     assert plain.running_at == {"vm1": "b1", "vm2": "b1", "vm3": "a1"}
+
+
+class Waiting(SimulatedClouds):
+    """Clouds in which nobody learns where vm1 is before all others are elsewhere."""
+
+    async def whereabouts(self, vm: VmName, source: HostName, destination: HostName) -> Whereabouts:
+        while vm == "vm1" and self.running_at["vm2"] != "b1":
+            await asyncio.sleep(0)
+        return await SimulatedClouds.whereabouts(self, vm, source, destination)
+
+
+async def test_others_dont_wait_for_a_step_that_a_crash_left_open() -> None:
+    plain, notebook = clouds(), Notebook()
+    hosts = Waiting(**{each.name: getattr(plain, each.name) for each in fields(plain)})
+    the_plan = plan(step(1, mandatory=True), step(2, mandatory=True))
+    left_open = JournalRecord(
+        plan=the_plan.id,
+        step=the_plan.steps[0].id,
+        vm=VmName("vm1"),
+        phase=Phase.INTENDED,
+        at=NOW,
+    )
+    async with asyncio.timeout(10):
+        status = await Executor(the_plan, world(hosts, notebook), [left_open]).carry_out()
+    assert status is PlanStatus.DONE
+    assert hosts.running_at["vm2"] == "b1"
 
 
 async def test_stopping_finishes_the_move_under_way_and_leaves_the_rest() -> None:
