@@ -7,7 +7,6 @@ the uplink.
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.tcpdump import Tcpdump
 from transhume.analyze import build_matrix
 from transhume.knowledge.model import (
     NOTHING,
@@ -49,6 +49,9 @@ TAPS = [f"tap{vm}" for vm in VMS]
 AN_HOUR = 3600.0
 """One window holds it all: a frame near the end of a shorter one may be in the next at another point."""
 PORT = 7777
+OPTIONS = ("-s", "96", "-B", "16384")
+TIME_WAIT = "06"
+"""A connection that both ends have closed, in `/proc/net/tcp`."""
 
 
 def netns(name: str) -> str:
@@ -131,30 +134,17 @@ def await_forwarding() -> None:
 @contextmanager
 def captured(folder: Path) -> Iterator[None]:
     """Capture at all points until the block ends."""
-    running = []
-    try:
-        for host, device in POINTS:
-            command = ["ip", "netns", "exec", netns(host), "tcpdump", "-n", "-i", device]
-            command += [
-                "-s",
-                "96",
-                "--immediate-mode",
-                "-B",
-                "16384",
-                "-w",
-                str(folder / f"{host}-{device}.pcap"),
-            ]
-            running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                Tcpdump(netns(host), device, folder / f"{host}-{device}.pcap", *OPTIONS)
+            )
+            for host, device in POINTS
+        ]
         for each in running:
-            assert each.stderr is not None
-            while "listening on" not in each.stderr.readline():
-                assert each.poll() is None
+            each.wait_until_it_listens()
         yield
-    finally:
-        said = []
-        for each in running:
-            each.send_signal(signal.SIGINT)
-            said.append(each.communicate(timeout=10)[1])
+        said = [each.end() for each in running]
     assert all("0 packets dropped by kernel" in text for text in said)
 
 
@@ -192,6 +182,16 @@ def sent_bytes() -> list[int]:
         [eth0] = [line.split() for line in counters if line.strip().startswith("eth0:")]
         found.append(int(eth0[9]))
     return found
+
+
+def connections_are_closing() -> bool:
+    """Say whether a VM may still have to say that a connection is over, once more perhaps."""
+    for vm in VMS:
+        with inside(netns(f"vm{vm}")):
+            rows = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+        if any(row.split()[3] != TIME_WAIT for row in rows):
+            return True
+    return False
 
 
 def datagrams(source: int, destination: int) -> tuple[int, int]:
@@ -253,6 +253,8 @@ def talk() -> list[int]:
     send_datagrams()
     for source, destination in STREAMS:
         send_stream(source, destination, STREAMED)
+    while connections_are_closing():
+        time.sleep(0.05)
     time.sleep(0.5)
     return [after - so_far for after, so_far in zip(sent_bytes(), before, strict=True)]
 

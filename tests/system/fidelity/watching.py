@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from tests.system.fidelity.stage import NODES, TAPS, Stage, tap_name
+from tests.system.tcpdump import Tcpdump
 from transhume.deployment.model import CaptureMethod, CapturePoint
 from transhume.knowledge.model import HostName, TrafficWindow
 from transhume.monitor.capture.files import read_windows
@@ -19,7 +20,7 @@ from transhume.monitor.capture.live import LiveCapture
 WINDOW_SECONDS = 0.25
 LOOK_SECONDS = 0.1
 """How often it is asked whether the windows reach far enough."""
-SECONDS_AT_MOST = 60.0
+SECONDS_AT_MOST = 180.0
 HEADER_BYTES = 96
 """What tcpdump keeps of a frame: the headers, as a capture of a busy network would."""
 
@@ -90,21 +91,10 @@ async def _reached(capturing: asyncio.Task[None], goal: Callable[[], bool]) -> N
 
 @asynccontextmanager
 async def _tcpdump(stage: Stage, tap: str, file: Path) -> AsyncIterator[None]:
-    """Run tcpdump on a tap; frames reach it at once, lest the last ones stay in the kernel."""
-    command = ["tcpdump", "-n", "-i", tap, "-w", str(file), "-s", str(HEADER_BYTES)]
-    command += ["--immediate-mode", "-B", "8192", "-Z", "root"]
-    process = await asyncio.create_subprocess_exec(
-        *("ip", "netns", "exec", stage.hypervisor, *command), stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr is not None
-    try:
-        while b"listening on" not in (said := await process.stderr.readline()):
-            assert said, f"tcpdump on {tap} ended before it listened"
+    """Run tcpdump on a tap."""
+    options = ("-s", str(HEADER_BYTES), "-B", "8192", "-Z", "root")
+    with Tcpdump(stage.hypervisor, tap, file, *options) as running:
+        await asyncio.to_thread(running.wait_until_it_listens)
         yield
-        process.terminate()
-        _, summary = await process.communicate()
-        assert b"\n0 packets dropped by kernel" in summary, summary.decode()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        summary = await asyncio.to_thread(running.end)
+    assert "\n0 packets dropped by kernel" in summary, summary
