@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from transhume.lab.probes import (
     talk_words,
     tap_words,
 )
-from transhume.reach.netns import netlink_in, socket_in
+from transhume.reach.netns import inside, netlink_in, socket_in
 
 pytestmark = [
     pytest.mark.system,
@@ -37,6 +38,8 @@ pytestmark = [
 NEAR, FAR = "thtest-near", "thtest-far"
 NEAR_IP, FAR_IP = IpAddress("10.98.0.1"), IpAddress("10.98.0.2")
 MAC = MacAddress("52:54:00:00:00:98")
+EVERYTHING = "0003"
+"""What a packet socket listens to, in `/proc/net/packet`."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,23 @@ def cable() -> Iterator[None]:
                 namespaces.remove(netns)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def listening(netns: str) -> None:
+    """Wait until somebody listens to all that passes in a namespace."""
+
+    def somebody_does() -> bool:
+        with inside(netns):
+            rows = Path("/proc/thread-self/net/packet").read_text().splitlines()[1:]
+        return any(row.split()[3] == EVERYTHING for row in rows)
+
+    await until(somebody_does)
+
+
 class Answering(asyncio.DatagramProtocol):
     """Answers datagrams, each as often as it is told to."""
 
@@ -73,6 +93,11 @@ class Answering(asyncio.DatagramProtocol):
         self._how_often = how_often
         self._number = 0
         self.quiet = False
+
+    async def some_more(self, datagrams: int = 50) -> None:
+        """Wait until so many more have been answered."""
+        goal = self._number + datagrams
+        await until(lambda: self._number >= goal)
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -98,15 +123,15 @@ async def answering(*how_often: int) -> AsyncIterator[Answering]:
         transport.close()
 
 
-async def pinged(program: Path, seconds: float = 0.3) -> Pings:
+async def pinged(program: Path, far: Answering) -> Pings:
     async with Probe.running(program, NEAR, *ping_words(FAR_IP, 0.001)) as probe:
-        await asyncio.sleep(seconds)
+        await far.some_more(200)
         return read_pings(await probe.end())
 
 
 async def test_a_pinger_finds_nothing_wrong_where_nothing_is(program: Path, cable: None) -> None:
-    async with answering(1):
-        pings = await pinged(program)
+    async with answering(1) as far:
+        pings = await pinged(program, far)
 
     assert pings.sent == pings.received > 10
     assert (pings.lost, pings.duplicates, pings.reordered, pings.losses) == (0, 0, 0, ())
@@ -116,8 +141,8 @@ async def test_a_pinger_finds_nothing_wrong_where_nothing_is(program: Path, cabl
 async def test_a_pinger_counts_what_is_lost_and_what_comes_twice(
     program: Path, cable: None
 ) -> None:
-    async with answering(1, 0, 1, 2):
-        pings = await pinged(program)
+    async with answering(1, 0, 1, 2) as far:
+        pings = await pinged(program, far)
 
     assert abs(pings.lost - pings.sent / 4) <= 1
     assert abs(pings.duplicates - pings.sent / 4) <= 1
@@ -129,11 +154,11 @@ async def test_a_pinger_notes_when_nothing_came_back(program: Path, cable: None)
     async with answering(1) as far:
         started = loop.time()
         async with Probe.running(program, NEAR, *ping_words(FAR_IP, 0.001)) as probe:
-            await asyncio.sleep(0.2)
+            await far.some_more()
             far.quiet, began = True, loop.time()
             await asyncio.sleep(0.2)
             far.quiet, ended = False, loop.time()
-            await asyncio.sleep(0.2)
+            await far.some_more()
             pings = read_pings(await probe.end())
 
     silence = pings.longest_between(began, ended)
@@ -146,7 +171,7 @@ async def test_a_pinger_notes_when_nothing_came_back(program: Path, cable: None)
 async def test_a_silence_that_never_ended_counts(program: Path, cable: None) -> None:
     async with answering(1) as far:
         async with Probe.running(program, NEAR, *ping_words(FAR_IP, 0.001)) as probe:
-            await asyncio.sleep(0.2)
+            await far.some_more()
             far.quiet = True
             await asyncio.sleep(0.3)
             pings = read_pings(await probe.end())
@@ -169,7 +194,6 @@ async def test_every_byte_of_a_conversation_is_checked(
     server = await asyncio.start_server(lambda r, w: echo(r, w, spoil), sock=ear)
     async with server:
         async with Probe.running(program, NEAR, *talk_words(FAR_IP, 0.01, 30_000)) as probe:
-            await asyncio.sleep(0.2)
             first = read_talk(await probe.report())
             last = read_talk(await probe.end())
 
@@ -179,18 +203,19 @@ async def test_every_byte_of_a_conversation_is_checked(
 
 
 async def test_a_conversation_says_what_the_guest_expects(program: Path, cable: None) -> None:
-    heard = bytearray()
+    heard, hung_up = bytearray(), asyncio.Event()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while len(heard) < 100_000:
             heard.extend(await reader.read(65536))
         writer.close()
+        hung_up.set()
 
     ear = socket_in(FAR)
     ear.bind((FAR_IP, ECHO_PORT))
     async with await asyncio.start_server(listen, sock=ear):
         async with Probe.running(program, NEAR, *talk_words(FAR_IP, 0.01, 30_000)) as probe:
-            await asyncio.sleep(0.3)
+            await hung_up.wait()
             talk = read_talk(await probe.end())
 
     assert bytes(heard) == pattern(0, len(heard))
@@ -200,9 +225,9 @@ async def test_a_conversation_says_what_the_guest_expects(program: Path, cable: 
 async def test_what_passes_a_guests_interface_is_noted_by_peer_and_direction(
     program: Path, cable: None
 ) -> None:
-    async with answering(1), Probe.running(program, NEAR, *tap_words(MAC)) as watching:
-        await asyncio.sleep(0.2)
-        pings = await pinged(program)
+    async with answering(1) as far, Probe.running(program, NEAR, *tap_words(MAC)) as watching:
+        await listening(NEAR)
+        pings = await pinged(program, far)
         passed = read_passed(await watching.end())
 
     assert {(row.tap, row.from_vm, row.count) for row in passed} == {
@@ -211,15 +236,29 @@ async def test_what_passes_a_guests_interface_is_noted_by_peer_and_direction(
     }
 
 
+async def test_what_passed_before_the_end_is_told_though_the_watcher_comes_to_it_late(
+    program: Path, cable: None
+) -> None:
+    async with answering(1) as far, Probe.running(program, NEAR, *tap_words(MAC)) as watching:
+        await listening(NEAR)
+        watching._process.send_signal(signal.SIGSTOP)
+        pings = await pinged(program, far)
+        ending = asyncio.create_task(watching.end())
+        await asyncio.sleep(0.1)
+        watching._process.send_signal(signal.SIGCONT)
+        passed = read_passed(await ending)
+
+    assert {row.count for row in passed} == {pings.sent}
+
+
 async def test_a_unicast_frame_for_somebody_else_was_flooded(program: Path, cable: None) -> None:
     strange = MacAddress("52:54:00:00:00:97")
     with socket_in(NEAR, socket.AF_PACKET, socket.SOCK_RAW) as mouth:
         mouth.bind(("vnet7", 0))
         async with Probe.running(program, FAR, *FLOOD_WORDS) as watching:
-            await asyncio.sleep(0.2)
+            await listening(FAR)
             for mac in (strange, strange, "ff:ff:ff:ff:ff:ff", MAC):
                 mouth.send(bytes.fromhex(str(mac).replace(":", "")) + bytes(6) + b"\x88\xb5" + b"x")
-            await asyncio.sleep(0.2)
             flooded = read_flooded(await watching.end())
 
     assert [(row.mac, row.count) for row in flooded if row.mac == strange] == [(strange, 2)]

@@ -362,7 +362,8 @@ static unsigned listen_until_end(int fd, void (*look)(const unsigned char *, ssi
   unsigned char frame[FRAME];
   struct tpacket_stats dropped = {0};
   struct sockaddr_ll from;
-  while (!wait_until(now_ns() + SECOND, fd, POLLIN)) {
+  for (int over = 0; !over;) {
+    over = wait_until(now_ns() + SECOND, fd, POLLIN); /* what passed before that is looked at all the same */
     socklen_t size = sizeof from;
     for (ssize_t n; (n = recvfrom(fd, frame, sizeof frame, MSG_DONTWAIT, (void *)&from, &size)) > 0; size = sizeof from)
       look(frame, n, &from);
