@@ -99,7 +99,7 @@ def hears(
     site: str,
     *,
     length: int = 8,
-    patience_s: float = 5.0,
+    patience_s: float = 60.0,
     mover: str = MOVER,
     fixed: Mapping[str, str] = FIXED,
 ) -> bool:

@@ -104,12 +104,12 @@ def agent(site: str, config: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+            process.wait(timeout=120)
     assert process.returncode == 0, log.read_text()
 
 
 def _wait_for(log: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while b"agent_began" not in log.read_bytes():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -135,7 +135,7 @@ def _moved(folder: Path, url: str) -> None:
             stack.enter_context(agent(site, config))
         asyncio.run(_bind(config, url, "a"))
         ears = {site: stack.enter_context(ear(WAN, f"to-{site}")) for site in SITES}
-        assert [hears(site, patience_s=30.0) for site in SITES] == [True] * 3
+        assert [hears(site) for site in SITES] == [True] * 3
         put_mover_at("b")
         asyncio.run(_bind(config, url, "b"))
         assert [hears(site) for site in SITES] == [True] * 3

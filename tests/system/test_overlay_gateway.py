@@ -179,8 +179,9 @@ class GatewayStage(Stage):
                 senses = with_gateway(senses, self.network, description, store, now)
                 fixed = frozenset(each.mac for each in senses.fixed)
                 vni = self.network.vni
+                self.addresses[site] = SiteAddresses(SiteName(site), vni, VTEPS, fixed=fixed)
                 await Agent(
-                    addresses=SiteAddresses(SiteName(site), vni, VTEPS, fixed=fixed),
+                    addresses=self.addresses[site],
                     planes=(first, second),
                     register=store.register(vni),
                     lease=store.agent_lease(vni, site, f"test:{site}", LEASE_SECONDS),

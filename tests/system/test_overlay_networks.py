@@ -171,7 +171,7 @@ def _look(folder: Path, url: str) -> None:
 
 def _reached_everywhere(network: str) -> None:
     for site in SITES:
-        assert hears(site, mover=MOVERS[network], fixed=AT[network], patience_s=15.0), (
+        assert hears(site, mover=MOVERS[network], fixed=AT[network]), (
             network,
             site,
         )
