@@ -81,9 +81,9 @@ TALKERS, PINNED = set(VMS[:2]), set(VMS[2:])
 
 
 async def until(
-    question: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = 10
+    question: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = 60
 ) -> T:
-    """Ask again and again, for at most ten seconds if nobody says more, until there is an answer."""
+    """Ask again and again, for at most a minute if nobody says more, until there is an answer."""
     try:
         async with asyncio.timeout(seconds):
             while (answer := await question()) is None:
@@ -193,7 +193,7 @@ class Stage:
             yield daemon
         finally:
             daemon.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await running
 
     async def new_daemon(self) -> Daemon:

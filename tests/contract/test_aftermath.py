@@ -112,11 +112,11 @@ async def test_an_effect_is_looked_at_whatever_was_recommended_since(
     expect(stage)
     async with stage.daemon():
         plan = await gone_to_b(stage)
+        await stage.price(B, 2 * DEAR)
         token = int(await client.get(keys.FENCE) or 0)
         for number in range(60):
             another = replace(plan, id=PlanId(f"another-{number}"), made_at=now())
             await stage.store.put_plan(another, PlanStatus.SUPERSEDED, token)
-        await stage.price(B, 2 * DEAR)
         assert await found(stage, plan) is Effect.MISSED
 
 

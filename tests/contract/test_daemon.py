@@ -152,7 +152,7 @@ async def test_the_command_to_stop_ends_a_daemon_but_not_its_successor(stage: St
     daemon = await stage.new_daemon()
     running = asyncio.create_task(daemon.run())
     await stage.store.send_command(Command(kind=CommandKind.STOP, at=now()))
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
     async with stage.daemon():
         await stage.calm()
         await stage.price(A, DEAR)
@@ -289,9 +289,24 @@ async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
     assert await client.get(keys.LEASE) is None
 
 
-async def evacuated_instead_of(stage: Stage, plan: Plan) -> Plan:
+@pytest.fixture
+def shunned(monkeypatch: pytest.MonkeyPatch) -> set[HostName]:
+    """The hosts that who carries a plan out was told to take nobody back to."""
+    found: set[HostName] = set()
+    shun = Executor.shun
+
+    def noted(executor: Executor, gone_at: Mapping[HostName, datetime]) -> None:
+        found.update(gone_at)
+        shun(executor, gone_at)
+
+    monkeypatch.setattr(Executor, "shun", noted)
+    return found
+
+
+async def evacuated_instead_of(stage: Stage, plan: Plan, shunned: set[HostName]) -> Plan:
     """Give notice while a plan's first moves are held; check that it makes way, and return the evacuation."""
     await stage.store.put_notice(notice())
+    await until(so(lambda: A1 in shunned), "the notice to be heard")
     stage.clouds.gate.set()
     _, evacuation = await stage.plan(PlanStatus.DONE, past=plan.id)
     assert stage.at(B1) == set(VMS)
@@ -301,7 +316,7 @@ async def evacuated_instead_of(stage: Stage, plan: Plan) -> Plan:
 
 
 async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
-    stage: Stage,
+    stage: Stage, shunned: set[HostName]
 ) -> None:
     stage.write_policy(pinned="nobody")
     stage.clouds.gate.clear()
@@ -310,13 +325,13 @@ async def test_a_notice_stops_an_elective_plan_at_its_next_step_and_evacuates(
         await stage.price(A, DEAR)
         await stage.moving()
         _, elective = await stage.plan(PlanStatus.EXECUTING)
-        evacuation = await evacuated_instead_of(stage, elective)
+        evacuation = await evacuated_instead_of(stage, elective, shunned)
     assert {step.kind for step in evacuation.steps} == {MoveKind.MANDATORY}
 
 
 @ONE_SERVER
 async def test_moves_that_only_mend_a_rule_make_way_for_those_that_a_notice_demands(
-    stage: Stage,
+    stage: Stage, shunned: set[HostName]
 ) -> None:
     """While a plan is carried out, nothing else is begun; and there is little time to flee in."""
     stage.clouds.gate.clear()
@@ -328,7 +343,7 @@ async def test_moves_that_only_mend_a_rule_make_way_for_those_that_a_notice_dema
         )
         await stage.moving()
         _, mending = await stage.plan(PlanStatus.EXECUTING)
-        evacuation = await evacuated_instead_of(stage, mending)
+        evacuation = await evacuated_instead_of(stage, mending, shunned)
     assert {step.kind for step in mending.steps} == {MoveKind.MANDATORY}
     assert len(evacuation.steps) == len(VMS) - 1
 
@@ -374,16 +389,8 @@ class AfterTheFirst(asyncio.Event):
 
 @ONE_SERVER
 async def test_who_has_left_a_cloud_before_its_notice_is_not_taken_back_when_others_fail(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, shunned: set[HostName]
 ) -> None:
-    shunned: set[HostName] = set()
-    shun = Executor.shun
-
-    def noted(executor: Executor, gone_at: Mapping[HostName, datetime]) -> None:
-        shunned.update(gone_at)
-        shun(executor, gone_at)
-
-    monkeypatch.setattr(Executor, "shun", noted)
     stage.clouds.gate = AfterTheFirst()
     async with stage.daemon():
         await stage.calm()
@@ -415,7 +422,7 @@ class Slow(Loop):
         decision = super().consider(*args, **options)
         if decision.to_execute is not None:
             self.decided.set()
-            self.let.wait(10)
+            self.let.wait(60)
         return decision
 
 
@@ -452,7 +459,7 @@ async def test_a_lost_lease_ends_the_daemon_and_nothing_more_is_written(
     await take_lease(stage, client)
     before = await decided(client)
     with pytest.raises(LeaseLost):
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
     assert asyncio.all_tasks() == others
     assert await decided(client) == before
     assert await client.get(keys.LEASE) == b"another"
@@ -460,7 +467,7 @@ async def test_a_lost_lease_ends_the_daemon_and_nothing_more_is_written(
 
 async def take_lease(stage: Stage, client: Redis) -> None:
     """Take the pen as when it has run out, however often its holder renews it in between."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             await client.delete(keys.LEASE)
             with suppress(LeaseHeld):

@@ -324,6 +324,6 @@ async def test_a_server_that_restarts_is_waited_for(
                 await stage.price(A, CHEAP)
                 await stage.calm()
                 daemon.stop()
-                await asyncio.wait_for(running, 10)
+                await asyncio.wait_for(running, 60)
     assert told(logs, "plan_interrupted") == 1
     assert told(logs, "chore_failed") == told(logs, "chore_recovered") <= 4

@@ -98,12 +98,12 @@ async def test_it_dies_with_a_daemon_that_is_killed_and_the_next_needs_not_wait(
         sys.executable, "-c", PARENT, program.kind, program.path, state, stdout=-1
     )
     assert parent.stdout is not None
-    server_pid = json.loads(await asyncio.wait_for(parent.stdout.readline(), 30))
+    server_pid = json.loads(await asyncio.wait_for(parent.stdout.readline(), 60))
     watched = os.pidfd_open(server_pid)
     try:
         parent.send_signal(signal.SIGKILL)
         await parent.wait()
-        ended, _, _ = await asyncio.to_thread(select.select, [watched], [], [], 10)
+        ended, _, _ = await asyncio.to_thread(select.select, [watched], [], [], 60)
         assert ended
     finally:
         os.close(watched)
@@ -131,7 +131,7 @@ async def test_one_that_ends_by_itself_is_begun_again_and_keeps_the_pen_where_it
 
 
 async def _pid_of_another(client: Redis, than: int) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with suppress(RedisError, OSError):
                 pid = int((await client.info("server"))["process_id"])

@@ -64,7 +64,7 @@ async def test_a_rate_that_wavers_changes_nothing_and_one_that_rises_does() -> N
         assert waiting(writer)[0] == 75_000
 
 
-SILENCE_SECONDS = 0.4
+SILENCE_SECONDS = 1.0
 
 
 @asynccontextmanager

@@ -36,13 +36,14 @@ async def test_a_certificate_that_was_renewed_is_shown_at_once(
         before = (folder / "certificate.pem").read_text()
         (folder / "certificate.pem").write_text(before[:100])
         with capture_logs() as logs:
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(60):
+                while "certificate_not_renewed" not in {line["event"] for line in logs}:
+                    await asyncio.sleep(0.01)
         (folder / "certificate.pem").write_text(before)
-        assert "certificate_not_renewed" in {line["event"] for line in logs}
         authority = load_authority(tmp_path / "ca")
         authority.renew(folder, lifetime=timedelta(days=90), now=datetime.now(UTC))
         renewed = load_identity(folder, kind=PeerKind.SITE).facts.ends
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while renewed not in shown:
                 await asyncio.sleep(0.02)
         await open_way(a, b)
