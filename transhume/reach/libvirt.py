@@ -1,20 +1,21 @@
 """Connections to libvirt daemons, shared by whoever senses or moves VMs.
 
 Owns the opening of connections (once a host, reopened when dead, and one for each long call), the bounded pools
-of threads that libvirt's blocking calls run in, and libvirt's event loop, which keep-alives and events need.
-Leaves out what the calls mean.
+of threads that libvirt's blocking calls run in, which nobody waits for at the end, and libvirt's event loop,
+which keep-alives and events need. Leaves out what the calls mean.
 """
 
 import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transhume.deployment.model import Hypervisor
 from transhume.errors import ExtraMissing, HypervisorUnreachable, UsageError
 from transhume.knowledge.model import HostName
+from transhume.reach.threads import LooseThreads
 
 if TYPE_CHECKING:
     import libvirt
@@ -27,6 +28,8 @@ WhenOpened = Callable[[HostName, "libvirt.virConnect"], None]
 THREADS, OPENINGS, LONG_CALLS = 32, 256, 256
 """At the same time, to all hosts together."""
 OPENING_SECONDS = 10.0
+CLOSING_SECONDS = 2.0
+"""For all connections together."""
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 
 
@@ -38,9 +41,9 @@ class Connections:
         self._open: dict[HostName, libvirt.virConnect] = {}
         self._opening: dict[HostName, asyncio.Future[libvirt.virConnect]] = {}
         self._when_opened: list[WhenOpened] = []
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
-        self._openings = ThreadPoolExecutor(OPENINGS, thread_name_prefix="libvirt-opening")
-        self._apart = ThreadPoolExecutor(LONG_CALLS, thread_name_prefix="libvirt-apart")
+        self._threads = LooseThreads(THREADS, "libvirt")
+        self._openings = LooseThreads(OPENINGS, "libvirt-opening")
+        self._apart = LooseThreads(LONG_CALLS, "libvirt-apart")
         self._events = _start_events()
 
     @property
@@ -151,13 +154,22 @@ class Connections:
         return HypervisorUnreachable(host, self._hypervisors[host].uri, str(seen))
 
     def close(self) -> None:
-        """Close what was opened. A migration under way goes on without us."""
-        for connection in self._open.values():
-            with contextlib.suppress(Exception):
-                connection.close()
+        """Close what was opened, but wait for no host that doesn't answer. What migrates goes on without us."""
+        for opening in tuple(self._opening.values()):
+            if not opening.get_loop().is_closed():
+                opening.cancel()  # what comes of it is for nobody
+        wait(
+            [self._openings.submit(_close, connection) for connection in self._open.values()],
+            timeout=CLOSING_SECONDS,
+        )
         self._open.clear()
         for threads in (self._threads, self._openings, self._apart):
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
+
+
+def _close(connection: "libvirt.virConnect") -> None:
+    with contextlib.suppress(Exception):
+        connection.close()
 
 
 _events_lock = threading.Lock()

@@ -1,6 +1,8 @@
 """Connections to hypervisors: shared, reopened when dead, and waited for in vain only for a moment."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -118,3 +120,48 @@ async def test_a_call_that_takes_long_has_a_connection_of_its_own(
     assert (shared.isAlive(), apart.isAlive()) == (True, False)
     assert await connections.call(A1, lambda c: c) is shared
     assert daemons.opened == ["a1", "a1"]
+
+
+SILENT = """
+import asyncio, socket, sys
+from transhume.deployment.model import Hypervisor
+from transhume.errors import HypervisorUnreachable
+from transhume.knowledge.model import HostName
+from transhume.reach import libvirt as reach
+
+reach.OPENING_SECONDS = 0.5
+silent = socket.create_server(("127.0.0.1", 0))
+uri = f"qemu+tcp://127.0.0.1:{silent.getsockname()[1]}/system"
+
+async def ask():
+    connections = reach.Connections([Hypervisor(host=HostName("a1"), uri=uri, peer_uri=uri)])
+    try:
+        await connections.call(HostName("a1"), lambda c: c.getLibVersion())
+    except HypervisorUnreachable:
+        print("it is silent")
+    finally:
+        connections.close()
+
+asyncio.run(ask())
+"""
+
+
+def test_a_process_ends_though_a_host_lets_it_wait_for_ever() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "it is silent\n", "")
+
+
+async def test_nobody_waits_long_for_a_connection_that_cant_be_closed(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "CLOSING_SECONDS", 0.1)
+    let = threading.Event()
+    known = await connections.call(A1, lambda c: c)
+    monkeypatch.setattr(known, "close", let.wait)
+    closing = threading.Thread(target=connections.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    let.set()

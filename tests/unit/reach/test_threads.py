@@ -1,0 +1,74 @@
+"""Threads that keep no process from ending, and work as others do."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from transhume.reach.threads import LooseThreads
+
+STUCK = """
+import threading
+from transhume.reach.threads import LooseThreads
+
+begun = threading.Event()
+threads = LooseThreads(1, "stuck")
+threads.submit(lambda: (begun.set(), threading.Event().wait()))
+begun.wait()
+threads.shutdown(cancel_futures=True)
+"""
+
+
+def test_a_process_ends_though_a_call_of_its_never_does() -> None:
+    done = subprocess.run([sys.executable, "-c", STUCK], timeout=30, check=False)
+    assert done.returncode == 0
+
+
+def test_calls_are_made_and_what_they_raise_is_raised() -> None:
+    threads = LooseThreads(2, "ours")
+    assert threads.submit(divmod, 7, 2).result(10) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(divmod, 7, 0).result(10)
+    threads.shutdown()
+
+
+def test_no_more_are_made_at_once_than_may_be() -> None:
+    threads, go = LooseThreads(2, "ours"), threading.Event()
+    begun = [threading.Event() for _ in range(3)]
+
+    def work(number: int) -> int:
+        begun[number].set()
+        assert go.wait(10)
+        return number
+
+    calls = [threads.submit(work, number) for number in range(3)]
+    assert begun[0].wait(10)
+    assert begun[1].wait(10)
+    assert not begun[2].wait(0.1)
+    go.set()
+    assert [call.result(10) for call in calls] == [0, 1, 2]
+    threads.shutdown()
+
+
+def test_one_thread_is_enough_for_one_call_after_the_other() -> None:
+    threads = LooseThreads(8, "few")
+    for _ in range(20):
+        threads.submit(int).result(10)
+    named = [each.name for each in threading.enumerate() if each.name.startswith("few")]
+    assert len(named) <= 2, "the one before may be about to be ready"
+    threads.shutdown()
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_after_the_end_what_waits_is_cancelled_or_made(cancels: bool) -> None:
+    threads, go = LooseThreads(1, "ours"), threading.Event()
+    under_way, waiting = threads.submit(go.wait, 10), threads.submit(int)
+    while not under_way.running():
+        pass
+    threads.shutdown(cancel_futures=cancels)
+    go.set()
+    assert under_way.result(10)
+    assert waiting.cancelled() if cancels else waiting.result(10) == 0
+    with pytest.raises(RuntimeError, match="shut down"):
+        threads.submit(int)
