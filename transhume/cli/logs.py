@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
 from typing import Any, TypeVar
 
 import click
@@ -30,5 +32,22 @@ def log_to_stderr(*, as_json: bool) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: _Lines(),
     )
+
+
+class _Lines:
+    """Lines on standard error, as far as it takes them.
+
+    A disk that is full, or a reader that is gone, costs what is told: VMs have to be saved all the same.
+    """
+
+    _writing = Lock()
+
+    def msg(self, line: str) -> None:
+        """Write a line, or lose it."""
+        with self._writing, suppress(OSError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = exception = msg

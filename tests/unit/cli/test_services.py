@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.unit.execute.migration.gateway.relayed_host import write_host
 from tests.unit.execute.migration.gateway.two_sites import free_port, site, write_site
+from transhume.execute.migration.control_client import GatewayAddress, GatewayClient
 
 PATIENCE_SECONDS = 60.0
 OVERLAY = """
@@ -52,6 +54,34 @@ async def test_a_gateway_ends_and_leaves_no_socket(tmp_path: Path, number: signa
     events = await ended(number, words, after="gateway_started")
     assert events[-1] == "gateway_stopped"
     assert not (config.parent / "control.sock").exists()
+
+
+@pytest.mark.parametrize("log", ["full", "closed"])
+async def test_a_gateway_works_though_its_log_cant_be_written(tmp_path: Path, log: str) -> None:
+    """A disk that the log has filled, or a pipe whose reader is gone, must cost no migration."""
+    config = write_site(tmp_path, "a", {"a": free_port()})
+    reading, closed = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "transhume", "gateway", "--config", str(config)),
+        stderr=full if log == "full" else closed,
+    )
+    os.close(full)
+    os.close(closed)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (config.parent / "control.sock").exists():
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+            address = GatewayAddress(site="a", socket=config.parent / "control.sock")
+            assert (await GatewayClient(address).ask("status"))["site"] == "a"
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_gateways_that_answer_are_shown_beside_one_that_does_not(tmp_path: Path) -> None:
