@@ -68,8 +68,9 @@ def command(
 
     async def listen(store: "Store") -> None:
         from transhume.daemon.senses import keep_alive, traffic
+        from transhume.reach.signals import run_until_told
 
-        await keep_alive(traffic(point, deployment.window_seconds), store)
+        await run_until_told(keep_alive(traffic(point, deployment.window_seconds), store))
 
     with _alone(host):
         with_store(config, url, listen, log_json=log_json)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -49,6 +50,45 @@ def test_a_host_that_the_daemon_listens_at_is_refused(
         told = run(tmp_path, capture, "--url", url).exception
         assert isinstance(told, UsageError)
         assert "`remote: true`" in str(told)
+
+
+LISTENS = """
+import asyncio
+from transhume.cli import main
+from transhume.daemon import senses
+
+async def hear(sense, store):
+    print("listens", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("has let go", flush=True)
+
+senses.keep_alive = hear
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+async def test_it_lets_go_of_the_interfaces_when_it_is_told_to_end(
+    url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A filter of clsact's stays where it is when the process is killed, and counts on for nobody."""
+    config = tmp_path / "transhume.yaml"
+    config.write_text("clouds: {home: {hosts: {h1: {capture: {remote: true}}}}}\n")
+    words = ["-c", LISTENS, "capture", "h1", "--config", str(config), "--url", url]
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=-1)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            assert await process.stdout.readline() == b"listens\n"
+            process.send_signal(number)
+            said, _ = await process.communicate()
+        assert (process.returncode, said) == (0, b"has let go\n")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def test_a_second_one_for_the_same_host_is_refused(
