@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from transhume.cli.demonstration.scene import Scene
 
 OBSERVATION_SECONDS = 15.0
-TERMINATED = 143
-"""What shells tell of a command that SIGTERM ended."""
+TOLD_BY_SHELLS = 128
+"""What shells add to the number of the signal that ended a command."""
 
 
 @click.command("demo")
@@ -50,10 +50,7 @@ def command(*, live: bool, report: Path, svg: Path | None) -> None:
     from rich.console import Console
 
     console = Console(record=svg is not None, highlight=False, width=96 if svg else None)
-    try:
-        story = asyncio.run(_tell(console, live=live))
-    except asyncio.CancelledError:
-        sys.exit(TERMINATED)
+    story = asyncio.run(_tell(console, live=live))
     write(report, _render(story, live=live))
     console.print(f"\nThe report is in {report}")
     if svg is not None:
@@ -69,18 +66,30 @@ def _picture(console: "Console") -> str:
 
 
 async def _tell(console: "Console", *, live: bool) -> "Story":
+    """Tell the story; a signal ends it only when the stage is cleared, which impatience doesn't break off."""
     import asyncio
     import signal
+
+    from transhume.reach.signals import FirstSignal
+
+    telling = asyncio.create_task(_told_on_stage(console, live=live), name="story")
+    # A terminal that is closed says so by SIGHUP.
+    first = FirstSignal(telling, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        return await telling
+    except asyncio.CancelledError:
+        if first.number is None:
+            raise
+        sys.exit(TOLD_BY_SHELLS + first.number)
+
+
+async def _told_on_stage(console: "Console", *, live: bool) -> "Story":
     import tempfile
 
     import structlog
 
     from transhume.cli.demonstration.narrator import Narrator
 
-    task = asyncio.current_task()
-    assert task is not None
-    # Left to its default, SIGTERM would leave the stage behind: a server, folders, a whole lab.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="transhume-") as folder:
         log = (Path(folder) / "daemon.log").open("w", encoding="utf-8")
         structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=log))

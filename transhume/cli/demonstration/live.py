@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -40,7 +40,9 @@ async def stage(folder: Path, console: Console) -> AsyncIterator[Store]:
                 yield store
         _tell_connections(lab, console)
     finally:
-        with console.status("taking the lab down"):
+        with ExitStack() as telling:
+            with suppress(OSError):  # the terminal is closed
+                telling.enter_context(console.status("taking the lab down"))
             if building is not None:  # which nothing breaks off: a thread does it
                 await asyncio.wait({building})
             await asyncio.to_thread(lab.down)
