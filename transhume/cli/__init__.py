@@ -6,6 +6,7 @@ Owns the group, the printing of errors and the exit statuses. A command's module
 
 import errno
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -13,6 +14,7 @@ import click
 
 from transhume import __version__
 from transhume.errors import Error
+from transhume.reach.raised_signals import EndedBySignal, raised
 
 COMMANDS = (
     "analyze",
@@ -82,11 +84,17 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; turn expected errors into one message and an exit status."""
+    """Run the command line; turn expected errors into one message and an exit status.
+
+    SIGTERM ends a command as Ctrl-C does. What has to end in another way says so itself.
+    """
     try:
-        group.main(standalone_mode=False)
+        with raised(signal.SIGTERM):
+            group.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
+    except EndedBySignal as ended:
+        ended.die()
     except click.ClickException as error:
         _say_what_click_says(error)
         sys.exit(error.exit_code)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from transhume.cli.demonstration.scene import Scene
 
 OBSERVATION_SECONDS = 15.0
-TOLD_BY_SHELLS = 128
-"""What shells add to the number of the signal that ended a command."""
 
 
 @click.command("demo")
@@ -70,6 +68,7 @@ async def _tell(console: "Console", *, live: bool) -> "Story":
     import asyncio
     import signal
 
+    from transhume.reach.raised_signals import TOLD_BY_SHELLS
     from transhume.reach.signals import FirstSignal
 
     telling = asyncio.create_task(_told_on_stage(console, live=live), name="story")

@@ -1,5 +1,6 @@
 """`transhume lab`: real clouds on this machine, for demonstrations and tests."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from transhume.reach.raised_signals import EndedBySignal, raised
 
 if TYPE_CHECKING:
     from transhume.lab.lab import CloudStatus
@@ -120,9 +123,13 @@ def up(
     lab = Lab(state, mirror=mirror)
     with _narrated() as tell:
         try:
-            lab.up(spec, tell)
+            with raised(signal.SIGHUP):  # as a terminal says that is closed
+                lab.up(spec, tell)
         except KeyboardInterrupt:
             lab.down(tell)
+            raise
+        except EndedBySignal:
+            lab.down()  # whoever watched may be gone
             raise
     click.echo(f"the lab is up; its deployment file is {lab.deployment}")
 

@@ -1,5 +1,9 @@
 """`transhume lab`, as far as it goes without a lab."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -51,3 +55,34 @@ def test_what_makes_no_lab_is_refused_before_anything_is_built(tmp_path, words, 
 
     assert isinstance(found.exception, UsageError)
     assert message in str(found.exception)
+
+
+UP = """
+import sys
+from transhume.cli import main
+from transhume.lab import lab as labs
+
+def up(*_):
+    print("building", flush=True)
+    sys.stdin.read()
+
+labs.Lab.up = up
+labs.Lab.down = lambda *_: print("taken down", flush=True)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
+)
+def test_a_lab_whose_building_is_broken_off_is_taken_down(number):
+    """Also where that is a time limit's doing, or a terminal's that is closed."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", UP, "lab", "up"], stdin=pipe, stdout=pipe, stderr=pipe
+    ) as process:
+        assert process.stdout.readline() == b"building\n"
+        process.send_signal(number)
+        assert process.stdout.read() == b"taken down\n"
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == (130 if number is signal.SIGINT else -number)

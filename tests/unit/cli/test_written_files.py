@@ -1,7 +1,10 @@
 """Files that a command writes are whole or not there, and say why they can't be written."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -64,3 +67,39 @@ def test_a_long_name_can_be_written(tmp_path: Path) -> None:
     write(path, "words")
 
     assert path.read_text() == "words"
+
+
+HALF = """
+import sys
+from pathlib import Path
+from transhume.cli import main
+
+def write_text(path, text, **_):
+    with path.open("w") as file:
+        file.write(text[:100])
+        print("half", flush=True)
+        sys.stdin.read()
+
+Path.write_text = write_text
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_a_command_that_is_told_to_end_leaves_nothing_half_done(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ["replay", "--policy", "policies", "--traces", "examples/traces/three-days"]
+    with subprocess.Popen(
+        [sys.executable, "-c", HALF, *words, "--report", str(tmp_path / "report.html")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(number)
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == (130 if number is signal.SIGINT else -number)
+    assert list(tmp_path.iterdir()) == []

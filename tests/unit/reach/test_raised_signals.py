@@ -1,0 +1,58 @@
+"""Signals that end a block by an exception; they are real: this process sends them to itself."""
+
+import os
+import signal
+
+import pytest
+
+from transhume.reach.raised_signals import raised
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    raise AssertionError("nothing has come of it")
+
+
+def test_a_signal_ends_the_block_with_what_shells_tell_of_it() -> None:
+    before, done = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with raised(signal.SIGTERM):
+            try:
+                send(signal.SIGTERM)
+            finally:
+                done.append("cleaned up")
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert (ended.value.code, done) == (143, ["cleaned up"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_one_does_what_it_did_before() -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: came.append(number))
+
+    def work() -> None:
+        with raised(signal.SIGHUP):
+            try:
+                send(signal.SIGHUP)
+            finally:
+                os.kill(os.getpid(), signal.SIGHUP)
+
+    try:
+        with pytest.raises(SystemExit):
+            work()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert came == [signal.SIGHUP]
+
+
+def test_one_that_is_ignored_stays_so() -> None:
+    """As below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with raised(signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

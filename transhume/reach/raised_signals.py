@@ -1,0 +1,49 @@
+"""Signals that end a command as Ctrl-C does: by an exception, so that what it has begun is cleaned up.
+
+Without asyncio, which a command that only tells something has no time to load.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+TOLD_BY_SHELLS = 128
+"""What shells add to the number of the signal that ended a command."""
+
+
+class EndedBySignal(SystemExit):
+    """A signal has come that ends the command."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(TOLD_BY_SHELLS + number)
+        self.number = number
+
+    def die(self) -> None:
+        """End by the signal, so that whoever waits sees what it was: to systemd that is an orderly end."""
+        signal.signal(self.number, signal.SIG_DFL)
+        os.kill(os.getpid(), self.number)
+
+
+@contextmanager
+def raised(*numbers: signal.Signals) -> Iterator[None]:
+    """Let signals raise `EndedBySignal` in this block.
+
+    A second one does what it would have done before. One that is ignored, as SIGHUP below nohup, stays so. For
+    the main thread.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, before[number])
+        raise EndedBySignal(number)
+
+    found = {int(each): signal.getsignal(each) for each in numbers}
+    before = {number: then for number, then in found.items() if then is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, then in before.items():
+            signal.signal(number, then)
