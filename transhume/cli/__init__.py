@@ -45,6 +45,8 @@ COMMANDS = (
 
 INTERRUPTED = 130
 """What shells tell of a command that Ctrl-C ended."""
+HIGHEST_STANDARD = 2
+"""The descriptor of standard error."""
 OUTPUT_FAILED = 74
 NOT_ALLOWED = 77
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -88,6 +90,7 @@ def main() -> None:
 
     SIGTERM ends a command as Ctrl-C does. What has to end in another way says so itself.
     """
+    _open_what_is_closed()
     try:
         with raised(signal.SIGTERM):
             group.main(standalone_mode=False)
@@ -109,6 +112,19 @@ def main() -> None:
             raise
         _say(f"can't write all of the output: {error.strerror}; make room, and try again")
         sys.exit(OUTPUT_FAILED)
+
+
+def _open_what_is_closed() -> None:
+    """Have standard input, output and error lead nowhere where whoever called us has closed them.
+
+    What is opened next would be taken for them: a warning of a library's would be written into a file of ours.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= HIGHEST_STANDARD:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _say(message: str) -> None:

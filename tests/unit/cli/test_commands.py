@@ -231,3 +231,27 @@ def test_status_of_a_daemon_that_keeps_its_own_knowledge_and_does_not_run(tmp_pa
     told = CliRunner().invoke(cli.group, ["status", "--json", "--config", str(config)])
     assert (told.exit_code, json.loads(told.stdout)["running"]) == (3, False)
     assert "transhume run" in told.stderr
+
+
+CLOSED = """
+import os, sys
+from pathlib import Path
+from transhume import cli
+
+def look(**_):
+    print("nobody reads this")
+    print("nor this", file=sys.stderr)
+    leads = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+    Path(sys.argv[1]).write_text(f"{leads} {sys.stdin.read()!r}", encoding="utf-8")
+
+cli.group.main = look
+cli.main()
+"""
+
+
+def test_standard_streams_that_are_closed_lead_nowhere(tmp_path: Path) -> None:
+    """Else what is opened next, a connection say, would be standard error to all libraries."""
+    found = tmp_path / "found"
+    words = [sys.executable, "-c", CLOSED, str(found)]
+    subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *words], check=True)
+    assert found.read_text(encoding="utf-8") == f"{['/dev/null'] * 3} ''"
