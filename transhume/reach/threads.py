@@ -4,6 +4,7 @@ For those of the standard library's pools it does, which is right where the work
 lets whoever connects to it wait for minutes, a disk whoever reads it, and nothing cuts that short.
 """
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -63,6 +64,15 @@ class LooseThreads(Executor):
             del call  # which would keep what it returned until the next one comes
             with self._lock:
                 self._busy -= 1
+
+
+async def in_a_loose_thread(what: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Have something called in a thread of its own; whoever is cancelled meanwhile leaves it to itself."""
+    threads = LooseThreads(1, getattr(what, "__name__", "loose"))
+    try:
+        return await asyncio.wrap_future(threads.submit(what, *args, **kwargs))
+    finally:
+        threads.shutdown()
 
 
 def _make(future: "Future[Any]", what: Callable[[], Any]) -> None:

@@ -84,6 +84,40 @@ async def test_a_gateway_works_though_its_log_cant_be_written(tmp_path: Path, lo
             await process.wait()
 
 
+INDEXES = """
+import time
+from transhume.cli import main
+from transhume.execute.migration.gateway import gateway
+
+def index_image(path):
+    print("indexes", flush=True)
+    time.sleep(3600)
+
+gateway.index_image = index_image
+main()
+"""
+
+
+@by_signals
+async def test_a_gateway_ends_though_it_has_a_large_image_to_read(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    config = write_site(tmp_path, "a", {"a": free_port()}, images=[{"path": "large.img"}])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", INDEXES, "gateway", "--config", str(config)), stdout=-1
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await process.stdout.readline() == b"indexes\n"
+            process.send_signal(number)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def test_gateways_that_answer_are_shown_beside_one_that_does_not(tmp_path: Path) -> None:
     config = tmp_path / "transhume.yaml"
     config.write_text(

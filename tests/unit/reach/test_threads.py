@@ -1,12 +1,13 @@
 """Threads that keep no process from ending, and work as others do."""
 
+import asyncio
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from transhume.reach.threads import LooseThreads
+from transhume.reach.threads import LooseThreads, in_a_loose_thread
 
 STUCK = """
 import threading
@@ -72,3 +73,20 @@ def test_after_the_end_what_waits_is_cancelled_or_made(cancels: bool) -> None:
     assert waiting.cancelled() if cancels else waiting.result(10) == 0
     with pytest.raises(RuntimeError, match="shut down"):
         threads.submit(int)
+
+
+async def test_whoever_is_cancelled_leaves_a_call_to_itself() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return go.wait(10)
+
+    waiting = asyncio.create_task(in_a_loose_thread(work))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go.set()
+    assert await in_a_loose_thread(divmod, 7, 2) == (3, 1)

@@ -40,6 +40,7 @@ from transhume.execute.migration.trust.identity import (
 )
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 from transhume.execute.migration.trust.tickets import Admissions
+from transhume.reach.threads import in_a_loose_thread
 
 UNUSED_SECONDS = 120.0
 """After so long without a hypervisor, a route is taken away."""
@@ -357,7 +358,7 @@ async def start_gateway(
     images = []
     for image in settings.images:
         try:
-            catalogue = await asyncio.to_thread(index_image, image.path)
+            catalogue = await in_a_loose_thread(index_image, image.path)
         except OSError as error:
             raise UsageError(f"image {image.path} can't be read: {error}") from error
         log.info("image_indexed", image=str(image.path), blocks=len(catalogue.digests))
