@@ -5,13 +5,17 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.unit.execute.migration.gateway.relayed_host import write_host
-from tests.unit.execute.migration.gateway.two_sites import free_port, site, write_site
+from tests.unit.execute.migration.gateway.two_sites import LIFETIME, free_port, site, write_site
 from transhume.execute.migration.control_client import GatewayAddress, GatewayClient
+from transhume.execute.migration.trust import Peer, PeerKind, load_authority, load_identity
+from transhume.execute.migration.trust.calling import call
 
 PATIENCE_SECONDS = 60.0
 OVERLAY = """
@@ -25,8 +29,18 @@ by_signals = pytest.mark.parametrize(
 )
 
 
-async def ended(number: signal.Signals, words: list[str], *, after: str) -> list[str]:
-    """Run a service, send it a signal after an event, and return its events once it has ended well."""
+async def ended(
+    number: signal.Signals,
+    words: list[str],
+    *,
+    after: str,
+    meanwhile: Callable[[], Awaitable[asyncio.StreamWriter]] | None = None,
+) -> list[str]:
+    """Run a service, send it a signal after an event, and return its events once it has ended well.
+
+    It tells nothing else, no traceback. `meanwhile` makes a connection that lasts until then.
+    """
+    connection = None
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "transhume", *words, "--log-json"), stderr=asyncio.subprocess.PIPE
     )
@@ -37,9 +51,12 @@ async def ended(number: signal.Signals, words: list[str], *, after: str) -> list
             async for line in process.stderr:
                 events.append(json.loads(line)["event"])
                 if events[-1] == after:
+                    connection = await meanwhile() if meanwhile else None
                     process.send_signal(number)
             assert await process.wait() == 0
     finally:
+        if connection is not None:
+            connection.close()
         if process.returncode is None:
             process.kill()
             await process.wait()
@@ -143,6 +160,29 @@ async def test_a_relay_ends_whether_its_gateway_is_there_or_not(
         words = ["relay", "--config", str(write_host(here, "a2"))]
         assert await ended(number, words, after="relay_calls") == ["relay_calls"]
     assert await ended(number, words, after="gateway_not_there") == ["gateway_not_there"]
+
+
+@by_signals
+async def test_a_gateway_ends_without_complaint_though_an_operator_is_connected(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    port = free_port()
+    config = write_site(tmp_path, "a", {"a": port})
+    operator, gateway = Peer(kind=PeerKind.OPERATOR, name="ada"), Peer(kind=PeerKind.SITE, name="a")
+    load_authority(tmp_path / "ca").issue(
+        operator, tmp_path / "ada", lifetime=LIFETIME, now=datetime.now(UTC)
+    )
+    identity = load_identity(tmp_path / "ada", kind=PeerKind.OPERATOR)
+
+    async def connect() -> asyncio.StreamWriter:
+        reader, writer = await call(identity, "127.0.0.1", port, gateway, limit_bytes=1 << 20)
+        writer.write(b'{"do": "status"}\n')
+        assert await reader.readline()
+        return writer
+
+    words = ["gateway", "--config", str(config)]
+    events = await ended(number, words, after="gateway_started", meanwhile=connect)
+    assert events == ["gateway_started", "gateway_stopped"]
 
 
 @by_signals

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -214,6 +215,11 @@ class Gateway:
         return departures
 
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Whoever is connected at our end is cancelled, which asyncio before 3.12 tells as a fault.
+        with suppress(asyncio.CancelledError):
+            await self._serve(reader, writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             peer = peer_of(writer.get_extra_info("ssl_object"))
             if peer.kind is PeerKind.OPERATOR and self.control is not None:
