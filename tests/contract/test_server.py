@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import select
+import shutil
 import signal
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
@@ -208,6 +210,17 @@ async def test_a_server_that_cannot_start_says_its_last_words(
     manifest.write_text("no manifest\n")
     with pytest.raises(KnowledgeUnreachable, match=r"server\.log"):
         async with run_server(program, state):
+            pass
+
+
+async def test_a_server_that_a_full_disk_keeps_from_starting_leaves_no_words(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log is on that disk as well."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    silent = Program(kind=ServerKind.REDIS, path="/bin/false")
+    with pytest.raises(KnowledgeUnreachable, match=r"the disk of .*knowledge is full, make room"):
+        async with run_server(silent, state):
             pass
 
 

@@ -299,9 +299,15 @@ async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) 
         seen = f"it doesn't answer after {START_SECONDS:.0f} s"
     else:
         seen = f"it ended with status {process.returncode}"
-    raise KnowledgeUnreachable(
-        f"our own server did not start: {seen}; its log {log_path} ends with\n{_end_of(log_path)}"
-    )
+    raise KnowledgeUnreachable(f"our own server did not start: {seen}; {_last_words(log_path)}")
+
+
+def _last_words(log_path: Path) -> str:
+    """Say what is in a server's log, or why there is nothing."""
+    said = _end_of(log_path)
+    if not said and not shutil.disk_usage(log_path).free:
+        return f"the disk of {log_path.parent} is full, make room there"
+    return f"its log {log_path} ends with\n{said}"
 
 
 def _end_of(log_path: Path) -> str:
