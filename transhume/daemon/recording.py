@@ -20,10 +20,13 @@ from transhume.daemon.trace_writing import Pace, Scene, TraceFolder, can_be_name
 from transhume.knowledge.model import Snapshot, VmName
 from transhume.knowledge.records import RecordingStatus
 from transhume.knowledge.store import Store
+from transhume.reach.threads import in_a_loose_thread
 
 log = structlog.get_logger()
 
 MOST_TRACES = 200
+FINISH_SECONDS = 2.0
+"""After so long at the end a disk counts as hanging, and the daemon ends without it."""
 LONELY_SECONDS = 10.0
 """After so long without a round the recording looks by itself."""
 GONE_FOR_GOOD = timedelta(minutes=5)
@@ -76,7 +79,7 @@ class Recording:
             while True:
                 latest = await self._next(store)
                 before = self.trace
-                await asyncio.to_thread(self.note, latest)
+                await in_a_loose_thread(self.note, latest)
                 if self.trace is not None and self.trace != before:
                     await store.put_recording(
                         RecordingStatus(
@@ -118,13 +121,17 @@ class Recording:
             self._trace.keep_policies(self._sources())
 
     def _finish(self, latest: Snapshot | None) -> None:
-        with self._writing:
+        if not self._writing.acquire(timeout=FINISH_SECONDS):
+            log.warning("recording_not_finished", why="the disk doesn't answer")
+            return
+        try:
             trace, self._trace = self._trace, None
             if trace is not None and latest is not None:
-                try:
-                    trace.looked(latest.at)
-                except OSError as error:
-                    log.warning("recording_not_finished", why=str(error))
+                trace.looked(latest.at)
+        except OSError as error:
+            log.warning("recording_not_finished", why=str(error))
+        finally:
+            self._writing.release()
 
     # --- where one trace ends and another begins ---------------------------------------------------
 

@@ -1,5 +1,9 @@
 """What is recorded of snapshots, and that a replay reads back just that."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -525,3 +529,47 @@ def test_the_pace_of_matrices_is_their_horizon_once_enough_was_seen(folder: Path
     rows = (trace / "traffic.csv").read_text().splitlines()[1:]
     instants = [(datetime.fromisoformat(row.split(",")[0]) - START).total_seconds() for row in rows]
     assert instants == [0, 5, 15, 35, 75, 155, 315, 615, 915]
+
+
+HANGS = """
+import asyncio, sys, threading
+from pathlib import Path
+from tests.unit.daemon.test_recording import snapshot
+from transhume.cli.logs import log_to_stderr
+from transhume.daemon import recording
+from transhume.daemon.recording import Recording
+
+log_to_stderr(as_json=True)
+recording.FINISH_SECONDS = 0.1
+reads = threading.Event()
+
+def policies():
+    reads.set()
+    threading.Event().wait()
+
+async def record(kept):
+    async for _ in kept.keep(None):
+        pass
+
+async def main():
+    kept = Recording(Path(sys.argv[1]), policies, at_most_bytes=1 << 30)
+    kept.offer(snapshot())
+    recording = asyncio.create_task(record(kept))
+    await asyncio.to_thread(reads.wait)
+    recording.cancel()
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_hangs_keeps_no_process_from_ending(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert (last["event"], last["why"]) == ("recording_not_finished", "the disk doesn't answer")
