@@ -5,6 +5,7 @@ reading; what came until then is shown. A second Ctrl-C ends the command.
 """
 
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
@@ -16,7 +17,8 @@ from transhume.monitor.capture.reading import CapturesReading
 
 _WAITING_WINDOWS = 64
 """How many windows may wait to be added up; a file is read no faster than that."""
-_DRAIN_SECONDS = 0.05
+_DRAIN_SECONDS, _LONGEST_DRAIN_SECONDS = 0.05, 2.0
+"""How long is waited for readers that are at a disk that gives no answer."""
 
 
 class Pause:
@@ -49,7 +51,8 @@ def windows_as_they_come(
 
 def _drain(came: "Queue[TrafficWindow | BaseException | None]", threads: Sequence[Thread]) -> None:
     """Let threads end that wait for room."""
-    while any(thread.is_alive() for thread in threads):
+    until = time.monotonic() + _LONGEST_DRAIN_SECONDS
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
         with suppress(Empty):
             came.get(timeout=_DRAIN_SECONDS)
 

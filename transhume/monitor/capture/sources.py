@@ -72,7 +72,10 @@ def _opened(path: Path, stop: Event, *, follow: bool, idle_seconds: float | None
     if path == STANDARD_INPUT:
         return _Pipe(os.dup(0), stop)
     if path.exists() and not path.is_file() and not path.is_dir():
-        return _Pipe(os.open(path, os.O_RDONLY | os.O_CLOEXEC), stop)
+        # At once: a pipe that nobody writes to yet would keep us until somebody does, whatever `stop` says.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(file, True)
+        return _Pipe(file, stop)
     if follow:
         return _GrowingFile(path, stop, idle_seconds)
     return StoredFile(path)

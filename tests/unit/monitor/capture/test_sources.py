@@ -146,6 +146,25 @@ def test_the_wait_for_a_silent_pipe_can_be_ended(tmp_path: Path, content: bytes)
     assert 0 < reading.summary.frames < 4000
 
 
+def test_the_wait_for_whoever_writes_to_a_pipe_can_be_ended(tmp_path: Path) -> None:
+    """`transhume analyze --follow` on a pipe whose other end nobody opens heeded no Ctrl-C."""
+    pipe = tmp_path / "fifo"
+    os.mkfifo(pipe)
+    reading = CaptureReading(pipe, 1.0)
+    stopper = threading.Timer(0.2, reading.stop)
+    stopper.start()
+    ended = threading.Event()
+
+    def read() -> None:
+        with pytest.raises(UnreadableCapture, match="it is empty"):
+            list(reading)
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    assert ended.wait(10)
+    stopper.join()
+
+
 class Writer:
     """Another process's hand on a capture file, as this thread's reader meets it."""
 
