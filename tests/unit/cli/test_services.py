@@ -13,7 +13,10 @@ import pytest
 
 from tests.unit.execute.migration.gateway.relayed_host import write_host
 from tests.unit.execute.migration.gateway.two_sites import LIFETIME, free_port, site, write_site
+from transhume.errors import UsageError
 from transhume.execute.migration.control_client import GatewayAddress, GatewayClient
+from transhume.execute.migration.relaying.configuration import load_relay
+from transhume.execute.migration.relaying.relay import alone_at
 from transhume.execute.migration.trust import Peer, PeerKind, load_authority, load_identity
 from transhume.execute.migration.trust.calling import call
 
@@ -160,6 +163,39 @@ async def test_a_relay_ends_whether_its_gateway_is_there_or_not(
         words = ["relay", "--config", str(write_host(here, "a2"))]
         assert await ended(number, words, after="relay_calls") == ["relay_calls"]
     assert await ended(number, words, after="gateway_not_there") == ["gateway_not_there"]
+
+
+async def refused(words: list[str]) -> str:
+    """Run a service that doesn't begin, and return what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "transhume", *words), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == UsageError.exit_status
+    return said.decode()
+
+
+async def test_a_second_relay_of_a_host_is_refused(tmp_path: Path) -> None:
+    """The gateway takes the newest for the host's, and each would come back two seconds later."""
+    async with site(write_site(tmp_path, "a", {"a": free_port()}, hosts=["a2"])) as here:
+        config = write_host(here, "a2")
+        with alone_at(load_relay(config).sockets):
+            said = await refused(["relay", "--config", str(config)])
+    assert "another relay serves the sockets in" in said
+
+
+async def test_a_relay_that_cant_have_its_sockets_says_so(tmp_path: Path) -> None:
+    async with site(write_site(tmp_path, "a", {"a": free_port()}, hosts=["a2"])) as here:
+        config = write_host(here, "a2", sockets={"folder": "file/sockets"})
+        (config.parent / "file").touch()
+        said = await refused(["relay", "--config", str(config)])
+    assert "file/sockets can't be had" in said
 
 
 @by_signals

@@ -129,6 +129,7 @@ class Relays:
         notice_silence(stream[1])
         older = self._relays[host]
         if older is not None:
+            older.say_why("another relay of this host has called since")
             older.end()
         relay = self._relays[host] = RelayedHypervisors(host, stream[1])
         log.info("relay_connected", host=host)
@@ -241,6 +242,11 @@ class RelayedHypervisors:
             yield
         finally:
             self._carriers.discard(stream[1])
+
+    def say_why(self, why: str) -> None:
+        """Tell the relay what comes of it next."""
+        if not self._writer.is_closing():
+            say(self._writer, {"error": why})
 
     def end(self) -> None:
         """Ask and answer nothing any more, and break off what the relay carries."""

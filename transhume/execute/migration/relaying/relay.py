@@ -5,14 +5,16 @@ When the gateway is gone, so are the sockets that it had asked for.
 """
 
 import asyncio
+import fcntl
+import os
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from pathlib import PurePosixPath
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
+from pathlib import Path, PurePosixPath
 
 import structlog
 
-from transhume.errors import Error, PeerRefused
+from transhume.errors import Error, PeerRefused, UsageError
 from transhume.execute.migration.machine.guest_memory import NoGuestMemory
 from transhume.execute.migration.machine.hypervisors import SOCKETS, Doors, Here, Part
 from transhume.execute.migration.relaying.configuration import RelaySettings
@@ -220,6 +222,30 @@ async def serve_relay(settings: RelaySettings) -> None:
 
     Raises:
         IdentityUnusable: the host's certificate, its key or its authority can't be used.
+        UsageError: another relay runs at this host, or its sockets' folder can't be had.
     """
     open_files.allow_many()
-    await run_until_told(run_relay(settings))
+    with alone_at(settings.sockets):
+        await run_until_told(run_relay(settings))
+
+
+@contextmanager
+def alone_at(folder: Path) -> Iterator[None]:
+    """Serve a folder of sockets alone: of two relays, each would have what the other carries broken off.
+
+    Raises:
+        UsageError: another relay serves them, or there can't be such a folder.
+    """
+    with ExitStack() as held:
+        try:
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another relay serves the sockets in {folder}; end one of them"
+            ) from error
+        except OSError as error:
+            raise UsageError(f"the sockets' folder {folder} can't be had: {error}") from error
+        yield

@@ -170,6 +170,19 @@ async def test_a_newer_relay_of_a_host_takes_the_place_of_the_older(tmp_path: Pa
         newer.cancel()
 
 
+async def test_the_older_relay_of_a_host_is_told_why_it_is_let_go(tmp_path: Path) -> None:
+    """Two that run for one host take turns in breaking off what the other carries."""
+    with capture_logs() as logs:
+        async with two_sites(tmp_path, hosts=["a2"]) as (a, _), relayed_host(a, "a2"):
+            settings = load_relay(write_host(a, "a2"))
+            newer = asyncio.create_task(Relay(settings, load_host_identity(settings)).run())
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not (told := [each for each in logs if each["event"] == "gateway_not_there"]):
+                    await asyncio.sleep(0.01)
+            newer.cancel()
+    assert told[0]["why"] == "another relay of this host has called since"
+
+
 async def test_a_hypervisors_connections_come_in_the_order_in_which_it_made_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
