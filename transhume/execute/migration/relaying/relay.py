@@ -52,6 +52,8 @@ class Relay:
     """
 
     def __init__(self, settings: RelaySettings, identity: Identity) -> None:
+        self.had_a_gateway = False
+        """Whether its gateway was there, at least for a while."""
         self._settings, self._identity = settings, identity
         self._here = Here(settings.sockets, settings.sockets_seen, settings.pids)
         self._doors: dict[str, tuple[Doors, list[asyncio.Task[None]]]] = {}
@@ -75,6 +77,7 @@ class Relay:
         """
         self._here.make_folder()
         reader, writer = await self._call({"relay": VERSION})
+        self.had_a_gateway = True
         notice_silence(writer)
         try:
             log.info("relay_calls", site=self._settings.site, gateway=str(self._settings.gateway))
@@ -207,13 +210,17 @@ async def run_relay(settings: RelaySettings) -> None:
         IdentityUnusable: the host's certificate, its key or its authority can't be used.
     """
     identity = load_host_identity(settings)
+    told = ""
     while True:
+        relay = Relay(settings, identity)
         try:
-            await Relay(settings, identity).run()
+            await relay.run()
             why = "it hung up"
         except (OSError, TimeoutError, PeerRefused, BrokenOff) as error:
             why = str(error) or "no answer"
-        log.warning("gateway_not_there", gateway=str(settings.gateway), why=why)
+        if relay.had_a_gateway or why != told:
+            log.warning("gateway_not_there", gateway=str(settings.gateway), why=why)
+        told = why
         await asyncio.sleep(AGAIN_SECONDS)
 
 

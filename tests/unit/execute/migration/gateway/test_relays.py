@@ -34,7 +34,7 @@ from transhume.execute.migration.gateway import relays
 from transhume.execute.migration.machine.guest_memory import NoGuestMemory
 from transhume.execute.migration.machine.hypervisors import Part
 from transhume.execute.migration.machine.sockets import listen, shut_writing
-from transhume.execute.migration.relaying import protocol
+from transhume.execute.migration.relaying import protocol, relay
 from transhume.execute.migration.relaying.configuration import load_relay
 from transhume.execute.migration.relaying.protocol import (
     BrokenOff,
@@ -44,7 +44,7 @@ from transhume.execute.migration.relaying.protocol import (
     read_words,
     send_frame,
 )
-from transhume.execute.migration.relaying.relay import Relay, load_host_identity
+from transhume.execute.migration.relaying.relay import Relay, load_host_identity, run_relay
 from transhume.execute.migration.relaying.splice import splice
 from transhume.execute.migration.trust.identity import load_identity
 from transhume.execute.migration.trust.peers import PeerKind
@@ -168,6 +168,28 @@ async def test_a_newer_relay_of_a_host_takes_the_place_of_the_older(tmp_path: Pa
         with pytest.raises(OSError, match="gone"):
             await older.running()
         newer.cancel()
+
+
+async def test_a_gateway_that_is_away_for_long_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line every two seconds would fill the disk in time."""
+    calls: list[Words] = []
+
+    async def call_in_vain(_: Relay, first: Words) -> None:
+        calls.append(first)
+        raise ConnectionRefusedError("refused" if len(calls) < 10 else "no route")
+
+    async with two_sites(tmp_path, hosts=["a2"]) as (a, _):
+        settings = load_relay(write_host(a, "a2"))
+    monkeypatch.setattr(relay, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(Relay, "_call", call_in_vain)
+    with capture_logs() as logs:
+        running = asyncio.create_task(run_relay(settings))
+        while len(calls) < 20:
+            await asyncio.sleep(0)
+        running.cancel()
+    assert [each["why"] for each in logs] == ["refused", "no route"]
 
 
 async def test_the_older_relay_of_a_host_is_told_why_it_is_let_go(tmp_path: Path) -> None:
