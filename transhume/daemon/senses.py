@@ -25,6 +25,7 @@ from transhume.policies.book import PolicyBook
 
 if TYPE_CHECKING:
     from transhume.execute.migration.control_client import GatewayClient
+    from transhume.execute.migration.trust import Identity
 
 log = structlog.get_logger()
 
@@ -219,6 +220,18 @@ def warmth(clients: "Mapping[CloudName, GatewayClient]", clock: Clock) -> Sense:
     return Sense(name="warmth", perceive=perceive)
 
 
+def certificate(identity: "Identity") -> Sense:
+    """Look each day at how long our operator's certificate is good for: gateways refuse us without."""
+
+    from transhume.execute.migration.trust.ending import tell_of_end
+
+    async def perceive(_store: Store) -> AsyncIterator[None]:
+        yield
+        await tell_of_end(identity)
+
+    return Sense(name="certificate", perceive=perceive)
+
+
 def left_behind(deployment: Deployment) -> Sense:
     """Forget, once, what senses have told that this deployment doesn't ask for any more: plans count on it."""
 
@@ -250,5 +263,8 @@ def senses_of(deployment: Deployment, source: LibvirtInventory, clock: Clock) ->
     if deployment.gateways:
         from transhume.execute.migration.control_client import clients_of
 
-        senses.append(warmth(clients_of(deployment), clock))
+        clients = clients_of(deployment)
+        senses.append(warmth(clients, clock))
+        identities = {each.identity for each in clients.values() if each.identity is not None}
+        senses += map(certificate, identities)
     return senses

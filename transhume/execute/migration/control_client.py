@@ -62,7 +62,7 @@ class GatewayClient:
 
     def __init__(self, address: GatewayAddress, identity: Identity | None = None) -> None:
         self.address = address
-        self._identity = identity
+        self.identity = identity
 
     async def ask(self, do: str, **words: Any) -> dict[str, Any]:
         """Return what the gateway answers.
@@ -100,11 +100,11 @@ class GatewayClient:
         if self.address.socket is not None:
             with short_path(self.address.socket) as name:
                 return await asyncio.open_unix_connection(name, limit=_MOST_LINE_BYTES)
-        if self._identity is None:
+        if self.identity is None:
             raise OSError("an operator's certificate is needed to reach it over TLS")
         expected = Peer(kind=PeerKind.SITE, name=self.address.site)
         return await call(
-            self._identity,
+            self.identity,
             self.address.host,
             self.address.port,
             expected,

@@ -34,6 +34,7 @@ from transhume.execute.migration.nbd import NbdSplitter
 from transhume.execute.migration.stream import QemuSplitter
 from transhume.execute.migration.transport import Share
 from transhume.execute.migration.trust.calling import call
+from transhume.execute.migration.trust.ending import pause_seconds
 from transhume.execute.migration.trust.identity import (
     Identity,
     load_identity,
@@ -48,8 +49,6 @@ UNUSED_SECONDS = 120.0
 DIAL_SECONDS = 10.0
 RENEWAL_SECONDS = 60.0
 """Between two looks at whether the certificate was renewed."""
-DAY_SECONDS = 86400.0
-"""Between two looks at how long it's good for."""
 _READ_BYTES = 1 << 20
 """What is read from a peer ahead of being looked at."""
 
@@ -152,7 +151,8 @@ class Gateway:
             await asyncio.sleep(RENEWAL_SECONDS)
             path = shown.folder
             try:
-                if not shown.is_renewed and time.monotonic() - warned_at < DAY_SECONDS:
+                rests = time.monotonic() - warned_at < pause_seconds(shown.facts)
+                if rests and not shown.is_renewed:
                     continue
                 warned_at = time.monotonic()
                 found = load_identity(path, kind=PeerKind.SITE)

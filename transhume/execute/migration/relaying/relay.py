@@ -31,6 +31,7 @@ from transhume.execute.migration.relaying.protocol import (
 )
 from transhume.execute.migration.relaying.splice import splice
 from transhume.execute.migration.trust.calling import call
+from transhume.execute.migration.trust.ending import tell_of_end
 from transhume.execute.migration.trust.identity import Identity, load_identity
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 from transhume.reach import open_files
@@ -210,6 +211,14 @@ async def run_relay(settings: RelaySettings) -> None:
         IdentityUnusable: the host's certificate, its key or its authority can't be used.
     """
     identity = load_host_identity(settings)
+    telling = asyncio.create_task(tell_of_end(identity), name="looking at the certificate")
+    try:
+        await _call_again_and_again(settings, identity)
+    finally:
+        telling.cancel()
+
+
+async def _call_again_and_again(settings: RelaySettings, identity: Identity) -> None:
     told = ""
     while True:
         relay = Relay(settings, identity)

@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 
 from transhume.errors import Error, KnowledgeUnreachable, OverlayError
+from transhume.execute.migration.trust.ending import tell_of_end
 from transhume.execute.migration.trust.identity import load_identity
 from transhume.execute.migration.trust.peers import PeerKind
 from transhume.execute.overlay.refusals import explained
@@ -156,6 +157,7 @@ class Mesh:
                 tasks.create_task(self._listen(), name="underlay-listen")
                 tasks.create_task(self._rounds(), name="underlay-rounds")
                 tasks.create_task(self._talk(), name="underlay-talk")
+                tasks.create_task(tell_of_end(self._identity), name="underlay-certificate")
         finally:
             self._hear_probes(False)
 

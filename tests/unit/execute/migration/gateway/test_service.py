@@ -16,7 +16,13 @@ from tests.unit.execute.migration.gateway.two_sites import (
 )
 from transhume.errors import UsageError
 from transhume.execute.migration.gateway import gateway
-from transhume.execute.migration.trust import Identity, PeerKind, load_authority, load_identity
+from transhume.execute.migration.trust import (
+    CertificateFacts,
+    Identity,
+    PeerKind,
+    load_authority,
+    load_identity,
+)
 
 
 async def test_a_certificate_that_was_renewed_is_shown_at_once(
@@ -47,6 +53,26 @@ async def test_a_certificate_that_was_renewed_is_shown_at_once(
             while renewed not in shown:
                 await asyncio.sleep(0.02)
         await open_way(a, b)
+
+
+async def test_a_certificate_that_lasts_for_a_day_is_looked_at_more_than_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It's told of in its last third; whoever looked each day only would tell of it when it's over."""
+    monkeypatch.setattr(gateway, "RENEWAL_SECONDS", 0.02)
+    day = timedelta(days=1)
+    asked: list[timedelta] = []
+
+    def pause_seconds(facts: CertificateFacts) -> float:
+        asked.append(facts.ends - facts.begins)
+        return 0.0
+
+    monkeypatch.setattr(gateway, "pause_seconds", pause_seconds)
+    with capture_logs() as logs:
+        async with site(write_site(tmp_path, "a", {"a": free_port()})), asyncio.timeout(20):
+            while [line["event"] for line in logs].count("certificate_shown") < 2:
+                await asyncio.sleep(0.02)
+    assert all(day <= lasts < 1.1 * day for lasts in asked)
 
 
 async def test_a_gateway_that_finds_its_place_taken_leaves_it_and_its_port(tmp_path: Path) -> None:
