@@ -69,6 +69,8 @@ class GatewayClient:
 
         Raises:
             GatewayUnreachable: it doesn't answer.
+            PeerRefused: somebody else is there.
+            IdentityUnusable: our certificate has ended.
             Refused: a site doesn't admit the migration.
             GatewayFailed: it can't do that.
         """
@@ -76,6 +78,8 @@ class GatewayClient:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 line = await self._exchange(request)
+            if not line:
+                raise OSError("it hung up; who refuses our certificate says no more")
             answer = json.loads(line)
         except (OSError, TimeoutError, ValueError) as error:
             seen = str(error) or "no answer"

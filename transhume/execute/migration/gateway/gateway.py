@@ -185,6 +185,7 @@ class Gateway:
             UsageError: the configuration has no such site.
             LinkLost: it can't be reached.
             PeerRefused: somebody else answers.
+            IdentityUnusable: our certificate has ended.
         """
         calling = self._calls.get(peer)
         if calling is None or (calling.done() and _is_over(calling)):
@@ -278,6 +279,7 @@ class Gateway:
         Raises:
             Refused: the destination doesn't take the ticket.
             LinkLost, PeerRefused, UsageError: it can't be reached, or the host's relay isn't there.
+            IdentityUnusable: our certificate has ended.
             OSError: the sockets can't be made.
         """
         hypervisors = self.relays.at(host)

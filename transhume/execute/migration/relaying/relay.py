@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import structlog
 
-from transhume.errors import Error, PeerRefused, UsageError
+from transhume.errors import Error, IdentityUnusable, PeerRefused, UsageError
 from transhume.execute.migration.machine.guest_memory import NoGuestMemory
 from transhume.execute.migration.machine.hypervisors import SOCKETS, Doors, Here, Part
 from transhume.execute.migration.relaying.configuration import RelaySettings
@@ -75,6 +75,7 @@ class Relay:
             OSError: it can't be reached.
             PeerRefused: somebody else answers.
             BrokenOff: it doesn't want us, or says what makes no sense.
+            IdentityUnusable: our certificate has ended, or is just being replaced.
         """
         self._here.make_folder()
         reader, writer = await self._call({"relay": VERSION})
@@ -208,7 +209,7 @@ async def run_relay(settings: RelaySettings) -> None:
     """Run a host's relay until cancelled, whether its gateway is there or not.
 
     Raises:
-        IdentityUnusable: the host's certificate, its key or its authority can't be used.
+        IdentityUnusable: the host's certificate, its key or its authority can't be used when it begins.
     """
     identity = load_host_identity(settings)
     telling = asyncio.create_task(tell_of_end(identity), name="looking at the certificate")
@@ -225,7 +226,7 @@ async def _call_again_and_again(settings: RelaySettings, identity: Identity) -> 
         try:
             await relay.run()
             why = "it hung up"
-        except (OSError, TimeoutError, PeerRefused, BrokenOff) as error:
+        except (OSError, TimeoutError, PeerRefused, BrokenOff, IdentityUnusable) as error:
             why = str(error) or "no answer"
         if relay.had_a_gateway or why != told:
             log.warning("gateway_not_there", gateway=str(settings.gateway), why=why)

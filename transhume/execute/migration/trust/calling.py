@@ -1,12 +1,20 @@
 """Calls somebody over TLS, and sees that it's them who answer."""
 
 import asyncio
+from datetime import UTC, datetime
 
 from transhume.errors import PeerRefused
+from transhume.execute.migration.trust.certificates import (
+    CERTIFICATE_FILE,
+    facts_of,
+    read_certificate,
+)
+from transhume.execute.migration.trust.checking import check_standing
 from transhume.execute.migration.trust.identity import Identity, expect_peer
 from transhume.execute.migration.trust.peers import Peer
 
 _SHUTDOWN_SECONDS = 1.0
+_RENEW = "renew it with `transhume ca renew`"
 
 
 async def call(
@@ -23,7 +31,10 @@ async def call(
     Raises:
         OSError: they can't be reached.
         PeerRefused: somebody else is there.
+        IdentityUnusable: our own certificate has ended; whom it's shown to would hang up without a word.
     """
+    path = identity.folder / CERTIFICATE_FILE
+    check_standing(path, facts_of(read_certificate(path)), datetime.now(UTC), _RENEW)
     reader, writer = await asyncio.open_connection(
         host,
         port,

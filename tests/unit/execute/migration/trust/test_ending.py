@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from tests.unit.execute.migration.trust.meeting import LIFETIME, operator, site
 from transhume.daemon.senses import senses_of
 from transhume.deployment.model import Deployment, GatewayPoint
+from transhume.errors import GatewayUnreachable, IdentityUnusable
+from transhume.execute.migration.control_client import GatewayAddress, GatewayClient
 from transhume.execute.migration.relaying.configuration import load_relay
 from transhume.execute.migration.relaying.relay import run_relay
 from transhume.execute.migration.trust import (
@@ -133,6 +135,70 @@ async def test_a_daemon_tells_of_its_operators(authority: Authority, tmp_path: P
 
     async with at_work(perceive()) as logs:
         assert (await told(logs, "certificate_ends_soon"))["holder"] == "operator anne"
+
+
+@asynccontextmanager
+async def listening(authority: Authority, folder: Path, answer: bytes) -> AsyncIterator[int]:
+    """Have site a listen, and say this to whoever comes in."""
+    authority.issue(site("a"), folder / "a", lifetime=LIFETIME, now=datetime.now(UTC))
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        writer.close()
+
+    context = load_identity(folder / "a", kind=PeerKind.SITE).server_context()
+    server = await asyncio.start_server(say, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_who_calls_with_one_that_is_over_is_told_so(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """Who refuses it in TLS 1.3 hangs up, and says nothing."""
+    over = identity_of(authority, operator("anne"), tmp_path / "anne", age=OVER)
+    async with listening(authority, tmp_path, b'{"ok": {}}\n') as port:
+        client = GatewayClient(GatewayAddress(site="a", host="127.0.0.1", port=port), over)
+        with pytest.raises(IdentityUnusable, match=r"expired at .*; renew it with"):
+            await client.ask("status")
+        authority.renew(tmp_path / "anne", lifetime=LIFETIME, now=datetime.now(UTC))
+        assert await client.ask("status") == {}
+
+
+async def test_who_is_hung_up_on_is_told_why_that_may_be(
+    authority: Authority, tmp_path: Path
+) -> None:
+    strangers = init_authority(tmp_path / "strangers")
+    strange = identity_of(strangers, operator("anne"), tmp_path / "anne", age=timedelta(0))
+    (tmp_path / "anne/ca.pem").write_bytes((tmp_path / "authority/ca.pem").read_bytes())
+    async with listening(authority, tmp_path, b'{"ok": {}}\n') as port:
+        client = GatewayClient(GatewayAddress(site="a", host="127.0.0.1", port=port), strange)
+        with pytest.raises(GatewayUnreachable, match="who refuses our certificate says no more"):
+            await client.ask("status")
+
+
+async def test_a_relay_outlives_that_its_certificate_is_being_replaced(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that isn't all there yet, as its gateway is called: the relay would have ended with it."""
+    monkeypatch.setattr("transhume.execute.migration.relaying.relay.AGAIN_SECONDS", 0.01)
+    host = Peer(kind=PeerKind.HOST, name="a2")
+    identity_of(authority, host, tmp_path / "a2", age=timedelta(0))
+    config = tmp_path / "relay.yaml"
+    certificate = tmp_path / "a2/certificate.pem"
+    whole = certificate.read_bytes()
+    async with listening(authority, tmp_path, b'{"error": "we have met"}\n') as port:
+        config.write_text(f'{{site: a, gateway: "127.0.0.1:{port}", identity: a2}}')
+        relay = run_relay(replace(load_relay(config), sockets=tmp_path / "sockets"))
+        async with at_work(relay) as logs:
+            met, torn = (whole, "we have met"), (whole[:99], "no certificate in PEM")
+            for content, why in (met, torn, met):
+                certificate.write_bytes(content)
+                logs.clear()
+                async with asyncio.timeout(20):
+                    while not any(why in line.get("why", "") for line in logs):
+                        await asyncio.sleep(0.01)
 
 
 class Silent:
