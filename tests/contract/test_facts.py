@@ -205,7 +205,8 @@ async def test_the_version_rises_with_what_can_change_a_plan_only(store: Store) 
     ("notices", "in_force"),
     [
         pytest.param([notice()], 1, id="in time"),
-        pytest.param([notice(deadline=NOON)], 0, id="over"),
+        pytest.param([notice(deadline=NOON - timedelta(seconds=119))], 1, id="just over"),
+        pytest.param([notice(deadline=NOON - timedelta(seconds=120))], 0, id="over for long"),
         pytest.param([notice(), notice(withdrawn=True)], 0, id="withdrawn"),
         pytest.param([notice(), notice(host=H1.name)], 2, id="cloud and host"),
         pytest.param([notice(), notice(host=H1.name, withdrawn=True)], 1, id="only the host's"),

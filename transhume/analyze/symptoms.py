@@ -93,7 +93,7 @@ def _told(kind: SymptomKind, news: Iterable[tuple[str, str]], now: Snapshot) -> 
 def _notices(before: Snapshot | None, now: Snapshot) -> Iterator[tuple[str, str]]:
     known = {_what(notice) for notice in before.notices} if before else set()
     for notice in now.notices:
-        if _what(notice) not in known and not notice.withdrawn:
+        if _what(notice) not in known and not notice.withdrawn and notice.deadline > now.at:
             left = format_duration((notice.deadline - now.at).total_seconds())
             yield _place(notice), f"{_place(notice)} will be gone in {left}"
 

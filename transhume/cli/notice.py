@@ -31,8 +31,9 @@ def command(
 ) -> None:
     """Tell that CLOUD takes its machines back, or keeps them.
 
-    The daemon moves VMs out before the deadline where a policy says so. A withdrawal cancels the notice for the
-    same cloud and host.
+    The daemon moves VMs out before the deadline where a policy says so, and nobody in. Two minutes after it the
+    notice is over, and a host that still answers counts as one that stays. A withdrawal cancels the notice for
+    the same cloud and host.
 
     \b
     Examples:

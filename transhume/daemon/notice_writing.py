@@ -1,18 +1,16 @@
 """What a trace says of revocation notices: when each came, and until when what it announced lasted.
 
-The knowledge forgets a notice at its deadline. What follows is told by the hosts: those of a cloud that has
-gone give no answer, and it is back when one of them does. A cloud that is there some time after its deadline
-has kept its machines: its notice is told as taken back just before, as a replay would lose VMs then that
-weren't lost.
+What follows a notice's deadline is told by the hosts: those of a cloud that has gone give no answer, and it is
+back when one of them does. A cloud that is there some time after its deadline has kept its machines: its notice
+is told as taken back just before, as a replay would lose VMs then that weren't lost.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from transhume.knowledge.model import CloudName, HostName, RevocationNotice, Snapshot
+from transhume.knowledge.model.market import LINGERS
 
-LINGERS = timedelta(minutes=2)
-"""How long after its deadline a cloud may still answer that then goes."""
 JUST_BEFORE = timedelta(milliseconds=1)
 
 Place = tuple[CloudName, HostName | None]
@@ -35,6 +33,7 @@ class NoticeRows:
             (notice.cloud, notice.host): notice
             for notice in snapshot.notices
             if self._concerned(notice) and notice.deadline >= notice.at
+            if notice.deadline > snapshot.at
         }
         for place, notice in now.items():
             if self._in_force.get(place) != notice:

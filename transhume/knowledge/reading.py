@@ -231,5 +231,5 @@ def _to_come(ticks: Iterable[PriceTick], at: datetime) -> tuple[PriceTick, ...]:
 
 
 def _in_force(notices: Iterable[RevocationNotice], at: datetime) -> tuple[RevocationNotice, ...]:
-    valid = (notice for notice in notices if not notice.withdrawn and notice.deadline > at)
+    valid = (notice for notice in notices if notice.is_in_force(at))
     return tuple(sorted(valid, key=lambda notice: (notice.deadline, notice.cloud)))

@@ -126,7 +126,7 @@ def _planner(
 def _seconds_to_think(situation: Situation) -> float:
     """Return how long the solver may look at one problem."""
     left = (situation.seconds_left(vm) for vm in situation.governed if situation.evacuates(vm))
-    share = THINKING_SHARE * min(left, default=math.inf)
+    share = THINKING_SHARE * min((each for each in left if each > 0), default=math.inf)
     return min(situation.settings.solver_seconds, max(LEAST_SECONDS, share))
 
 

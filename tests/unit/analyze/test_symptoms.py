@@ -154,6 +154,11 @@ def test_a_notice_that_stands_at_the_first_look_is_new() -> None:
     assert seen(None, replace(NOW, notices=(NOTICE,))) == [(SymptomKind.NOTICE, "a")]
 
 
+def test_a_notice_that_is_over_at_the_first_look_is_none() -> None:
+    over = replace(NOW, at=NOTICE.deadline + timedelta(seconds=1), notices=(NOTICE,))
+    assert seen(None, over) == []
+
+
 def test_a_notice_with_another_deadline_is_another_notice() -> None:
     sooner = replace(NOTICE, deadline=LATER + timedelta(seconds=30), host=A1)
     first, second = (

@@ -191,6 +191,11 @@ def test_where_nothing_is_known_one_line_says_so() -> None:
     assert lines(nothing()) == ["daemon not running; no heartbeat is known"]
 
 
+def test_a_notice_that_is_over_is_told_as_such() -> None:
+    late = replace(BUSY, at=BUSY.notices[0].deadline + timedelta(seconds=30))
+    assert "host a1 of away was to be gone 30s ago" in "\n".join(lines(late))
+
+
 def test_what_there_is_none_of_takes_no_room() -> None:
     calm = replace(BUSY, notices=(), moves=(), groups=(), jobs=(), symptoms=(), homeless=())
     said = "\n".join(lines(calm))

@@ -196,7 +196,7 @@ NOTICE = RevocationNotice(cloud=A, at=START + MINUTE, deadline=START + 5 * MINUT
 
 
 def test_a_cloud_that_has_gone_is_gone_until_a_host_of_it_answers(folder: Path) -> None:
-    """The knowledge forgets notices at their deadline, whatever becomes of the cloud."""
+    """The knowledge forgets notices some time after their deadline, whatever becomes of the cloud."""
     keeper, base = recorder(folder), snapshot()
     there = base.capacity[HostName("a1")]
     silent = {**base.capacity, there.host: replace(there, silent=True)}
@@ -209,6 +209,20 @@ def test_a_cloud_that_has_gone_is_gone_until_a_host_of_it_answers(folder: Path) 
         keeper.note(snapshot(minutes))
     assert [gone_at(folder, minutes) for minutes in (4, 6, 29, 30.5)] == [False, True, True, False]
     assert len(traces_in(folder)) == 1
+
+
+def test_a_cloud_that_is_back_soon_was_gone_all_the_same(folder: Path) -> None:
+    """Its notice is in force yet: nobody is sent there before it's known whether it has gone."""
+    keeper, base = recorder(folder), snapshot()
+    there = base.capacity[HostName("a1")]
+    silent = {**base.capacity, there.host: replace(there, silent=True)}
+    keeper.note(base)
+    keeper.note(snapshot(2, notices=(NOTICE,)))
+    keeper.note(snapshot(5.1, notices=(NOTICE,), capacity=silent))
+    keeper.note(snapshot(6, notices=(NOTICE,)))
+    for minutes in (7.1, 8, 10):
+        keeper.note(snapshot(minutes))
+    assert [gone_at(folder, minutes) for minutes in (4, 5.5, 6.5)] == [False, True, False]
 
 
 def test_a_cloud_that_stays_in_spite_of_its_notice_takes_no_vms_with_it(folder: Path) -> None:

@@ -238,8 +238,9 @@ def test_a_cloud_without_a_price_is_no_destination_for_money() -> None:
     assert "b told no price" in nothing.reason
 
 
-def test_a_cloud_under_notice_is_no_destination() -> None:
-    nothing = unplanned(two_clusters(notices=[notice("b", 600)]), policy())
+@pytest.mark.parametrize("left", [600, -60], ids=["to come", "just over"])
+def test_a_cloud_under_notice_is_no_destination(left: float) -> None:
+    nothing = unplanned(two_clusters(notices=[notice("b", left)]), policy())
 
     assert nothing.best_alternative is None
 

@@ -115,6 +115,7 @@ def test_what_would_be_late_only_by_a_guess_is_tried_last_and_said_so() -> None:
         pytest.param(10, True, 1.0, id="a second at least"),
         pytest.param(3600, True, 20.0, id="no more than ever"),
         pytest.param(120, False, 20.0, id="nobody flees"),
+        pytest.param(-60, True, 20.0, id="nothing is left"),
     ],
 )
 def test_a_short_notice_isnt_spent_on_thinking(

@@ -125,8 +125,10 @@ def _decision(decision: DecisionSight, at: datetime) -> Text:
 
 def _notice(notice: RevocationNotice, at: datetime) -> Text:
     what = notice.cloud if notice.host is None else f"host {notice.host} of {notice.cloud}"
-    left = format_duration((notice.deadline - at).total_seconds())
-    return text(f"{what} will be gone in ", (left, "bold yellow"))
+    left = (notice.deadline - at).total_seconds()
+    if left <= 0:
+        return text(f"{what} was to be gone ", (f"{format_duration(-left)} ago", "bold yellow"))
+    return text(f"{what} will be gone in ", (format_duration(left), "bold yellow"))
 
 
 def _moves(moves: Sequence[MoveSight], at: datetime) -> Table:

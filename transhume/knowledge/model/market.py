@@ -1,7 +1,7 @@
 """What changes by itself: prices, capacity, notices, progress of jobs; and the symptoms read from them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from transhume.knowledge.model.names import CloudName, HostName, JobName, VmName
@@ -59,6 +59,10 @@ class CapacityReport:
     """True where the host gave no answer: this is what was known of it, and nobody is to be sent there."""
 
 
+LINGERS = timedelta(minutes=2)
+"""How long after its deadline a cloud may still answer that then goes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationNotice:
     """A cloud (or one of its hosts) says that it will be gone at `deadline`."""
@@ -69,6 +73,10 @@ class RevocationNotice:
     host: HostName | None = None
     withdrawn: bool = False
     """True when the cloud took its notice back: it is there again."""
+
+    def is_in_force(self, at: datetime) -> bool:
+        """Say whether it counts at an instant: who still answers some time after the deadline, stays."""
+        return not self.withdrawn and at - self.deadline < LINGERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ LEAST_OUTCOMES = 500
 class Snapshot:
     """All that is known at one version of the knowledge.
 
-    `placement` counts a VM on its way as being where it is going. `notices` holds only those in force.
+    `placement` counts a VM on its way as being where it is going. `notices` holds only those in force, for a
+    while after their deadlines too.
     `matrix` is the recent past (the daemon's traffic horizon) as one matrix; None before the first window.
     """
 
