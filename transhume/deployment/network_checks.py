@@ -19,6 +19,7 @@ def network_checks(located: Located, sites: Sequence[KeyPath]) -> Iterator[Mista
         return
     yield from _numbers(located, networks)
     yield from _siteless(located, networks, sites)
+    yield from _in_one_namespace(located, sites)
     for site in sites:
         yield from _form(located, networks, site)
         yield from _bridges(located, networks, site)
@@ -53,6 +54,26 @@ def _siteless(
         if name not in had:
             message = f"no site has network {name}; name its bridge under a site's `bridges`, or remove it"
             yield located.mistake((*_NETWORKS, name), message, at_key=True)
+
+
+def _in_one_namespace(located: Located, sites: Sequence[KeyPath]) -> Iterator[Mistake]:
+    """Without agents the daemon makes a network's devices at all sites: of one name, so once a namespace."""
+    if located.get(("overlay", "agents")):
+        return
+    line_of: dict[tuple[str | None, Value], int] = {}
+    for site in sites:
+        netns = located.get((*site, "netns"))
+        ours = None if netns is None else str(netns)
+        line = located.value_at(site).line
+        of = [(ours, network) for network in located.mapping(*site, "bridges") or (None,)]
+        first = next((line_of[each] for each in of if each in line_of), None)
+        if first is not None:
+            message = (
+                f"the site in line {first} is in the same network namespace, where the daemon can't have both; "
+                "add `agents: true` to `overlay`, and run an agent at each site"
+            )
+            yield located.mistake(site, message, at_key=True)
+        line_of |= {each: line for each in of if each not in line_of}
 
 
 def _form(located: Located, networks: Mapping[str, Value], site: KeyPath) -> Iterator[Mistake]:

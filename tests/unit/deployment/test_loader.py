@@ -206,10 +206,16 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
             "3:12: a cloud is called a too; rename the gateway",
         ),
         (
-            "clouds: {a: {}}\noverlay: {vni: 1}\ngateways:\n"
+            "clouds: {a: {}}\noverlay: {vni: 1, agents: true}\ngateways:\n"
             "  e: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}\n"
             "  f: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}",
             "5:42: the site in line 4 has 10.0.0.1 too; give each its own",
+        ),
+        (
+            "clouds: {a: {}}\noverlay: {vni: 1}\ngateways:\n"
+            "  e: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}\n"
+            "  f: {bridge: br1, underlay: eth0, vtep: 10.0.0.2}",
+            "5:3: the site in line 4 is in the same network namespace, where the daemon can't have both",
         ),
         (
             "clouds: {a: {overlay: {bridge: b, underlay: e, vtep: 10.0.0.1, uplink: e}}}\n"
@@ -332,6 +338,26 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
 def test_a_mistake_says_where_what_and_what_to_do(text, found):
     (mistake,) = mistakes(text)
     assert mistake.startswith(f"t.yaml:{found}")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "bridges: {blue: br0}, underlay: eth0, vtep: 10.0.0.2, netns: f",
+        "bridges: {green: br1}, underlay: eth0, vtep: 10.0.0.2",
+    ],
+    ids=["another namespace", "another network"],
+)
+def test_sites_that_the_daemon_can_look_after_at_once_are_let_through(tmp_path, second) -> None:
+    """Of one network it can have only one in a namespace, as its devices have one name."""
+    path = tmp_path / "t.yaml"
+    path.write_text(
+        "clouds: {a: {}}\noverlay: {networks: {blue: {vni: 1}, green: {vni: 2}}}\ngateways:\n"
+        "  d: {bridges: {green: br0}, underlay: eth0, vtep: 10.0.0.3, netns: d}\n"
+        "  e: {bridges: {blue: br0}, underlay: eth0, vtep: 10.0.0.1}\n"
+        f"  f: {{{second}}}"
+    )
+    assert len(load_deployment(path).networks) == 2
 
 
 NETWORKS = """
