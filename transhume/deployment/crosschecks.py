@@ -14,6 +14,7 @@ from transhume.located_yaml import KeyPath, Located
 def crosschecks(located: Located) -> Iterator[Mistake]:
     """Yield what no part of the file can tell by itself."""
     yield from _hosts(located)
+    yield from _captures(located)
     yield from _links(located)
     yield from _sites(located)
     yield from _clusters(located)
@@ -27,6 +28,26 @@ def _hosts(located: Located) -> Iterator[Mistake]:
                 message = f"cloud {cloud_of[host]} has a host {host} too; rename one of them"
                 yield located.mistake(("clouds", cloud, "hosts", host), message, at_key=True)
             cloud_of.setdefault(host, cloud)
+
+
+def _captures(located: Located) -> Iterator[Mistake]:
+    """Interfaces of the daemon's own machine are those of one host, however many have such names."""
+    host_of: dict[tuple[str, str], str] = {}
+    for cloud in located.mapping("clouds"):
+        for host in located.mapping("clouds", cloud, "hosts"):
+            path: KeyPath = ("clouds", cloud, "hosts", host, "capture")
+            if located.get(path) is None or located.get((*path, "remote")):
+                continue
+            netns = str(located.get((*path, "netns")) or "")
+            for pattern in located.entries(*path, "interfaces") or ["vnet*"]:
+                first = host_of.setdefault((netns, str(pattern)), host)
+                if first != host:
+                    message = (
+                        f"the daemon listens to {pattern} itself for {first} already; write `remote: true` "
+                        f"here, and run `transhume capture {host}` at that host"
+                    )
+                    yield located.mistake(path, message, at_key=True)
+                    break
 
 
 def _links(located: Located) -> Iterator[Mistake]:

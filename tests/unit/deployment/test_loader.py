@@ -206,6 +206,12 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
             "3:12: a cloud is called a too; rename the gateway",
         ),
         (
+            "clouds:\n  a: {hosts: {a1: {capture: {interfaces: ['vnet*']}}}}\n"
+            "  b: {hosts: {b1: {capture: {}}}}",
+            "3:20: the daemon listens to vnet* itself for a1 already; write `remote: true` here, and run "
+            "`transhume capture b1`",
+        ),
+        (
             "clouds: {a: {}}\noverlay: {vni: 1, agents: true}\ngateways:\n"
             "  e: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}\n"
             "  f: {bridge: br0, underlay: eth0, vtep: 10.0.0.1}",
@@ -338,6 +344,19 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
 def test_a_mistake_says_where_what_and_what_to_do(text, found):
     (mistake,) = mistakes(text)
     assert mistake.startswith(f"t.yaml:{found}")
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["interfaces: ['tap*']", "netns: b", "remote: true"],
+    ids=["other interfaces", "another namespace", "listening by itself"],
+)
+def test_hosts_whose_interfaces_can_be_told_apart_are_let_through(tmp_path, second) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(
+        f"clouds: {{a: {{hosts: {{a1: {{capture: {{}}}}, a2: {{capture: {{{second}}}}}}}}}}}"
+    )
+    assert len(load_deployment(path).capture) == 2
 
 
 @pytest.mark.parametrize(
@@ -562,7 +581,7 @@ def test_any_mutation_of_a_deployment_is_one_or_an_invalid_file(data):
 
 def test_how_a_host_is_captured_may_be_said(load):
     found = load(
-        "clouds: {a: {hosts: {h: {capture: {method: ring, cpu_budget: 5%}}, i: {capture: {}}}}}"
+        "clouds: {a: {hosts: {h: {capture: {method: ring, cpu_budget: 5%}}, i: {capture: {netns: i}}}}}"
     )
 
     assert [(point.method, point.cpu_budget) for point in found.capture] == [
