@@ -4,10 +4,10 @@ Owns the client's settings. Leaves out what is said over the wire: that is `keys
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -32,18 +32,22 @@ def connect(url: str) -> Redis:
     try:
         return Redis.from_url(url, protocol=2, socket_timeout=None)
     except ValueError as error:
-        raise KnowledgeUnreachable(f"{without_password(url)}: {error}") from error
+        raise KnowledgeUnreachable(f"{without_password(url)}: {_why_not(url, error)}") from error
 
 
 def without_password(url: str) -> str:
-    """Return the URL as it may be shown; nothing of one that can't be read."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the URL"
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    """Return the URL as it may be shown, though signs in its password be what ends a host's part."""
+    scheme, colon, rest = url.partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{colon}***@{place}" if at else url
+
+
+def _why_not(url: str, error: ValueError) -> str:
+    """Say why a URL can't be read, without a part of its password."""
+    host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if "@" in url and "@" not in host:
+        return "write / in its password as %2F, ? as %3F and # as %23"
+    return str(error)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Which server is chosen, and what is said when there is none. Running one is in the contract suite."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,11 @@ def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
 def test_a_url_is_shown_without_its_password() -> None:
     assert without_password("redis://u:p@h:1/0") == "redis://***@h:1/0"
     assert without_password("unix:///run/x") == "unix:///run/x"
+
+
+@pytest.mark.parametrize("sign", "/?#")
+def test_a_password_with_a_sign_that_ends_hosts_is_kept_too(sign: str) -> None:
+    with pytest.raises(KnowledgeUnreachable) as caught:
+        connect(f"redis://u:sec{sign}ret@h:6379/0")
+    assert str(caught.value).startswith("redis://***@h:6379/0: write / in its password as %2F")
+    assert not {"sec", "ret"} & {*re.split(r"\W", str(caught.value))}
