@@ -32,6 +32,11 @@ _MODES = {
     Mode.APPROVE: "plans wait for a person's approval",
     Mode.AUTO: "plans are carried out without asking",
 }
+_EVACUATES = {
+    Mode.RECOMMEND: "On a revocation notice it only shows how its VMs would leave that cloud.",
+    Mode.APPROVE: "On a revocation notice its VMs leave that cloud once a person has approved it.",
+    Mode.AUTO: "A revocation notice moves its VMs out of that cloud in time.",
+}
 _HOLDS = {Hold.AT_END: "when a plan has ended", Hold.ALWAYS: "at every instant"}
 
 
@@ -91,7 +96,7 @@ def _terms(terms: MigrationTerms) -> Iterator[str]:
 
 def _notice(policy: Policy) -> str:
     if policy.availability.evacuate_on_notice:
-        return "A revocation notice moves its VMs out of that cloud in time."
+        return _EVACUATES[policy.mode]
     return "A revocation notice moves nothing."
 
 
