@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Tell what CLOUD asks from now on.
 
-    What isn't given stays as it was. Where nothing was ever said of traffic within
-    its provider or region, that costs what any does.
+    What isn't given stays as it was. Where nothing was ever said of traffic within its provider or region, that
+    costs what any does. What the deployment's feed or schedule says next takes its place.
 
     \b
     Examples:
