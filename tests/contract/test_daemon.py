@@ -35,13 +35,16 @@ from tests.contract.daemon_stage import (
     until,
 )
 from transhume.daemon.composition import now
+from transhume.daemon.ledger import FencedLedger
 from transhume.daemon.undertaking import Undertaking
-from transhume.errors import LeaseHeld, LeaseLost
+from transhume.errors import KnowledgeUnreachable, LeaseHeld, LeaseLost
 from transhume.execute.executor import Executor
 from transhume.knowledge import keys
 from transhume.knowledge.model import (
     HostName,
+    JournalRecord,
     MoveKind,
+    Phase,
     Plan,
     PlanId,
     PlanStatus,
@@ -287,6 +290,35 @@ async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
     assert second.why == "the daemon was stopped"
     assert stage.at(B1) == {first.vm}
     assert await client.get(keys.LEASE) is None
+
+
+async def test_a_stop_outlives_a_redis_that_is_begun_again_meanwhile(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Systemd, unless it's told otherwise, sends SIGTERM to the daemon and to its own Redis at once."""
+    append, failures = FencedLedger.append_journal, iter([True, True, True])
+
+    async def append_later(ledger: FencedLedger, record: JournalRecord) -> None:
+        if record.phase is Phase.MOVED and next(failures, False):
+            raise KnowledgeUnreachable("it has just ended")
+        await append(ledger, record)
+
+    monkeypatch.setattr(FencedLedger, "append_journal", append_later)
+    stage.clouds.gate.clear()
+    async with stage.daemon() as daemon:
+        await stage.calm()
+        await stage.price(A, DEAR)
+        await stage.moving()
+        daemon.stop()
+        stage.clouds.gate.set()
+    (stored,) = await stage.store.plans()
+    assert stored.status is PlanStatus.DONE
+    assert isinstance(stored.plan, Plan)
+    found = await outcomes(stage.store, stored.plan)
+    assert [found[step.vm].result for step in stored.plan.steps] == [
+        StepResult.DONE,
+        StepResult.SKIPPED,
+    ]
 
 
 @pytest.fixture

@@ -33,6 +33,9 @@ log = structlog.get_logger()
 
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Before each new attempt at a plan that is hindered; then it is given up."""
+PATIENCE_SECONDS, RETRY_SECONDS = 5.0, 0.2
+"""How long a daemon that stops waits for the knowledge, to write down what it has finished: a Redis of its own
+that was told to end with it is begun again."""
 STALE = timedelta(minutes=1)
 """A plan that was never begun, and is older than that when it is found, is made anew instead."""
 
@@ -68,6 +71,8 @@ class Undertaking:
         self._makes_way = False
         """Whether a notice has come in that the plan wasn't made in sight of."""
         self._daemon_stops = asyncio.Event()
+        self._patient_until = float("inf")
+        """By the loop's clock, once the daemon stops."""
 
     @property
     def busy(self) -> bool:
@@ -76,6 +81,8 @@ class Undertaking:
 
     def stop(self) -> None:
         """Finish the moves under way and begin nothing new, now or later."""
+        if not self._daemon_stops.is_set():
+            self._patient_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         self._daemon_stops.set()
         self._stop_executor(STOPPED)
 
@@ -138,6 +145,9 @@ class Undertaking:
             while (hindrance := await _hindrance(self._attempt(plan))) is not None:
                 trouble.tell(hindrance)
                 if await self._daemon_stops_within(pauses[0]):
+                    if isinstance(hindrance, KnowledgeUnreachable) and self._is_patient():
+                        await asyncio.sleep(RETRY_SECONDS)
+                        continue
                     log.warning("plan_left_open", plan=plan.id, hint="the next start takes it up")
                     return
                 if isinstance(hindrance, KnowledgeUnreachable):
@@ -211,6 +221,9 @@ class Undertaking:
                         measured=None,
                     )
                 )
+
+    def _is_patient(self) -> bool:
+        return asyncio.get_running_loop().time() < self._patient_until
 
     async def _daemon_stops_within(self, seconds: float) -> bool:
         try:
