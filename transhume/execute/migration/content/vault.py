@@ -102,8 +102,10 @@ def spare_bytes(folder: Path) -> int:
     """Return what segments may still take of the disk that a folder is on, or will be; less than 0 is too much.
 
     Raises:
-        OSError: the disk doesn't say.
+        OSError: the disk doesn't say, or nothing can be written there, whatever it says.
     """
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "nothing can be written there", str(there))
     disk = os.statvfs(there)
     return (disk.f_bavail - disk.f_blocks // _LEFT_TO_OTHERS) * disk.f_frsize

@@ -1,5 +1,6 @@
 """A site that has less room than before: what it forgets is forgotten at both ends, and nothing is missing."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,19 @@ def test_a_disk_that_doesnt_say_what_it_has_is_taken_for_full(
     monkeypatch.setattr(page_log, "spare_bytes", fails)
     assert send(a, b, PAGES) == len(PAGES)
     assert a.sender.log.room_bytes == 8 * MIB + a.sender.log.disk_bytes
+
+
+def test_a_disk_that_nothing_can_be_written_to_has_no_room(
+    ends: tuple[Domain, Domain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is mounted to be read only, say, as disks with faults are: it has free blocks all the same."""
+
+    def is_read_only(path: Path, mode: int) -> bool:
+        return not mode & os.W_OK
+
+    monkeypatch.setattr(os, "access", is_read_only)
+    a, _ = ends
+    assert a.sender.log.room_bytes == 8 * MIB
 
 
 def test_who_forgot_a_peers_pages_refers_to_none_of_them(ends: tuple[Domain, Domain]) -> None:
