@@ -45,6 +45,8 @@ def command(context: click.Context, state: Path) -> None:
       transhume lab down
     """
     context.obj = state
+    # While libvirt waits for a daemon that hangs, nothing but the signal itself ends us.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @command.command()
@@ -123,7 +125,7 @@ def up(
     lab = Lab(state, mirror=mirror)
     with _narrated() as tell:
         try:
-            with raised(signal.SIGHUP):  # as a terminal says that is closed
+            with raised(signal.SIGTERM, signal.SIGHUP):  # which a terminal says that is closed
                 lab.up(spec, tell)
         except KeyboardInterrupt:
             lab.down(tell)

@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -86,3 +88,34 @@ def test_a_lab_whose_building_is_broken_off_is_taken_down(number):
         assert process.stdout.read() == b"taken down\n"
         assert b"Traceback" not in process.stderr.read()
     assert process.returncode == (130 if number is signal.SIGINT else -number)
+
+
+STATUS = """
+from ctypes import CDLL, create_string_buffer
+from transhume.cli import main
+from transhume.lab import lab as labs
+
+def status(_):
+    print("asks", flush=True)
+    mutex = create_string_buffer(64)
+    while True:
+        CDLL(None).pthread_mutex_lock(mutex)
+
+labs.Lab.status = status
+main()
+"""
+
+
+def test_who_asks_a_libvirt_that_hangs_can_be_ended():
+    """It waits in a call in which Python takes no notice of signals."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STATUS, "lab", "status"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"asks\n"
+        while not Path(f"/proc/{process.pid}/wchan").read_text().startswith("futex"):
+            time.sleep(0.01)
+        process.terminate()
+        try:
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
