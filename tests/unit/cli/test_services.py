@@ -185,9 +185,25 @@ async def test_a_second_relay_of_a_host_is_refused(tmp_path: Path) -> None:
     """The gateway takes the newest for the host's, and each would come back two seconds later."""
     async with site(write_site(tmp_path, "a", {"a": free_port()}, hosts=["a2"])) as here:
         config = write_host(here, "a2")
-        with alone_at(load_relay(config).sockets):
+        async with alone_at(load_relay(config).sockets):
             said = await refused(["relay", "--config", str(config)])
     assert "another relay serves the sockets in" in said
+
+
+async def test_a_relay_waits_for_the_one_before_it_that_still_ends(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def run() -> None:
+        async with alone_at(tmp_path):
+            began.set()
+
+    async with alone_at(tmp_path):
+        next_one = asyncio.create_task(run())
+        await asyncio.sleep(0.1)
+        assert not began.is_set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await next_one
+    assert began.is_set()
 
 
 async def test_a_relay_that_cant_have_its_sockets_says_so(tmp_path: Path) -> None:

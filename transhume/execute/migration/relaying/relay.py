@@ -8,8 +8,8 @@ import asyncio
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path, PurePosixPath
 
 import structlog
@@ -40,6 +40,8 @@ from transhume.reach.signals import run_until_told
 CALL_SECONDS = 10.0
 AGAIN_SECONDS = 2.0
 """After so long a gateway that couldn't be reached, or is gone, is called again."""
+ENDING_SECONDS, LOOK_SECONDS = 5.0, 0.05
+"""How long a relay may take to end after it was told to."""
 
 log = structlog.get_logger()
 
@@ -242,23 +244,28 @@ async def serve_relay(settings: RelaySettings) -> None:
         UsageError: another relay runs at this host, or its sockets' folder can't be had.
     """
     open_files.allow_many()
-    with alone_at(settings.sockets):
-        await run_until_told(run_relay(settings))
+    await run_until_told(_serve(settings))
 
 
-@contextmanager
-def alone_at(folder: Path) -> Iterator[None]:
+async def _serve(settings: RelaySettings) -> None:
+    async with alone_at(settings.sockets):
+        await run_relay(settings)
+
+
+@asynccontextmanager
+async def alone_at(folder: Path) -> AsyncIterator[None]:
     """Serve a folder of sockets alone: of two relays, each would have what the other carries broken off.
+
+    One that was told to end a moment ago is waited for.
 
     Raises:
         UsageError: another relay serves them, or there can't be such a folder.
     """
     with ExitStack() as held:
         try:
-            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            lock = _opened(folder)
             held.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            await _locked(lock)
         except BlockingIOError as error:
             raise UsageError(
                 f"another relay serves the sockets in {folder}; end one of them"
@@ -266,3 +273,22 @@ def alone_at(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise UsageError(f"the sockets' folder {folder} can't be had: {error}") from error
         yield
+
+
+def _opened(folder: Path) -> int:
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+async def _locked(lock: int) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + ENDING_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() > until:
+                raise
+            await asyncio.sleep(LOOK_SECONDS)
+        else:
+            return
