@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LONGEST_ADDRESS = 108
 """In bytes, of a socket in Unix."""
+ENDING_SECONDS, LOOK_SECONDS = 3.0, 0.05
+"""How long a capture may take to end after it was told to."""
 
 
 @click.command("capture")
@@ -78,16 +81,30 @@ def command(
 
 @contextmanager
 def _alone(host: str) -> Iterator[None]:
-    """Refuse to listen where another process does, as what both hear adds up; the kernel ends it with us."""
+    """Refuse to listen where another process does, as what both hear adds up; the kernel ends it with us.
+
+    One that was told to end a moment ago is waited for.
+    """
     from transhume.errors import UsageError
 
+    address = os.fsencode(f"\0transhume-capture-{host}")[:LONGEST_ADDRESS]
+    until = time.monotonic() + ENDING_SECONDS
     with socket.socket(socket.AF_UNIX) as mark:
-        try:
-            mark.bind(os.fsencode(f"\0transhume-capture-{host}")[:LONGEST_ADDRESS])
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise UsageError(
-                f"another `transhume capture {host}` runs here, and frames would count twice; end one of them"
-            ) from error
+        while not _is_ours(mark, address):
+            if time.monotonic() > until:
+                raise UsageError(
+                    f"another `transhume capture {host}` runs here, and frames would count twice; end one of "
+                    "them"
+                )
+            time.sleep(LOOK_SECONDS)
         yield
+
+
+def _is_ours(mark: socket.socket, address: bytes) -> bool:
+    try:
+        mark.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True

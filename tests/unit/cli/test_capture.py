@@ -3,7 +3,9 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,20 @@ def test_a_second_one_for_the_same_host_is_refused(
     refused = json.loads(told.stderr)
     assert refused["status"] == 2
     assert "another `transhume capture h1` runs here" in refused["why"]
+
+
+def test_one_waits_for_the_one_before_it_that_still_ends(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hear(sense: Sense, store: Store) -> None:
+        log.info("heard")
+
+    monkeypatch.setattr(senses, "keep_alive", hear)
+    before = socket.socket(socket.AF_UNIX)
+    before.bind(b"\0transhume-capture-h1")
+    ending = threading.Timer(0.3, before.close)
+    ending.start()
+    told = run(tmp_path, "{remote: true}", "--log-json", "--url", url)
+    ending.join()
+    assert told.exception is None
+    assert json.loads(told.stderr)["event"] == "heard"
