@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -29,6 +30,7 @@ from tests.system.running import (
 )
 from transhume.daemon.composition import transport_of
 from transhume.deployment.loader import load_deployment
+from transhume.errors import LabError
 from transhume.execute.hypervisor.libvirt_hosts import LibvirtHosts
 from transhume.execute.hypervisor.options import MigrationOptions
 from transhume.execute.hypervisor.protocol import JobSample
@@ -100,24 +102,32 @@ def is_on_its_way(lab: Lab, source: str, destination: str) -> bool:
     """Say whether the VM runs at the source, and a QEMU at the destination waits for its memory."""
     import libvirt
 
-    states = []
-    for cloud in (source, destination):
-        with hypervisor(lab.cloud(cloud).uri) as connection:
-            found = {domain.name(): domain for domain in connection.listAllDomains()}
-            states.append(found[VM].state()[0] if VM in found else None)
-    return states == [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED]
+    wanted = {source: libvirt.VIR_DOMAIN_RUNNING, destination: libvirt.VIR_DOMAIN_PAUSED}
+    for cloud, state in wanted.items():
+        with suppress(LabError), hypervisor(lab.cloud(cloud).uri) as connection:
+            if connection.lookupByName(VM).state()[0] == state:
+                continue
+        return False
+    return True
 
 
-def kill_arriving(lab: Lab, destination: str) -> None:
-    """Kill the QEMU that waits for the VM's memory."""
+def kill_arriving(lab: Lab, source: str, destination: str) -> bool:
+    """Kill the QEMU that waits for the VM's memory; say whether it still did, once it stood still."""
     pids = lab.cloud(destination).home / f"libvirt/qemu/{VM}.pid"
-    os.kill(int(pids.read_text()), signal.SIGKILL)
+    arriving = int(pids.read_text())
+    os.kill(arriving, signal.SIGSTOP)
+    in_time = is_on_its_way(lab, source, destination)
+    os.kill(arriving, signal.SIGKILL if in_time else signal.SIGCONT)
+    return in_time
 
 
 async def strike(
     lab: Lab, fault: str, ends: tuple[str, str], daemon: RunningDaemon, random: Random
-) -> None:
-    """Have something happen that isn't undone by itself, but for the WAN that is dropped."""
+) -> bool:
+    """Have something happen that isn't undone by itself, but for the WAN that is dropped.
+
+    Say whether it came in time.
+    """
     source, destination = ends
     match fault:
         case "source gateway":
@@ -134,7 +144,8 @@ async def strike(
         case "WAN stalled":
             stall(lab, source, "add")
         case _:
-            kill_arriving(lab, destination)
+            return await asyncio.to_thread(kill_arriving, lab, source, destination)
+    return True
 
 
 def repair(lab: Lab, fault: str, source: str, destination: str) -> None:
@@ -173,7 +184,7 @@ async def assert_goes_on(lab: Lab, *, sweeps: int) -> None:
         swept = all(now[role].sweeps >= before[role].sweeps + sweeps for role in kept)
         return (swept and now["write"].bytes > before["write"].bytes) or None
 
-    await until(verified, f"{VM} to get on after {before}", seconds=90)
+    await until(verified, f"{VM} to get on after {before}", seconds=300)
     await asyncio.to_thread(assert_nothing_was_lost, lab)
 
 
@@ -194,7 +205,7 @@ async def attempt(lab: Lab, folder: Path, fault: str, random: Random) -> bool:
             in_time = await asyncio.to_thread(is_on_its_way, lab, source, destination)
             try:
                 if in_time:
-                    await strike(lab, fault, (source, destination), daemon, random)
+                    in_time = await strike(lab, fault, (source, destination), daemon, random)
                 if fault != "daemon" or not in_time:
                     await until(lambda: settled(store), f"the end of it\n{daemon.log}")
                     assert await asyncio.to_thread(daemon.stop) == 0, daemon.log
