@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LINE = re.compile(rb'"phase":"([a-z]+)"')
+LONGEST = 40
+"""How much of a line what was read before may hold."""
 
 
 @dataclass
@@ -39,9 +41,12 @@ class Gate:
     async def _serve(self, daemon: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         reader, writer = await asyncio.open_unix_connection(str(self.redis))
         answers = asyncio.create_task(self._answers(reader, back))
+        before = b""
         try:
             while data := await daemon.read(1 << 16):
-                caught = self.phase is not None and self.phase.encode() in LINE.findall(data)
+                found = LINE.findall(before + data)
+                caught = self.phase is not None and self.phase.encode() in found
+                before = data[-LONGEST:]
                 if self.shut.is_set():
                     continue
                 if caught:
