@@ -25,9 +25,13 @@ from transhume.lab.lab import Lab
 from transhume.lab.spec import UNDERLAY, plan_lab
 from transhume.reach.netns import netlink_in
 
+FAULTS = ("daemon", "gateway", "agent", "WAN", "daemon and gateway")
+ROUNDS = examples(len(FAULTS))
+
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: the lab needs root"),
+    pytest.mark.timeout(600 + 300 * ROUNDS),
 ]
 
 LAB = plan_lab(
@@ -39,7 +43,6 @@ LAB = plan_lab(
     gateways=True,
     agents=True,
 )
-FAULTS = ("daemon", "gateway", "agent", "WAN", "daemon and gateway")
 POLICY = "policy: flee\nmode: auto\navailability: {evacuate_on_notice: true}\n"
 LATEST_SECONDS = 5.0
 """After a notice."""
@@ -134,7 +137,7 @@ async def test_a_group_is_evacuated_whoever_dies_meanwhile(
 ) -> None:
     random = Random()
     async with Store.connect(knowledge_of(lab)) as store:
-        for number in range(examples(len(FAULTS))):
+        for number in range(ROUNDS):
             await evacuate(lab, store, FAULTS[number % len(FAULTS)], daemons, random)
     await until(lambda: is_consistent(tmp_path / "transhume.yaml"), "a consistent overlay")
     await asyncio.to_thread(assert_nothing_was_lost, lab)
