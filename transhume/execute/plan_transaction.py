@@ -7,8 +7,9 @@
                     nobody is sent to one that goes no later than what he flees; and nothing more is begun but
                     what flees in time, and what that needs: others have to flee, too
 
-A step starts when what it waits for has ended, and only if what it relies on was done (`Step.relies_on`): a VM
-that didn't leave has left no room. What relies on an elective step that is taken back is taken back before it.
+A step starts when what it waits for has ended, undoings of that too, and only if what it relies on was done
+(`Step.relies_on`): a VM that didn't leave has left no room. What relies on an elective step that is taken back
+is taken back before it.
 
 Pure state: `ready()` says which steps may start now, `finished()` takes how one ended, `status()` says how the
 whole stands. The undoing of a done step is a step of its own, with its own lines in the journal, so that a
@@ -75,11 +76,12 @@ class PlanTransaction:
         """
         verdict = self._verdict()
         over = self.results.keys() | verdict.lost
+        settled = over - {StepId(step.removesuffix(UNDO_SUFFIX)) for step in self.running}
         free = [
             step
             for step in self.plan.steps
             if step.id not in over and step.id not in self.running
-            if self._waits_for[step.id] <= over and (not self.stopped or self._goes_on(step))
+            if self._waits_for[step.id] <= settled and (not self.stopped or self._goes_on(step))
         ]
         undoings = [s for s in self._undoings() if self._to_undo(s)]
         if not undoings:

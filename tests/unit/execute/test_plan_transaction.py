@@ -291,6 +291,22 @@ def test_a_parked_vm_that_can_not_go_on_goes_back_after_who_took_its_place() -> 
     assert transaction.status() is PlanStatus.UNDONE
 
 
+@pytest.mark.parametrize(
+    ("undone", "rest"),
+    [(StepResult.DONE, []), (StepResult.FAILED, []), (StepResult.UNDONE, ["s2", "s3"])],
+)
+def test_what_waits_for_a_step_waits_until_its_undoing_has_ended(
+    undone: StepResult, rest: list[str]
+) -> None:
+    """A daemon that was told to stop took vm1 back when it crashed; the next one isn't told so."""
+    transaction = PlanTransaction(swap(), {StepId("s1"): StepResult.DONE})
+    undoing = reversed_step(swap().steps[0])
+    transaction.begin(undoing)
+    assert transaction.ready() == []
+    transaction.finished(undoing, undone)
+    assert run(transaction, {}) == rest
+
+
 @pytest.mark.parametrize("how", [StepResult.FAILED, StepResult.SKIPPED])
 def test_nobody_is_taken_back_where_another_could_not_be_taken_away(how: StepResult) -> None:
     """vm2 is in vm1's place still, and the two of them may be more than a host can hold."""
