@@ -39,11 +39,11 @@ class LooseThreads(Executor):
         with self._lock:
             if self._over:
                 raise RuntimeError(f"the threads of {self._name} were shut down")
-            self._busy += 1
-            if self._busy > self._begun < self._most:
-                self._begun += 1
-                name = f"{self._name}_{self._begun}"
+            if self._busy >= self._begun < self._most:
+                name = f"{self._name}_{self._begun + 1}"
                 Thread(target=self._work, name=name, daemon=True).start()
+                self._begun += 1  # if it could be: there may be no more threads just now
+            self._busy += 1
             self._waiting.put((future, partial(what, *args, **kwargs)))
         return future
 

@@ -61,6 +61,21 @@ def test_one_thread_is_enough_for_one_call_after_the_other() -> None:
     threads.shutdown()
 
 
+def test_a_thread_that_cant_be_begun_costs_that_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a moment in which a service may have no more threads would leave it none for ever."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = LooseThreads(1, "ours")
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start"):
+            threads.submit(int)
+    assert threads.submit(divmod, 7, 2).result(10) == (3, 1)
+    threads.shutdown()
+
+
 @pytest.mark.parametrize("cancels", [True, False])
 def test_after_the_end_what_waits_is_cancelled_or_made(cancels: bool) -> None:
     threads, go = LooseThreads(1, "ours"), threading.Event()
