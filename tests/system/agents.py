@@ -26,7 +26,7 @@ def overlay(words: list[str], config: Path) -> subprocess.CompletedProcess[str]:
         [*TRANSHUME, "overlay", *words, "--config", str(config)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

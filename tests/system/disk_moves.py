@@ -100,7 +100,7 @@ def counter(lab: Lab, vm: VmName, role: str) -> Counter:
 
 def assert_files_are_read_back_as_written(lab: Lab, vm: VmName) -> None:
     """Wait until every file of the guest's has been verified after now, and written to again."""
-    before, deadline = counter(lab, vm, "disk"), time.monotonic() + 90
+    before, deadline = counter(lab, vm, "disk"), time.monotonic() + 300
     while (now := counter(lab, vm, "disk")).sweeps < before.sweeps + 2:
         assert time.monotonic() < deadline, (before, now)
         time.sleep(0.5)

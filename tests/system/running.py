@@ -21,6 +21,7 @@ from transhume.knowledge.model import HostName, Outcome, Plan, PlanStatus, VmNam
 from transhume.knowledge.server import ServerAddress, find_program, find_server, run_server
 from transhume.knowledge.store import Store
 from transhume.lab.lab import Lab
+from transhume.lab.outside import OutsideConnection
 from transhume.reach.libvirt import Connections
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class RunningDaemon:
     def kill(self) -> None:
         """End it as a crash would."""
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
 
 def deployment_of(lab: Lab, folder: Path, **changes: object) -> Path:
@@ -124,6 +125,18 @@ async def until(
             return answer
         await asyncio.sleep(0.2)
     raise AssertionError(f"waited {seconds} s for {what}, in vain")
+
+
+async def goes_on(connection: OutsideConnection) -> None:
+    """Wait until more has come back by a connection."""
+    before = connection.survived().bytes
+
+    async def more() -> bool | None:
+        found = connection.survived()
+        assert found.failure is None, found.failure
+        return found.bytes > before or None
+
+    await until(more, "more from a guest by its connection")
 
 
 def bring_home(lab: Lab, cloud: str) -> None:
@@ -191,7 +204,7 @@ async def knowledge(state: Path) -> str:
         except KnowledgeUnreachable:
             return None
 
-    return await until(found, "the daemon's Redis", seconds=30)
+    return await until(found, "the daemon's Redis")
 
 
 async def finished_plan(state: Path) -> tuple[Plan, PlanStatus, tuple[Outcome, ...]]:

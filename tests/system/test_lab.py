@@ -61,7 +61,7 @@ def bind(lab: Lab, vm: str, cloud: str) -> tuple[str, ...]:
 def migrate(lab: Lab, vm: str, source: str, destination: str) -> float:
     began = time.monotonic()
     with start_migration(lab, vm, source, destination) as migration:
-        assert migration.wait(timeout=120) == 0
+        assert migration.wait(timeout=300) == 0
     assert bind(lab, vm, destination) == ()
     return time.monotonic() - began
 
@@ -74,7 +74,7 @@ def counted(lab: Lab, vm: str, role: str) -> Counter:
     return next(counter for counter in lab.counters(vm) if counter.role == role)
 
 
-def wait_until(condition, *, patience_s: float = 60.0) -> bool:
+def wait_until(condition, *, patience_s: float = 180.0) -> bool:
     deadline = time.monotonic() + patience_s
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)

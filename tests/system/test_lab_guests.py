@@ -61,7 +61,7 @@ def by_role(lab: Lab, vm: str) -> dict[str, Counter]:
 def verified_anew(lab: Lab, vm: str) -> dict[str, Counter]:
     """Wait until everything that a guest keeps has been verified, wholly after now."""
     before = by_role(lab, vm)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         now = by_role(lab, vm)
         # The first round to end may have begun before; the second has seen all.

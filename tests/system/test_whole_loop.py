@@ -17,6 +17,7 @@ from tests.system.running import (
     bring_home,
     deployment_of,
     finished_plan,
+    goes_on,
     knowledge,
     prices,
     until,
@@ -61,7 +62,7 @@ async def groups(state: Path) -> list[set[str]]:
 
 def history(config: Path) -> list[dict[str, dict[str, float]]]:
     words = ["history", "--json", "--config", str(config)]
-    return json.loads(subprocess.check_output([*TRANSHUME, *words], timeout=30))
+    return json.loads(subprocess.check_output([*TRANSHUME, *words], timeout=180))
 
 
 def test_a_price_rise_moves_exactly_the_group_that_pays_and_no_connection_breaks(
@@ -96,10 +97,7 @@ def test_a_price_rise_moves_exactly_the_group_that_pays_and_no_connection_breaks
         assert len(told) == len(BLAST)
         assert all(line["measured"]["bytes"] and line["predicted"]["bytes"] for line in told)
         for connection in (moved, stayed):
-            before = connection.survived()
-            asyncio.run(asyncio.sleep(2))  # the guests go on talking; so must the connections
-            assert connection.survived().failure is None
-            assert connection.survived().bytes > before.bytes
+            asyncio.run(goes_on(connection))  # as the guests go on talking, so must the connections
         assert daemon.stop() == 0, daemon.log
     assert_nothing_was_lost(lab)
 
@@ -116,7 +114,7 @@ def test_a_notice_of_two_minutes_evacuates_a_cloud_group_by_group_as_far_as_ther
         with subprocess.Popen([*TRANSHUME, "capture", "a1", "--config", str(config)]) as ears:
             asyncio.run(until_groups_are_known(tmp_path / "state"))
             ears.send_signal(signal.SIGINT)
-            assert ears.wait(timeout=10) == 0
+            assert ears.wait(timeout=60) == 0
         told = subprocess.check_output(
             [*TRANSHUME, "notice", "a", "--in", "120s", "--json", "--config", str(config)]
         )
@@ -141,7 +139,7 @@ async def until_groups_are_known(state: Path) -> None:
         async def known() -> bool | None:
             return len((await store.snapshot()).groups) == 2 or None
 
-        await until(known, "the groups to be found", seconds=60)
+        await until(known, "the groups to be found")
 
 
 def test_a_move_that_fails_takes_the_moves_of_its_group_back(
