@@ -6,7 +6,7 @@ Owns the order of offers and answers on a new link. What follows from them is th
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -28,12 +28,13 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Catalogue:
-    """One of the peer's that is being learnt."""
+    """One of the peer's that a domain is learning."""
 
     number: int
     name: str
     blocks: int
-    digests: list[bytes] = field(default_factory=list)
+    known: int = 0
+    """How many of its blocks the domain knows."""
 
 
 class Agreement:
@@ -49,6 +50,8 @@ class Agreement:
         self._ask = ask
         self._blocks = 0
         """In the lists that are fetched over this link."""
+        self._fetched: dict[str, list[bytes]] = {}
+        """What has come of those that aren't whole yet, by their names."""
         self._unlearnt: dict[int, list[_Catalogue]] = {}
         """Catalogues of which more is to be fetched, by domains."""
         self._residents: dict[int, int] = {}
@@ -101,23 +104,35 @@ class Agreement:
         self, desk: Desk, domain: int, catalogue: _Catalogue, until: float
     ) -> bool:
         """Learn more of a catalogue; say whether that was the last."""
-        digests = self._domains.digests(catalogue.name)
-        if digests is not None:
-            await self._know(desk, catalogue, digests)
-            return True
-        while (start := len(catalogue.digests)) < catalogue.blocks:
-            if time.monotonic() >= until:
-                return False
+        name, start = catalogue.name, catalogue.known
+        digests = self._domains.digests(name)
+        if digests is None:
+            digests = await self._fetch_some(domain, catalogue, until)
+            if len(digests) >= catalogue.blocks:
+                if name_of(digests).hex() != name:
+                    raise ProtocolError("a catalogue that lists other blocks than its name says")
+                self._domains.learn(name, digests)
+        loop = asyncio.get_running_loop()
+        know = desk.domain.know_catalogue
+        await loop.run_in_executor(desk.coder, know, catalogue.number, digests[start:], start)
+        catalogue.known = len(digests)
+        if self._domains.digests(name) is None:
+            return False
+        self._fetched.pop(name, None)
+        return True
+
+    async def _fetch_some(
+        self, domain: int, catalogue: _Catalogue, until: float
+    ) -> Sequence[bytes]:
+        """Return what has come of a list by now, whichever domain it was asked for."""
+        fetched = self._fetched.setdefault(catalogue.name, [])
+        while (start := len(fetched)) < catalogue.blocks and time.monotonic() < until:
             words = {"domain": domain, "catalogue": catalogue.number, "from": start}
-            more = (await self._ask_for_digests(words))[: catalogue.blocks - start]
+            more = await self._ask_for_digests(words)
             if not more:
                 raise ProtocolError("a list of blocks that ends early")
-            await self._know(desk, catalogue, more, start)
-            catalogue.digests += more
-        if name_of(catalogue.digests).hex() != catalogue.name:
-            raise ProtocolError("a catalogue that lists other blocks than its name says")
-        self._domains.learn(catalogue.name, catalogue.digests)
-        return True
+            fetched += more[: catalogue.blocks - start]
+        return fetched
 
     async def _learn_residents(self, desk: Desk, domain: int) -> bool:
         """Learn some more of what VMs at the peer have; say whether there was any."""
@@ -131,20 +146,15 @@ class Agreement:
         self._residents[domain] += len(digests)
         return bool(digests)
 
-    async def _know(
-        self, desk: Desk, catalogue: _Catalogue, digests: Sequence[bytes], start: int = 0
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        know = desk.domain.know_catalogue
-        await loop.run_in_executor(desk.coder, know, catalogue.number, digests, start)
-
     def _has_room_for(self, catalogue: _Catalogue) -> bool:
-        if self._domains.digests(catalogue.name) is not None:
+        name = catalogue.name
+        if name in self._fetched or self._domains.digests(name) is not None:
             return True
         if self._blocks + catalogue.blocks > _MOST_BLOCKS:
             log.warning("catalogue_too_large", blocks=catalogue.blocks, most_blocks=_MOST_BLOCKS)
             return False
         self._blocks += catalogue.blocks
+        self._fetched[name] = []
         return True
 
     async def _ask_for_digests(self, words: Mapping[str, object]) -> list[bytes]:

@@ -50,7 +50,7 @@ class Peer:
             for index, image in enumerate(self.images)
         ]
         answer = json.dumps({"next": 0, "catalogues": listed, "residents": bool(self.residents)})
-        return Message(Kind.KNOWN, NUMBER, answer.encode())
+        return Message(Kind.KNOWN, NUMBER + (words["tenant"] != "t"), answer.encode())
 
 
 @pytest.fixture
@@ -160,3 +160,25 @@ async def test_an_image_that_was_learnt_meanwhile_for_another_tenant_isnt_asked_
 
     assert not peer.wanted
     assert desk.domain.sender.index.find(*digests("c")) == reference(Space.FIRST_CATALOGUE, 2)
+
+
+async def test_what_was_fetched_of_a_list_serves_all_tenants_and_is_counted_once(
+    domains: Domains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(agreement, "time", clock)
+    monkeypatch.setattr(agreement, "_MOST_BLOCKS", 5)
+    image = digests("a", "b", "c", "d", "e")
+    peer = Peer(image, at_once=2)
+    agreed, numbers = Agreement(domains, peer.ask), {"t": NUMBER, "u": NUMBER + 1}
+    desks = {tenant: domains.desk("there", tenant) for tenant in numbers}
+    for tenant, number in numbers.items():
+        assert await agreed.open_domain(desks[tenant], tenant) == number
+        await agreed.learn(desks[tenant], number, clock.now + 2)
+    for tenant, number in numbers.items():
+        await agreed.learn(desks[tenant], number, inf)
+
+    assert peer.wanted == [0, 0, 0]
+    for desk in desks.values():
+        found = [desk.domain.sender.index.find(each) for each in image]
+        assert found == [reference(Space.FIRST_CATALOGUE, index) for index in range(5)]
