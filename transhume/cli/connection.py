@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def config_option(function: F) -> F:
@@ -42,9 +41,12 @@ def knowledge_options(function: F) -> F:
 
 
 def _redis_url(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    from transhume.knowledge.urls import SCHEMES, without_password
+
     if text is not None and not text.startswith(SCHEMES):
         raise click.BadParameter(
-            f"{text} is no URL of a Redis; write redis://HOST:PORT, rediss://HOST:PORT or unix://PATH",
+            f"{without_password(text)} is no URL of a Redis; write redis://HOST:PORT, rediss://HOST:PORT or "
+            "unix://PATH",
             ctx,
             parameter,
         )

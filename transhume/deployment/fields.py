@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from transhume.knowledge.urls import SCHEMES, without_password
 from transhume.located_yaml import Quantity
 from transhume.quantities import parse_duration, parse_rate, parse_share
 
@@ -66,22 +67,22 @@ def _ipv6(text: str) -> str:
     return str(address)
 
 
-def _url(text: str, schemes: tuple[str, ...]) -> str:
+def _web_url(text: str) -> str:
     try:
         found = urlsplit(text).scheme
     except ValueError:
         found = ""
-    if found not in schemes:
-        raise ValueError(f"{text} is no URL that works here; begin it with {' or '.join(schemes)}")
+    if found not in ("http", "https"):
+        shown = without_password(text)
+        raise ValueError(f"{shown} is no URL that works here; begin it with http or https")
     return text
 
 
-def _web_url(text: str) -> str:
-    return _url(text, ("http", "https"))
-
-
 def _redis_url(text: str) -> str:
-    return _url(text, ("redis", "rediss", "unix"))
+    if not text.startswith(SCHEMES):
+        shown = without_password(text)
+        raise ValueError(f"{shown} is no URL that works here; begin it with {' or '.join(SCHEMES)}")
+    return text
 
 
 def _libvirt_uri(text: str) -> str:

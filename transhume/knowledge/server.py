@@ -23,7 +23,8 @@ import structlog
 from transhume.errors import KnowledgeUnreachable, LeaseHeld, UsageError
 from transhume.knowledge import die_with_parent
 from transhume.knowledge.lease import forget_dead_holder
-from transhume.knowledge.wire import connect, reaching, without_password
+from transhume.knowledge.urls import without_password
+from transhume.knowledge.wire import connect, reaching
 
 OLDEST_VERSION = (7, 0)
 """Debian 12's: streams take a time stamp without a sequence number."""

@@ -4,7 +4,6 @@ Owns the client's settings. Leaves out what is said over the wire: that is `keys
 """
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -14,6 +13,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from transhume.errors import KnowledgeUnreachable
+from transhume.knowledge.urls import why_unreadable, without_password
 
 BLOCK_SECONDS = 2.0
 """How long one blocking read waits; well below what a server may take to answer."""
@@ -32,22 +32,9 @@ def connect(url: str) -> Redis:
     try:
         return Redis.from_url(url, protocol=2, socket_timeout=None)
     except ValueError as error:
-        raise KnowledgeUnreachable(f"{without_password(url)}: {_why_not(url, error)}") from error
-
-
-def without_password(url: str) -> str:
-    """Return the URL as it may be shown, though signs in its password be what ends a host's part."""
-    scheme, colon, rest = url.partition("://")
-    _, at, place = rest.rpartition("@")
-    return f"{scheme}{colon}***@{place}" if at else url
-
-
-def _why_not(url: str, error: ValueError) -> str:
-    """Say why a URL can't be read, without a part of its password."""
-    host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]
-    if "@" in url and "@" not in host:
-        return "write / in its password as %2F, ? as %3F and # as %23"
-    return str(error)
+        raise KnowledgeUnreachable(
+            f"{without_password(url)}: {why_unreadable(url, error)}"
+        ) from error
 
 
 @asynccontextmanager

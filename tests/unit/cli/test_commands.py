@@ -169,8 +169,8 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
             id="missing deployment",
         ),
         pytest.param(
-            ["status", "--url", "http://x"],
-            "Invalid value for '--url': http://x is no URL of a Redis; write redis://HOST:PORT,"
+            ["status", "--url", "u:secret@x"],
+            "Invalid value for '--url': ***@x is no URL of a Redis; write redis://HOST:PORT,"
             " rediss://HOST:PORT or unix://PATH; see `transhume status --help`",
             id="no URL of a Redis",
         ),

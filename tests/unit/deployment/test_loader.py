@@ -336,6 +336,10 @@ def test_paths_are_relative_to_the_folder_of_the_file(load, tmp_path, monkeypatc
             "clouds: {a: {}}\nknowledge: {url: 'http://r'}",
             "2:18: knowledge.url: http://r is no URL that works here; begin it with redis",
         ),
+        (
+            "clouds: {a: {}}\nknowledge: {url: 'reddis://u:se[cret@r'}",
+            "2:18: knowledge.url: reddis://***@r is no URL that works here; begin it with redis",
+        ),
         ("clouds: {a: {}}\nwindow: 0s", "2:9: window: 0 is too little; write more"),
         ("clouds: {a: {}}\nmoves_per_link: 0", "2:17: moves_per_link is 0; it must be at least 1"),
     ],

@@ -8,7 +8,8 @@ import pytest
 from transhume.errors import KnowledgeUnreachable
 from transhume.knowledge import server
 from transhume.knowledge.server import ServerKind, find_program, find_server, open_server
-from transhume.knowledge.wire import connect, without_password
+from transhume.knowledge.urls import without_password
+from transhume.knowledge.wire import connect
 
 
 def program(folder: Path, name: str) -> Path:
@@ -108,10 +109,11 @@ def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
 def test_a_url_is_shown_without_its_password() -> None:
     assert without_password("redis://u:p@h:1/0") == "redis://***@h:1/0"
     assert without_password("unix:///run/x") == "unix:///run/x"
+    assert without_password("u:p@h:1") == "***@h:1"
 
 
-@pytest.mark.parametrize("sign", "/?#")
-def test_a_password_with_a_sign_that_ends_hosts_is_kept_too(sign: str) -> None:
+@pytest.mark.parametrize("sign", "/?#[]")
+def test_a_password_with_a_sign_that_urls_give_a_meaning_is_kept_too(sign: str) -> None:
     with pytest.raises(KnowledgeUnreachable) as caught:
         connect(f"redis://u:sec{sign}ret@h:6379/0")
     assert str(caught.value).startswith("redis://***@h:6379/0: write / in its password as %2F")
