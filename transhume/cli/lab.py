@@ -123,10 +123,10 @@ def up(
         round_robin=round_robin,
     )
     lab = Lab(state, mirror=mirror)
-    with _narrated() as tell:
+    # A terminal says by SIGHUP that it's closed.
+    with _narrated() as tell, raised(signal.SIGTERM, signal.SIGHUP):
         try:
-            with raised(signal.SIGTERM, signal.SIGHUP):  # which a terminal says that is closed
-                lab.up(spec, tell)
+            lab.up(spec, tell)
         except KeyboardInterrupt:
             lab.down(tell)
             raise

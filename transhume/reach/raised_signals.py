@@ -30,12 +30,12 @@ class EndedBySignal(SystemExit):
 def raised(*numbers: signal.Signals) -> Iterator[None]:
     """Let signals raise `EndedBySignal` in this block.
 
-    A second one does what it would have done before. One that is ignored, as SIGHUP below nohup, stays so. For
-    the main thread.
+    A second one does what it would have done before, but no SIGHUP: a terminal that is closed says so by two,
+    its shell's and the kernel's. One that is ignored, as SIGHUP below nohup, stays so. For the main thread.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, before[number])
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before[number])
         raise EndedBySignal(number)
 
     found = {int(each): signal.getsignal(each) for each in numbers}

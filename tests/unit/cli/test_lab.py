@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,25 @@ def up(*_):
     print("building", flush=True)
     sys.stdin.read()
 
+def down(*_):
+    print("taking down", flush=True)
+    sys.stdin.readline()
+    print("taken down", flush=True)
+
 labs.Lab.up = up
-labs.Lab.down = lambda *_: print("taken down", flush=True)
+labs.Lab.down = down
 main()
 """
+
+
+@contextmanager
+def building():
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", UP, "lab", "up"], stdin=pipe, stdout=pipe, stderr=pipe
+    ) as process:
+        assert process.stdout.readline() == b"building\n"
+        yield process
 
 
 @pytest.mark.parametrize(
@@ -79,14 +95,11 @@ main()
 )
 def test_a_lab_whose_building_is_broken_off_is_taken_down(number):
     """Also where that is a time limit's doing, or a terminal's that is closed."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", UP, "lab", "up"], stdin=pipe, stdout=pipe, stderr=pipe
-    ) as process:
-        assert process.stdout.readline() == b"building\n"
+    with building() as process:
         process.send_signal(number)
-        assert process.stdout.read() == b"taken down\n"
-        assert b"Traceback" not in process.stderr.read()
+        said, complained = process.communicate()
+    assert said == b"taking down\ntaken down\n"
+    assert b"Traceback" not in complained
     assert process.returncode == (130 if number is signal.SIGINT else -number)
 
 
@@ -119,3 +132,13 @@ def test_who_asks_a_libvirt_that_hangs_can_be_ended():
             assert process.wait(10) == -signal.SIGTERM
         finally:
             process.kill()
+
+
+def test_a_lab_is_taken_down_though_a_closed_terminal_says_so_twice():
+    """Its shell hangs up on what it runs, and the kernel does when the shell ends."""
+    with building() as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == b"taking down\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.communicate()[0] == b"taken down\n"
+    assert process.returncode == -signal.SIGHUP
