@@ -88,7 +88,7 @@ class Recording:
                     )
                 yield
         finally:
-            self._finish(latest)
+            await self._finish(latest)
 
     async def _next(self, store: Store) -> Snapshot:
         try:
@@ -120,18 +120,18 @@ class Recording:
             self._trace.note(snapshot)
             self._trace.keep_policies(self._sources())
 
-    def _finish(self, latest: Snapshot | None) -> None:
-        if not self._writing.acquire(timeout=FINISH_SECONDS):
-            log.warning("recording_not_finished", why="the disk doesn't answer")
-            return
+    async def _finish(self, latest: Snapshot | None) -> None:
         try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                await in_a_loose_thread(self._note_last, latest)
+        except OSError as error:
+            log.warning("recording_not_finished", why=str(error) or "the disk doesn't answer")
+
+    def _note_last(self, latest: Snapshot | None) -> None:
+        with self._writing:
             trace, self._trace = self._trace, None
             if trace is not None and latest is not None:
                 trace.looked(latest.at)
-        except OSError as error:
-            log.warning("recording_not_finished", why=str(error))
-        finally:
-            self._writing.release()
 
     # --- where one trace ends and another begins ---------------------------------------------------
 

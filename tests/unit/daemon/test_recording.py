@@ -552,33 +552,43 @@ from tests.unit.daemon.test_recording import snapshot
 from transhume.cli.logs import log_to_stderr
 from transhume.daemon import recording
 from transhume.daemon.recording import Recording
+from transhume.daemon.trace_writing import TraceFolder
 
 log_to_stderr(as_json=True)
 recording.FINISH_SECONDS = 0.1
-reads = threading.Event()
+told = threading.Event()
 
-def policies():
-    reads.set()
+def hang(*_):
+    told.set()
     threading.Event().wait()
 
+class Store:
+    async def put_recording(self, _status):
+        TraceFolder.looked = hang
+        told.set()
+
+policies = hang if sys.argv[2] == "while it is written to" else dict
+
 async def record(kept):
-    async for _ in kept.keep(None):
+    async for _ in kept.keep(Store()):
         pass
 
 async def main():
     kept = Recording(Path(sys.argv[1]), policies, at_most_bytes=1 << 30)
     kept.offer(snapshot())
     recording = asyncio.create_task(record(kept))
-    await asyncio.to_thread(reads.wait)
+    await asyncio.to_thread(told.wait)
     recording.cancel()
+    await asyncio.wait({recording})
 
 asyncio.run(main())
 """
 
 
-def test_a_disk_that_hangs_keeps_no_process_from_ending(folder: Path) -> None:
+@pytest.mark.parametrize("when", ["while it is written to", "between"])
+def test_a_disk_that_hangs_keeps_no_process_from_ending(folder: Path, when: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HANGS, str(folder)],
+        [sys.executable, "-c", HANGS, str(folder), when],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         timeout=30,
