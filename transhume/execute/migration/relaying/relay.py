@@ -42,6 +42,8 @@ AGAIN_SECONDS = 2.0
 """After so long a gateway that couldn't be reached, or is gone, is called again."""
 ENDING_SECONDS, LOOK_SECONDS = 5.0, 0.05
 """How long a relay may take to end after it was told to."""
+TAKEN_SECONDS = 2.0
+"""A gateway that hasn't hung up after so long has taken us: it looks at who calls once it has answered."""
 
 log = structlog.get_logger()
 
@@ -55,8 +57,8 @@ class Relay:
     """
 
     def __init__(self, settings: RelaySettings, identity: Identity) -> None:
-        self.had_a_gateway = False
-        """Whether its gateway was there, at least for a while."""
+        self.was_taken = False
+        """Whether its gateway has let it in."""
         self._settings, self._identity = settings, identity
         self._here = Here(settings.sockets, settings.sockets_seen, settings.pids)
         self._doors: dict[str, tuple[Doors, list[asyncio.Task[None]]]] = {}
@@ -81,17 +83,21 @@ class Relay:
         """
         self._here.make_folder()
         reader, writer = await self._call({"relay": VERSION})
-        self.had_a_gateway = True
         notice_silence(writer)
+        taken = asyncio.get_running_loop().call_later(TAKEN_SECONDS, self._taken)
         try:
-            log.info("relay_calls", site=self._settings.site, gateway=str(self._settings.gateway))
             while (words := await read_words(reader)) is not None:
                 if "error" in words:
                     raise BrokenOff(str(words["error"]))
                 self._keep(self._obey(words, writer), str(words.get("do")))
         finally:
+            taken.cancel()
             writer.close()
             await self._end()
+
+    def _taken(self) -> None:
+        self.was_taken = True
+        log.info("relay_calls", site=self._settings.site, gateway=str(self._settings.gateway))
 
     async def _end(self) -> None:
         for migration in list(self._doors):
@@ -230,7 +236,7 @@ async def _call_again_and_again(settings: RelaySettings, identity: Identity) -> 
             why = "it hung up"
         except (OSError, TimeoutError, PeerRefused, BrokenOff, IdentityUnusable) as error:
             why = str(error) or "no answer"
-        if relay.had_a_gateway or why != told:
+        if relay.was_taken or why != told:
             log.warning("gateway_not_there", gateway=str(settings.gateway), why=why)
         told = why
         await asyncio.sleep(AGAIN_SECONDS)

@@ -192,6 +192,20 @@ async def test_a_gateway_that_is_away_for_long_is_told_of_once(
     assert [each["why"] for each in logs] == ["refused", "no route"]
 
 
+async def test_a_gateway_that_doesnt_take_a_relay_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "AGAIN_SECONDS", 0.0)
+    with capture_logs() as logs:
+        async with two_sites(tmp_path) as (a, _), asyncio.timeout(PATIENCE_SECONDS):
+            running = asyncio.create_task(run_relay(load_relay(write_host(a, "a2"))))
+            while [each["event"] for each in logs].count("link_refused") < 3:
+                await asyncio.sleep(0.01)
+            running.cancel()
+    told = [each for each in logs if each["event"] in ("relay_calls", "gateway_not_there")]
+    assert [each.get("why") for each in told] == ["a2 isn't among the `hosts` of the gateway"]
+
+
 async def test_the_older_relay_of_a_host_is_told_why_it_is_let_go(tmp_path: Path) -> None:
     """Two that run for one host take turns in breaking off what the other carries."""
     with capture_logs() as logs:
