@@ -79,7 +79,9 @@ class GatewayClient:
             async with asyncio.timeout(ANSWER_SECONDS):
                 line = await self._exchange(request)
             if not line:
-                raise OSError("it hung up; who refuses our certificate says no more")
+                by_tls = self.address.socket is None
+                why = "; who refuses our certificate says no more" if by_tls else ""
+                raise OSError(f"it hung up{why}")
             answer = json.loads(line)
         except (OSError, TimeoutError, ValueError) as error:
             seen = str(error) or "no answer"

@@ -178,6 +178,23 @@ async def test_who_is_hung_up_on_is_told_why_that_may_be(
             await client.ask("status")
 
 
+async def test_a_gateway_that_ends_beside_us_is_said_nothing_of_certificates(
+    tmp_path: Path,
+) -> None:
+    """None is shown to a socket of this machine."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.close()
+
+    path = tmp_path / "control.sock"
+    server = await asyncio.start_unix_server(hang_up, path)
+    async with server:
+        with pytest.raises(GatewayUnreachable) as caught:
+            await GatewayClient(GatewayAddress(site="a", socket=path)).ask("status")
+    assert caught.value.seen == "it hung up"
+
+
 async def test_a_relay_outlives_that_its_certificate_is_being_replaced(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
