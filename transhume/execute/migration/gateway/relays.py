@@ -52,6 +52,8 @@ class Relays:
     def __init__(self, here: Hypervisors, hosts: Collection[str]) -> None:
         self._here = here
         self._relays: dict[str, RelayedHypervisors | None] = dict.fromkeys(hosts)
+        self._refused: set[str] = set()
+        """Hosts that aren't ours and whose relays called."""
 
     def at(self, host: str | None) -> Hypervisors:
         """Return a host's hypervisors; of a host that has no relay, those here.
@@ -100,7 +102,9 @@ class Relays:
         try:
             if peer.name not in self._relays:
                 why = f"{peer.name} isn't among the `hosts` of the gateway"
-                log.warning("link_refused", why=why)
+                if peer.name not in self._refused:  # it calls again every two seconds
+                    log.warning("link_refused", why=why)
+                self._refused.add(peer.name)
                 say(writer, {"error": why})
                 return
             async with asyncio.timeout(ANSWER_SECONDS):
