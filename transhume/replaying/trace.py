@@ -121,7 +121,7 @@ class Facts:
         return min(about, default=None)
 
     @property
-    def leaving(self) -> dict[HostName, datetime]:
+    def host_deadlines(self) -> dict[HostName, datetime]:
         """When each host under a notice will be gone."""
         deadlines = {host: self.deadline_of(host) for host in self.hosts}
         return {host: deadline for host, deadline in deadlines.items() if deadline is not None}

@@ -164,7 +164,7 @@ class World:
                 if notice not in known:
                     self._foresee(notice.deadline)
             if self._undertaking:
-                self._undertaking.shun(facts.leaving)
+                self._undertaking.shun(facts.host_deadlines)
         if before is None or before.notices is not facts.notices or before.room is not facts.room:
             self._look_at_hosts(self.now)
         self._ask_at(self.now)
@@ -240,7 +240,7 @@ class World:
         if decision.to_execute is not None:
             self._calm = self._held = None
             self._undertaking = Undertaking(decision.to_execute)
-            self._undertaking.shun(self._facts.leaving)
+            self._undertaking.shun(self._facts.host_deadlines)
             self._go_on(at)
         elif isinstance(decision.result, Plan):
             self._calm = None
