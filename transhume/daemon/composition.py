@@ -48,6 +48,7 @@ from transhume.policies.composition import terms_for
 from transhume.policies.model import MigrationTerms, Policy
 from transhume.reach.libvirt import Connections
 from transhume.reach.signals import run_until_told
+from transhume.reach.threads import in_a_loose_thread
 
 if TYPE_CHECKING:
     from transhume.daemon.prewarming import Prewarming
@@ -231,7 +232,8 @@ async def serving(
     deployment: Deployment, policy_paths: Sequence[Path]
 ) -> AsyncIterator[tuple[Daemon, Store]]:
     """Have a daemon for a deployment, ready to run, with the pen and the knowledge that it writes to."""
-    book = PolicyBook(policy_paths, {cloud.name for cloud in deployment.clouds})
+    clouds = {cloud.name for cloud in deployment.clouds}
+    book = await in_a_loose_thread(PolicyBook, policy_paths, clouds)
     connections = Connections(deployment.hypervisors)
     source = LibvirtInventory(connections, deployment)
     transport = transport_of(deployment)

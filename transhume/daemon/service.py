@@ -43,6 +43,7 @@ from transhume.policies.book import PolicyBook
 from transhume.policies.composition import strictest
 from transhume.policies.model import Policy, moves_reach
 from transhume.quantities import format_duration
+from transhume.reach.threads import in_a_loose_thread
 
 if TYPE_CHECKING:
     from transhume.daemon.prewarming import Prewarming
@@ -311,7 +312,7 @@ class Daemon:
         while True:
             await self._publish_policies()
             yield
-            while (change := await asyncio.to_thread(self._parts.book.refresh)) is None:
+            while (change := await in_a_loose_thread(self._parts.book.refresh)) is None:
                 await asyncio.sleep(POLICY_SECONDS)
             self._rejected = tuple(str(mistake) for mistake in change.mistakes)
             for mistake in self._rejected:

@@ -25,6 +25,7 @@ from transhume.knowledge import die_with_parent
 from transhume.knowledge.records import ShadowStatus
 from transhume.knowledge.store import Store
 from transhume.policies.book import PolicyBook
+from transhume.reach.threads import in_a_loose_thread
 
 log = structlog.get_logger()
 
@@ -69,7 +70,7 @@ class Shadows:
         due = loop.time() + min(FIRST_SECONDS, self._settings.every_seconds)
         status = await store.shadow()
         while True:
-            look = await asyncio.to_thread(self._look)
+            look = await in_a_loose_thread(self._look)
             trace = self._recording.trace
             if trace is not None and (look.changed or loop.time() >= due):
                 status = await self._compare(trace, look, status)
