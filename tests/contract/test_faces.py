@@ -239,7 +239,7 @@ async def test_watching_goes_on_until_it_is_interrupted(
     shown += await asyncio.to_thread(read_until, ours, None)
     os.close(ours)
 
-    assert await process.wait() == 130
+    assert await process.wait() == -signal.SIGINT
     assert b"Traceback" not in shown
     assert shown.count(ALTERNATE_SCREEN) == shown.count(NORMAL_SCREEN) == 1
 

@@ -14,7 +14,7 @@ import click
 
 from transhume import __version__
 from transhume.errors import Error
-from transhume.reach.raised_signals import EndedBySignal, raised
+from transhume.reach.raised_signals import EndedBySignal, die_by, raised
 
 COMMANDS = (
     "analyze",
@@ -43,8 +43,6 @@ COMMANDS = (
     "warm",
 )
 
-INTERRUPTED = 130
-"""What shells tell of a command that Ctrl-C ended."""
 HIGHEST_STANDARD = 2
 """The descriptor of standard error."""
 OUTPUT_FAILED = 74
@@ -95,9 +93,9 @@ def main() -> None:
         with raised(signal.SIGTERM):
             group.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        die_by(signal.SIGINT)
     except EndedBySignal as ended:
-        ended.die()
+        die_by(ended.number)
     except click.ClickException as error:
         _say_what_click_says(error)
         sys.exit(error.exit_code)

@@ -1,6 +1,5 @@
 """`transhume demo`: the whole loop in a minute, on simulated clouds or on the lab's real ones."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +67,7 @@ async def _tell(console: "Console", *, live: bool) -> "Story":
     import asyncio
     import signal
 
-    from transhume.reach.raised_signals import TOLD_BY_SHELLS
+    from transhume.reach.raised_signals import EndedBySignal
     from transhume.reach.signals import FirstSignal
 
     telling = asyncio.create_task(_told_on_stage(console, live=live), name="story")
@@ -79,7 +78,7 @@ async def _tell(console: "Console", *, live: bool) -> "Story":
     except asyncio.CancelledError:
         if first.number is None:
             raise
-        sys.exit(TOLD_BY_SHELLS + first.number)
+        raise EndedBySignal(first.number) from None
 
 
 async def _told_on_stage(console: "Console", *, live: bool) -> "Story":

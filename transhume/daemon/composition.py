@@ -1,7 +1,6 @@
 """How a daemon is put together from a deployment file: the one place that knows every stage's real parts."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -308,9 +307,10 @@ def _stop_on_signals(daemon: Daemon) -> None:
         log.info(
             "stopping", hint="a move under way is finished first; a second signal ends at once"
         )
-        daemon.stop()
         for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, os._exit, 130)
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)  # which ends us whatever the loop waits for
+        daemon.stop()
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stop)

@@ -5,8 +5,9 @@ Without asyncio, which a command that only tells something has no time to load.
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 TOLD_BY_SHELLS = 128
@@ -20,10 +21,18 @@ class EndedBySignal(SystemExit):
         super().__init__(TOLD_BY_SHELLS + number)
         self.number = number
 
-    def die(self) -> None:
-        """End by the signal, so that whoever waits sees what it was: to systemd that is an orderly end."""
-        signal.signal(self.number, signal.SIG_DFL)
-        os.kill(os.getpid(), self.number)
+
+def die_by(number: int) -> None:
+    """End by a signal, so that whoever waits sees what it was.
+
+    A shell goes on with a loop whose command has handled Ctrl-C, and ends with one that died by it; to systemd,
+    to die by SIGTERM is an orderly end.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os.kill(os.getpid(), number)
 
 
 @contextmanager

@@ -130,7 +130,6 @@ def raising(error: BaseException) -> click.Command:
             "transhume: /home/b/a.yaml: Permission denied; ask as a user who may\n",
             id="somebody else's file",
         ),
-        pytest.param(KeyboardInterrupt(), 130, "", id="Ctrl-C"),
     ],
 )
 def test_an_error_is_told_on_stderr_and_by_the_exit_status(
