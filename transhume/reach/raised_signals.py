@@ -3,6 +3,7 @@
 Without asyncio, which a command that only tells something has no time to load.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -23,12 +24,13 @@ class EndedBySignal(SystemExit):
 
 
 def die_by(number: int) -> None:
-    """End by a signal, so that whoever waits sees what it was.
+    """End by a signal, so that whoever waits sees what it was; what is to be done at an exit is done before.
 
     A shell goes on with a loop whose command has handled Ctrl-C, and ends with one that died by it; to systemd,
     to die by SIGTERM is an orderly end.
     """
     signal.signal(number, signal.SIG_DFL)
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

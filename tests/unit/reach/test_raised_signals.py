@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -57,3 +59,19 @@ def test_one_that_is_ignored_stays_so() -> None:
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+DIES = """
+import atexit, signal
+from transhume.reach.raised_signals import die_by
+
+atexit.register(print, "and gone")
+print("told", end=" ")
+die_by(signal.SIGINT)
+"""
+
+
+def test_who_dies_by_a_signal_has_said_all_and_tidied_up() -> None:
+    """Else temporary folders would stay, and what waits in a buffer would be lost."""
+    done = subprocess.run([sys.executable, "-c", DIES], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, b"told and gone\n")
