@@ -93,10 +93,18 @@ async def test_it_lets_go_of_the_interfaces_when_it_is_told_to_end(
             await process.wait()
 
 
+IMPATIENT = """
+from transhume.cli import capture, main
+
+capture.ENDING_SECONDS = 0
+main()
+"""
+
+
 def test_a_second_one_for_the_same_host_is_refused(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = [sys.executable, "-m", "transhume", "capture", "h1", "--url", url]
+    other = [sys.executable, "-c", IMPATIENT, "capture", "h1", "--url", url]
 
     async def hear(sense: Sense, store: Store) -> None:
         said = await asyncio.create_subprocess_exec(

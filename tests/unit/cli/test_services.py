@@ -165,10 +165,19 @@ async def test_a_relay_ends_whether_its_gateway_is_there_or_not(
     assert await ended(number, words, after="gateway_not_there") == ["gateway_not_there"]
 
 
+IMPATIENT = """
+from transhume.cli import main
+from transhume.execute.migration.relaying import relay
+
+relay.ENDING_SECONDS = 0
+main()
+"""
+
+
 async def refused(words: list[str]) -> str:
     """Run a service that doesn't begin, and return what it says."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "transhume", *words), stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", IMPATIENT, *words), stderr=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
