@@ -44,6 +44,7 @@ from transhume.knowledge.model import (
     HostName,
     JournalRecord,
     MoveKind,
+    Outcome,
     Phase,
     Plan,
     PlanId,
@@ -271,9 +272,8 @@ async def test_a_cool_down_outlasts_the_moves_of_many_others(stage: Stage) -> No
 # --- what stops it -------------------------------------------------------------------------------
 
 
-async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
-    stage: Stage, client: Redis
-) -> None:
+async def stopped_amid_a_move(stage: Stage) -> list[Outcome]:
+    """Have a daemon stopped while it moves the first of two VMs; return what became of each."""
     stage.clouds.gate.clear()
     async with stage.daemon() as daemon:
         await stage.calm()
@@ -285,7 +285,13 @@ async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
     assert stored.status is PlanStatus.DONE
     assert isinstance(stored.plan, Plan)
     found = await outcomes(stage.store, stored.plan)
-    first, second = (found[step.vm] for step in stored.plan.steps)
+    return [found[step.vm] for step in stored.plan.steps]
+
+
+async def test_a_stop_finishes_the_move_under_way_and_skips_the_rest(
+    stage: Stage, client: Redis
+) -> None:
+    first, second = await stopped_amid_a_move(stage)
     assert (first.result, second.result) == (StepResult.DONE, StepResult.SKIPPED)
     assert second.why == "the daemon was stopped"
     assert stage.at(B1) == {first.vm}
@@ -304,21 +310,8 @@ async def test_a_stop_outlives_a_redis_that_is_begun_again_meanwhile(
         await append(ledger, record)
 
     monkeypatch.setattr(FencedLedger, "append_journal", append_later)
-    stage.clouds.gate.clear()
-    async with stage.daemon() as daemon:
-        await stage.calm()
-        await stage.price(A, DEAR)
-        await stage.moving()
-        daemon.stop()
-        stage.clouds.gate.set()
-    (stored,) = await stage.store.plans()
-    assert stored.status is PlanStatus.DONE
-    assert isinstance(stored.plan, Plan)
-    found = await outcomes(stage.store, stored.plan)
-    assert [found[step.vm].result for step in stored.plan.steps] == [
-        StepResult.DONE,
-        StepResult.SKIPPED,
-    ]
+    first, second = await stopped_amid_a_move(stage)
+    assert (first.result, second.result) == (StepResult.DONE, StepResult.SKIPPED)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ reading; what came until then is shown. A second Ctrl-C ends the command.
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from queue import Empty, Queue
 from threading import Thread
-from types import FrameType
 
 from transhume.knowledge.model import TrafficWindow
 from transhume.monitor.capture.reading import CapturesReading
+from transhume.reach.raised_signals import caught
 
 _WAITING_WINDOWS = 64
 """How many windows may wait to be added up; a file is read no faster than that."""
@@ -85,18 +85,9 @@ def _taken(
             yield taken
 
 
-@contextmanager
-def _stopped_by_signals(readings: Sequence[CapturesReading]) -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[number])
+def _stopped_by_signals(readings: Sequence[CapturesReading]) -> AbstractContextManager[None]:
+    def stop(_number: int) -> None:
         for reading in readings:
             reading.stop()
 
-    before = {int(each): signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return caught(stop, signal.SIGINT, signal.SIGTERM)

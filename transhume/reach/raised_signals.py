@@ -7,8 +7,8 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
 
 TOLD_BY_SHELLS = 128
@@ -37,22 +37,31 @@ def die_by(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def raised(*numbers: signal.Signals) -> AbstractContextManager[None]:
+    """Let signals raise `EndedBySignal` in this block; a second one as `caught` says."""
+
+    def end(number: int) -> None:
+        raise EndedBySignal(number)
+
+    return caught(end, *numbers)
+
+
 @contextmanager
-def raised(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals raise `EndedBySignal` in this block.
+def caught(end: Callable[[int], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have signals call something in this block.
 
     A second one does what it would have done before, but no SIGHUP: a terminal that is closed says so by two,
     its shell's and the kernel's. One that is ignored, as SIGHUP below nohup, stays so. For the main thread.
     """
 
-    def end(number: int, _frame: FrameType | None) -> None:
+    def once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before[number])
-        raise EndedBySignal(number)
+        end(number)
 
     found = {int(each): signal.getsignal(each) for each in numbers}
     before = {number: then for number, then in found.items() if then is not signal.SIG_IGN}
     for number in before:
-        signal.signal(number, end)
+        signal.signal(number, once)
     try:
         yield
     finally:
