@@ -1,8 +1,10 @@
 """Plans, the journal and the pen: what only one may write, and what must outlive any crash."""
 
 import asyncio
+import gc
 import os
 import signal
+import warnings
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +52,10 @@ NO_PLAN = NoPlan(
     reason="nothing pays",
     before=CostRate(compute=2.0),
 )
+
+
+WRITING_TURNS = 200
+"""Of the event loop: more than a line of the journal takes."""
 
 
 def line(phase: Phase, second: int = 0) -> JournalRecord:
@@ -286,6 +292,26 @@ async def test_a_vm_counts_as_being_where_its_open_step_takes_it(
     assert seen.moving == ({"v1"} if moving else set())
     assert [record.phase for record in await placed.open_steps()] == ([phases[-1]] * moving)
     assert [record.phase for record in await placed.journal(PLAN.id)] == list(phases)
+
+
+async def test_who_is_cancelled_as_he_writes_keeps_no_connection(
+    placed: Store, client: Redis, token: int
+) -> None:
+    """Whatever he waits for just then."""
+    await placed.append_journal(line(Phase.INTENDED), token)
+    kept = 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for turns in range(WRITING_TURNS):
+            writing = asyncio.create_task(placed.append_journal(line(Phase.INTENDED), token))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.wait({writing})
+        kept = len(client.connection_pool._in_use_connections)
+        del writing
+        gc.collect()
+    assert (kept, [str(each.message) for each in told]) == (0, [])
 
 
 async def test_an_inventory_read_during_a_move_does_not_put_the_vm_back(

@@ -81,7 +81,7 @@ from transhume.knowledge.records import (
 from transhume.knowledge.register import Register
 from transhume.knowledge.transaction import Transaction, Unexpected
 from transhume.knowledge.underlay import UnderlayDirectory
-from transhume.knowledge.wire import connect, reaching, text
+from transhume.knowledge.wire import connect, one_connection, reaching, text
 
 T = TypeVar("T")
 S = TypeVar("S", bound=DirtyRate | DiskUse)
@@ -509,7 +509,7 @@ class Store:
         """
         writing = self._writing()
         write_journal(writing, record, await self._step(record))
-        async with self._client.client() as connection:
+        async with one_connection(self._client) as connection:
             await self._announce(
                 writing, ChangeKind.JOURNAL, record.vm, token=token, client=connection
             )

@@ -51,6 +51,19 @@ async def reaching() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def one_connection(client: Redis) -> AsyncIterator[Redis]:
+    """Have a client that keeps to one connection, which is given back whatever happens.
+
+    Leaving redis-py's own way, a task that is cancelled just then would keep it.
+    """
+    single = client.client()
+    try:
+        yield await single.initialize()
+    finally:
+        await asyncio.shield(single.aclose())
+
+
+@asynccontextmanager
 async def listening(client: Redis, channel: str) -> AsyncIterator[PubSub]:
     """Have a subscription to a channel, and leave it in peace.
 
