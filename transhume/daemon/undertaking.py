@@ -166,7 +166,7 @@ class Undertaking:
         world = self._world(self._ledger, snapshot)
         self._executor = executor = Executor(plan, world, tuple(latest.values()))
         self._make_way(snapshot)
-        executor.shun({**snapshot.host_deadlines(), **self._gone_at})
+        executor.shun(snapshot.host_deadlines() | self._gone_at)
         if self._why_stopped:
             executor.stop(self._why_stopped)
         await self._conclude(plan, await executor.carry_out())

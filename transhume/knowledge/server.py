@@ -6,7 +6,6 @@ us, and is gone when we are, even after SIGKILL. Leaves out what is kept there (
 """
 
 import asyncio
-import fcntl
 import os
 import shutil
 import socket
@@ -21,7 +20,7 @@ from urllib.parse import quote
 import structlog
 
 from transhume.errors import KnowledgeUnreachable, LeaseHeld, UsageError
-from transhume.knowledge import die_with_parent
+from transhume.knowledge import die_with_parent, file_lock
 from transhume.knowledge.lease import forget_dead_holder
 from transhume.knowledge.urls import without_password
 from transhume.knowledge.wire import connect, reaching
@@ -235,17 +234,10 @@ def _locked(directory: Path) -> Iterator[int]:
 
 
 async def _lock_held(lock: int, state_directory: Path) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if loop.time() > deadline:
-                raise LeaseHeld(f"the daemon whose state is in {state_directory}") from None
-            await asyncio.sleep(POLL_SECONDS)
-        else:
-            return
+    try:
+        await file_lock.lock(lock, LOCK_SECONDS)
+    except BlockingIOError:
+        raise LeaseHeld(f"the daemon whose state is in {state_directory}") from None
 
 
 async def _start(

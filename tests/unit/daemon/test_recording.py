@@ -192,19 +192,23 @@ def gone_at(folder: Path, minutes: float) -> bool:
     return facts[-1].is_gone(HostName("a1"), at)
 
 
+def silent() -> dict[HostName, CapacityReport]:
+    """Return what there is where a1 gives no answer."""
+    there = snapshot().capacity
+    return {**there, HostName("a1"): replace(there[HostName("a1")], silent=True)}
+
+
 NOTICE = RevocationNotice(cloud=A, at=START + MINUTE, deadline=START + 5 * MINUTE)
 
 
 def test_a_cloud_that_has_gone_is_gone_until_a_host_of_it_answers(folder: Path) -> None:
     """The knowledge forgets notices some time after their deadline, whatever becomes of the cloud."""
-    keeper, base = recorder(folder), snapshot()
-    there = base.capacity[HostName("a1")]
-    silent = {**base.capacity, there.host: replace(there, silent=True)}
-    keeper.note(base)
+    keeper = recorder(folder)
+    keeper.note(snapshot())
     keeper.note(snapshot(2, notices=(NOTICE,)))
     keeper.note(snapshot(5.1))
     for minutes in range(6, 30, 2):
-        keeper.note(snapshot(minutes, capacity=silent))
+        keeper.note(snapshot(minutes, capacity=silent()))
     for minutes in (30, 40):
         keeper.note(snapshot(minutes))
     assert [gone_at(folder, minutes) for minutes in (4, 6, 29, 30.5)] == [False, True, True, False]
@@ -213,12 +217,10 @@ def test_a_cloud_that_has_gone_is_gone_until_a_host_of_it_answers(folder: Path) 
 
 def test_a_cloud_that_is_back_soon_was_gone_all_the_same(folder: Path) -> None:
     """Its notice is in force yet: nobody is sent there before it's known whether it has gone."""
-    keeper, base = recorder(folder), snapshot()
-    there = base.capacity[HostName("a1")]
-    silent = {**base.capacity, there.host: replace(there, silent=True)}
-    keeper.note(base)
+    keeper = recorder(folder)
+    keeper.note(snapshot())
     keeper.note(snapshot(2, notices=(NOTICE,)))
-    keeper.note(snapshot(5.1, notices=(NOTICE,), capacity=silent))
+    keeper.note(snapshot(5.1, notices=(NOTICE,), capacity=silent()))
     keeper.note(snapshot(6, notices=(NOTICE,)))
     for minutes in (7.1, 8, 10):
         keeper.note(snapshot(minutes))

@@ -93,6 +93,11 @@ class Hypervisors(Protocol):
         ...
 
 
+def make_sockets_folder(folder: Path) -> None:
+    """Make a folder that hypervisors may find sockets in, and not list, where there is none."""
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+
 class Here:
     """The hypervisors of this machine.
 
@@ -107,7 +112,7 @@ class Here:
 
     def make_folder(self) -> None:
         """Make the folder of sockets, where there is none."""
-        self._sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_sockets_folder(self._sockets)
 
     def place(self, path: PurePosixPath) -> Path:
         """Say where a socket is for this process.

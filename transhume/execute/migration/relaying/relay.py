@@ -5,7 +5,6 @@ When the gateway is gone, so are the sockets that it had asked for.
 """
 
 import asyncio
-import fcntl
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +15,13 @@ import structlog
 
 from transhume.errors import Error, IdentityUnusable, PeerRefused, UsageError
 from transhume.execute.migration.machine.guest_memory import NoGuestMemory
-from transhume.execute.migration.machine.hypervisors import SOCKETS, Doors, Here, Part
+from transhume.execute.migration.machine.hypervisors import (
+    SOCKETS,
+    Doors,
+    Here,
+    Part,
+    make_sockets_folder,
+)
 from transhume.execute.migration.relaying.configuration import RelaySettings
 from transhume.execute.migration.relaying.protocol import (
     MOST_LINE_BYTES,
@@ -34,13 +39,14 @@ from transhume.execute.migration.trust.calling import call
 from transhume.execute.migration.trust.ending import tell_of_end
 from transhume.execute.migration.trust.identity import Identity, load_identity
 from transhume.execute.migration.trust.peers import Peer, PeerKind
+from transhume.knowledge import file_lock
 from transhume.reach import open_files
 from transhume.reach.signals import run_until_told
 
 CALL_SECONDS = 10.0
 AGAIN_SECONDS = 2.0
 """After so long a gateway that couldn't be reached, or is gone, is called again."""
-ENDING_SECONDS, LOOK_SECONDS = 5.0, 0.05
+ENDING_SECONDS = 5.0
 """How long a relay may take to end after it was told to."""
 TAKEN_SECONDS = 2.0
 """A gateway that hasn't hung up after so long has taken us: it looks at who calls once it has answered."""
@@ -269,9 +275,10 @@ async def alone_at(folder: Path) -> AsyncIterator[None]:
     """
     with ExitStack() as held:
         try:
-            lock = _opened(folder)
-            held.callback(os.close, lock)
-            await _locked(lock)
+            make_sockets_folder(folder)
+            there = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, there)
+            await file_lock.lock(there, ENDING_SECONDS)
         except BlockingIOError as error:
             raise UsageError(
                 f"another relay serves the sockets in {folder}; end one of them"
@@ -279,22 +286,3 @@ async def alone_at(folder: Path) -> AsyncIterator[None]:
         except OSError as error:
             raise UsageError(f"the sockets' folder {folder} can't be had: {error}") from error
         yield
-
-
-def _opened(folder: Path) -> int:
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-
-
-async def _locked(lock: int) -> None:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + ENDING_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if loop.time() > until:
-                raise
-            await asyncio.sleep(LOOK_SECONDS)
-        else:
-            return
