@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transhume.errors import LabError
+from transhume.execute.migration.machine.sockets import is_listening
 from transhume.lab.detached import start_detached
 
 KNOWLEDGE = "knowledge.conf"
@@ -36,7 +37,7 @@ def start_knowledge(state: Path) -> None:
     (state / KNOWLEDGE).write_text(_REDIS.format(state=state))
     start_detached(["redis-server", str(state / KNOWLEDGE)], state / "knowledge.log")
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not (state / SOCKET).is_socket():
+    while not is_listening(state / SOCKET):
         if time.monotonic() > deadline:
             raise LabError(f"the lab's Redis doesn't start; see {state / 'knowledge.log'}")
         time.sleep(0.05)

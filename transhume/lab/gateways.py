@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from transhume.errors import LabError
+from transhume.execute.migration.machine.sockets import is_listening
 from transhume.execute.migration.trust import Authority, Peer, PeerKind, init_authority
 from transhume.lab.cloud import Cloud
 from transhume.lab.detached import start_detached
@@ -63,7 +64,7 @@ def wait_for_gateway(cloud: Cloud) -> None:
         LabError: it doesn't.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not (cloud.home / CONTROL).is_socket():
+    while not is_listening(cloud.home / CONTROL):
         if time.monotonic() > deadline:
             log = log_of(cloud)
             raise LabError(

@@ -15,6 +15,7 @@ from tests.unit.execute.migration.gateway.relayed_host import write_host
 from tests.unit.execute.migration.gateway.two_sites import LIFETIME, free_port, site, write_site
 from transhume.errors import UsageError
 from transhume.execute.migration.control_client import GatewayAddress, GatewayClient
+from transhume.execute.migration.machine.sockets import is_listening
 from transhume.execute.migration.relaying.configuration import load_relay
 from transhume.execute.migration.relaying.relay import alone_at
 from transhume.execute.migration.trust import Peer, PeerKind, load_authority, load_identity
@@ -91,7 +92,7 @@ async def test_a_gateway_works_though_its_log_cant_be_written(tmp_path: Path, lo
     os.close(closed)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (config.parent / "control.sock").exists():
+            while not is_listening(config.parent / "control.sock"):
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
             address = GatewayAddress(site="a", socket=config.parent / "control.sock")

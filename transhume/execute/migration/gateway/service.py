@@ -18,7 +18,7 @@ from transhume.execute.migration.gateway.control import MOST_LINE_BYTES, Control
 from transhume.execute.migration.gateway.gateway import Gateway, start_gateway
 from transhume.execute.migration.gateway.link import SILENCE_SECONDS
 from transhume.execute.migration.gateway.warming import Warmer
-from transhume.execute.migration.machine.sockets import listen, short_path
+from transhume.execute.migration.machine.sockets import is_listening, listen
 from transhume.execute.migration.trust.peers import Peer, PeerKind
 from transhume.reach import open_files
 from transhume.reach.signals import run_until_told
@@ -77,9 +77,8 @@ def _take_place(path: Path) -> socket.socket:
     """Listen where nobody else does, also where somebody who is gone did."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_socket():
-        with socket.socket(socket.AF_UNIX) as probe, short_path(path) as name:
-            if probe.connect_ex(name) == 0:
-                raise OSError("another gateway listens there")
+        if is_listening(path):
+            raise OSError("another gateway listens there")
         path.unlink()
     return listen(path)
 

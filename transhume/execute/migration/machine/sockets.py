@@ -52,6 +52,12 @@ def listen(path: Path, mode: int = 0o600) -> socket.socket:
     return listener
 
 
+def is_listening(path: Path) -> bool:
+    """Say whether somebody takes connections at a path: a socket is there a moment before that."""
+    with socket.socket(socket.AF_UNIX) as probe, short_path(path) as name:
+        return probe.connect_ex(name) == 0
+
+
 async def accept(listener: socket.socket) -> socket.socket:
     """Wait for the next connection."""
     while True:
